@@ -1,0 +1,147 @@
+"""The port to where bytes live: what every backend promises, and the keys it is asked for.
+
+A backend keeps objects under keys and promises all or nothing: an object is there whole or not
+at all. It hashes nothing, verifies nothing and knows no catalog; that happens once, above it.
+Driver exceptions never leave an adapter: it raises ``Unavailable`` (for now), or ``Corrupt``
+where an object cannot be what it claims to be.
+
+What a backend can do beyond this is a protocol of its own with one method, found by asking
+``isinstance``: ``Stages`` and ``Locates`` below.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import BinaryIO, Protocol, Self, runtime_checkable
+
+from calotype.digest import Digest
+from calotype.quantities import Instant
+
+_NAME = re.compile(r"sha256/([0-9a-f]{2})/([0-9a-f]{2})/([0-9a-f]{64})(?:~([0-9a-f]{16}))?(?:\.([a-z0-9]{1,8}))?")
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Key:
+    """The name of one object: a pure function of digest, token and extension.
+
+    ``token`` is 16 hex characters, or empty for the plain key that a digest uses once at most.
+    """
+
+    digest: Digest
+    token: str = ""
+    extension: str = ""
+
+    def __str__(self) -> str:
+        """``sha256/ab/cd/<digest>[~<token>][.<extension>]``."""
+        token = f"~{self.token}" if self.token else ""
+        extension = f".{self.extension}" if self.extension else ""
+        return f"sha256/{self.digest[:2]}/{self.digest[2:4]}/{self.digest}{token}{extension}"
+
+    @classmethod
+    def parse(cls, name: str) -> Self | None:
+        """The key that ``name`` spells, or None for any other object."""
+        match = _NAME.fullmatch(name)
+        if not match or match[1] != match[3][:2] or match[2] != match[3][2:4]:
+            return None
+        return cls(Digest(match[3]), match[4] or "", match[5] or "")
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """An object that a backend holds: its name as stored, its size, its time of change."""
+
+    name: str
+    size: int
+    modified: Instant
+
+
+class Backend(Protocol):
+    """Five methods. Safe to call from any number of threads and processes at once.
+
+    ``url`` names the place, without secrets.
+    """
+
+    @property
+    def url(self) -> str:
+        """The place, as it is written in configuration, without secrets."""
+        ...
+
+    def put(self, key: Key, source: BinaryIO, size: int) -> None:
+        """Store what ``source`` still holds, exactly ``size`` bytes, durably, under ``key``.
+
+        ``source`` is read forward once and may return short reads. When it raises, ends early or
+        goes on too long, nothing is stored, nothing that was stored is harmed, no temporary
+        file stays, and its own error (or ``Unavailable``) comes out. Putting a key again
+        replaces the object as a whole.
+        """
+        ...
+
+    def open(self, key: Key, start: int = 0, stop: int | None = None) -> BinaryIO:
+        """The object's bytes from ``start`` to before ``stop``; clipped to its size.
+
+        The caller closes it. ``NotFound`` only when the backend answered that it is not there.
+        """
+        ...
+
+    def size(self, key: Key) -> int | None:
+        """The object's size in bytes, or None when the backend answered that it is not there."""
+        ...
+
+    def delete(self, key: Key) -> None:
+        """Remove the object; nothing happens where there is none."""
+        ...
+
+    def scan(self, prefix: str = "") -> Iterator[Listed]:
+        """Every object whose name begins with ``prefix``, sorted by name.
+
+        Objects of other names than ours are listed too; temporary files are not.
+        """
+        ...
+
+
+class Staged(Protocol):
+    """A temporary file that a backend can publish by renaming it."""
+
+    def write(self, chunk: bytes) -> None:
+        """Append."""
+        ...
+
+    def open(self) -> BinaryIO:
+        """What was written, from the beginning, also after it was published or discarded."""
+        ...
+
+    def discard(self) -> None:
+        """Remove it unless it was published; release what it holds. Harmless to repeat."""
+        ...
+
+
+@runtime_checkable
+class Stages(Protocol):
+    """A backend on whose own file system bytes are staged, and published many at a time."""
+
+    def stage(self) -> Staged:
+        """A new temporary file."""
+        ...
+
+    def publish(self, items: Sequence[tuple[Key, Staged]]) -> None:
+        """Make every staged file durable, then put each in place, then make that durable.
+
+        A caller that sees this return may promise the bytes to others. When it raises, any
+        part may be in place. Items may be published again under another key.
+        """
+        ...
+
+    def sweep(self, older_than: Instant) -> int:
+        """Remove temporary files not written to since ``older_than``; how many there were."""
+        ...
+
+
+@runtime_checkable
+class Locates(Protocol):
+    """A backend whose objects are files on this machine."""
+
+    def path(self, key: Key) -> str:
+        """The absolute path of the object."""
+        ...

@@ -1,0 +1,262 @@
+"""The catalog: the database that knows which bytes there are, whose they are, and what is due.
+
+``Catalog`` opens it, makes it, and gives out transactions; the modules beside this one are its
+statements. Nothing outside this package writes SQL.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+
+from sqlalchemy import Connection, Engine, create_engine, make_url
+from sqlalchemy.exc import ArgumentError, NoSuchModuleError
+
+from calotype.catalog import schema, sqlite
+from calotype.catalog.failures import meaning, translated
+from calotype.errors import Locked, Misconfigured, NoStore
+from calotype.quantities import Instant
+from calotype.quantities import now as clock_now
+
+PATIENCE = 30.0
+"""Seconds a write waits for other writers before it gives up with ``Locked``."""
+
+OWN_PATIENCE = 2.0
+"""Seconds it waits for another connection of this very process, which may wait for us."""
+
+
+class Catalog:
+    """One catalog, opened when it is first needed. Safe across threads, processes and fork.
+
+    Exactly one of ``path`` (a file of our own), ``url`` and ``engine`` says where it is;
+    ``backend_url`` is noted in a catalog that this object makes.
+    """
+
+    def __init__(
+        self,
+        *,
+        path: Path | None = None,
+        url: str | None = None,
+        engine: Engine | None = None,
+        memory: bool = False,
+        backend_url: str,
+        clock: Callable[[], Instant] = clock_now,
+        patience: float = PATIENCE,
+    ) -> None:
+        sqlite.require_version()
+        self.clock = clock
+        self.backend_url = backend_url
+        self.own = path is not None or memory
+        self.path = path if path is not None else _file_of(url, engine)
+        self._memory = memory
+        self._given = engine
+        self._url = url
+        self._patience = patience
+        self._start()
+
+    def _start(self) -> None:
+        self._pid = os.getpid()
+        self._gate = threading.Lock()
+        self._setup = threading.Lock()
+        self._engine: Engine | None = None
+        self._ready = False
+
+    def _same_process(self) -> None:
+        """A forked child must not use its parent's connections; it starts with none."""
+        if self._pid != os.getpid() and not self._memory:
+            inherited, given = self._engine, self._given
+            self._start()
+            if inherited is not None and inherited is not given:
+                inherited.dispose(close=False)
+
+    @property
+    def engine(self) -> Engine:
+        """The engine, made on first use; connecting happens later still."""
+        self._same_process()
+        if self._engine is None:
+            with self._setup:
+                if self._engine is None:
+                    self._engine = self._make_engine()
+        return self._engine
+
+    def _make_engine(self) -> Engine:
+        if self._given is not None:
+            return self._given
+        if self._memory:
+            return sqlite.memory_engine()
+        if self.path is not None:
+            return sqlite.engine(self.path, own=self.own)
+        assert self._url is not None
+        try:
+            return create_engine(self._url, isolation_level="READ COMMITTED")
+        except (ArgumentError, NoSuchModuleError, ModuleNotFoundError) as error:
+            raise Misconfigured(
+                f"Not a usable catalog URL: {error}.", hint="Write sqlite:///catalog.db."
+            ) from error
+
+    @property
+    def is_sqlite(self) -> bool:
+        """True on SQLite, False on PostgreSQL."""
+        return self.engine.dialect.name == "sqlite"
+
+    @property
+    def name(self) -> str:
+        """Where the catalog is, for people; no password in it."""
+        return str(self.path) if self.path is not None else str(self.engine.url)
+
+    def exists(self) -> bool:
+        """True when there is a catalog here; opens it, and upgrades an SQLite one if need be."""
+        self._same_process()
+        if self._ready:
+            return True
+        if self.path is not None and not self.path.exists():
+            return False
+        with translated(), self._only_reader(), self.engine.connect() as connection:
+            number = schema.number(connection)
+        if number is None:
+            return False
+        schema.require_current(number, self)
+        self._ready = True
+        return True
+
+    def require(self) -> None:
+        """Raise ``NoStore`` unless there is a catalog here."""
+        if not self.exists():
+            raise NoStore(
+                f"No store here ({self.name}).",
+                hint="Run 'calotype init', pass --store, or put something first.",
+            )
+
+    def ensure(self) -> None:
+        """Make the catalog unless it is there; any number of processes may do so at once."""
+        if self.exists():
+            return
+        with translated():
+            if self.own and self.path is not None and not self.path.exists():
+                sqlite.create(self.path, self._fill)
+            else:
+                self._fill(self.engine)
+        self._ready = True
+
+    def _fill(self, engine: Engine) -> None:
+        with self._writing(engine, durable=True) as connection:
+            if schema.number(connection) is None:
+                schema.create(connection, self.backend_url, self.clock())
+
+    @contextmanager
+    def read(self) -> Iterator[Connection]:
+        """One consistent view of the catalog; ``NoStore`` where there is none."""
+        self.require()
+        with translated(), self._only_reader(), self.engine.connect() as connection:
+            if self.is_sqlite and not _in_transaction(connection):
+                connection.exec_driver_sql("BEGIN")
+            yield connection
+
+    @contextmanager
+    def write(self, *, durable: bool = True) -> Iterator[Connection]:
+        """One transaction, committed when the block ends well and rolled back otherwise.
+
+        On SQLite writers take turns from the start (BEGIN IMMEDIATE). ``durable=False`` spares
+        the sync of a commit that may be lost to a power cut, but never out of order: the next
+        durable commit carries it. Raises ``Locked`` when another writer does not end.
+        """
+        self.ensure()
+        with translated(), self._writing(self.engine, durable=durable) as connection:
+            yield connection
+        if self.own and self.path is not None:
+            with translated():
+                sqlite.checkpoint(self.engine, self.path)
+
+    @contextmanager
+    def _writing(self, engine: Engine, *, durable: bool) -> Iterator[Connection]:
+        with self._turn(), engine.connect() as connection:
+            hasty = not durable and self.own and self.path is not None
+            if hasty:
+                connection.exec_driver_sql("PRAGMA synchronous=NORMAL")
+            try:
+                self._begin(connection)
+                yield connection
+                connection.commit()
+            finally:
+                connection.rollback()
+                if hasty:
+                    connection.exec_driver_sql("PRAGMA synchronous=FULL")
+
+    @contextmanager
+    def _turn(self) -> Iterator[None]:
+        """Threads of one process queue here, which is fairer than polling for SQLite's lock."""
+        if not self._gate.acquire(timeout=self._patience):
+            raise Locked(
+                f"The catalog {self.name} is locked by another thread of this process.",
+                hint="End the transaction that the other thread holds.",
+            )
+        try:
+            yield
+        finally:
+            self._gate.release()
+
+    def _only_reader(self) -> threading.Lock | nullcontext[None]:
+        return self._gate if self._memory else nullcontext()
+
+    def _begin(self, connection: Connection) -> None:
+        if connection.dialect.name != "sqlite":
+            return
+        started = time.monotonic()
+        while True:
+            try:
+                take_write_lock(connection)
+                return
+            except Exception as error:
+                if not isinstance(meaning(error), Locked):
+                    raise
+                connection.rollback()
+                self._give_up(time.monotonic() - started, error)
+
+    def _give_up(self, waited: float, error: Exception) -> None:
+        if waited > OWN_PATIENCE and self.path and sqlite.holds_write_lock(self.path):
+            raise Locked(
+                f"The catalog {self.name} is locked by another connection of this process.",
+                hint="Put before the transaction's first statement, then attach(connection=) "
+                "inside it.",
+            ) from error
+        if waited > self._patience:
+            raise Locked(
+                f"The catalog {self.name} has been locked by another process for {waited:.0f} s.",
+                hint="Wait for it, or find it with 'fuser' and end it.",
+            ) from error
+
+    def close(self) -> None:
+        """Close every connection; the next use opens again."""
+        if self._engine is not None and self._given is None and self._pid == os.getpid():
+            self._engine.dispose()
+            if not self._memory:
+                self._start()
+
+
+def take_write_lock(connection: Connection) -> None:
+    """Make the SQLite transaction of ``connection`` the writer, now or never."""
+    if _in_transaction(connection):
+        connection.exec_driver_sql("DELETE FROM calotype_meta WHERE 0")
+    else:
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+
+def _in_transaction(connection: Connection) -> bool:
+    driver = connection.connection.driver_connection
+    return bool(getattr(driver, "in_transaction", False))
+
+
+def _file_of(url: str | None, engine: Engine | None) -> Path | None:
+    try:
+        parsed = engine.url if engine is not None else make_url(url or "")
+    except ArgumentError as error:
+        raise Misconfigured(
+            f"Not a catalog URL: {url!r}.", hint="Write sqlite:///catalog.db or postgresql://..."
+        ) from error
+    if parsed.get_backend_name() != "sqlite" or not parsed.database or parsed.database == ":memory:":
+        return None
+    return Path(parsed.database).absolute()

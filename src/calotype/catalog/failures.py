@@ -1,0 +1,95 @@
+"""What a database's exceptions mean in Calotype's words."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from sqlalchemy.exc import DatabaseError, DBAPIError, IntegrityError
+
+from calotype.errors import CalotypeError, Corrupt, Locked, Misconfigured, NoStore, Unavailable
+
+_SIGNS: tuple[tuple[str, type[CalotypeError], str, str], ...] = (
+    (
+        "database is locked",
+        Locked,
+        "The catalog is locked by another writer",
+        "End the transaction that holds it, or start yours with BEGIN IMMEDIATE before it reads.",
+    ),
+    (
+        "database table is locked",
+        Locked,
+        "The catalog is locked by another statement of this connection",
+        "Finish reading before writing.",
+    ),
+    (
+        "database or disk is full",
+        Unavailable,
+        "The disk that holds the catalog is full",
+        "Free some space; nothing was lost.",
+    ),
+    (
+        "attempt to write a readonly",
+        Unavailable,
+        "The catalog cannot be written",
+        "Check the permissions of the catalog file and its folder.",
+    ),
+    (
+        "unable to open database",
+        Unavailable,
+        "The catalog cannot be opened",
+        "Check that the folder exists and may be read and written.",
+    ),
+    (
+        "disk I/O error",
+        Unavailable,
+        "The disk that holds the catalog failed",
+        "Look at the system's log; nothing that was acknowledged is lost by trying again.",
+    ),
+    (
+        "not a database",
+        Corrupt,
+        "The catalog is not an SQLite database",
+        "Restore it from a copy; the blobs are untouched.",
+    ),
+    (
+        "malformed",
+        Corrupt,
+        "The catalog is damaged",
+        "Restore it from a copy, or salvage it with sqlite3's .recover; the blobs are untouched.",
+    ),
+    (
+        "no such table: calotype_",
+        NoStore,
+        "There are no Calotype tables in this database",
+        "Put something, or run 'calotype upgrade'; or pass a connection to the store's database.",
+    ),
+)
+
+
+def meaning(error: BaseException) -> CalotypeError | None:
+    """The error of ours that a driver's message stands for, or None."""
+    text = str(error)
+    for sign, kind, message, hint in _SIGNS:
+        if sign in text:
+            return kind(f"{message}.", hint=hint)
+    return None
+
+
+@contextmanager
+def translated() -> Iterator[None]:
+    """Raise driver exceptions as ours; broken constraints stay ``IntegrityError`` for callers."""
+    try:
+        yield
+    except IntegrityError:
+        raise
+    except DBAPIError as error:
+        raise _ours(error, error.orig or error) from error
+
+
+def _ours(error: DBAPIError, cause: BaseException) -> CalotypeError:
+    if (known := meaning(cause)) is not None:
+        return known
+    if isinstance(error, DatabaseError):
+        return Unavailable(f"The catalog failed: {cause}.", hint="Run 'calotype doctor'.")
+    return Misconfigured(f"The catalog refused: {cause}.", hint="Run 'calotype doctor'.")

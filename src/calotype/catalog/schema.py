@@ -1,0 +1,117 @@
+"""The schema's number: made, read, checked, and raised by Alembic when it is behind."""
+
+from __future__ import annotations
+
+import json
+import secrets
+import uuid
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sqlalchemy import Connection, inspect, select
+
+from calotype.catalog import tables, triggers
+from calotype.errors import SchemaAhead, SchemaBehind
+from calotype.quantities import Instant
+
+if TYPE_CHECKING:
+    from calotype.catalog import Catalog
+
+CURRENT = 2
+"""The schema this program writes: the number of the last Alembic revision."""
+
+VERSION_TABLE = "calotype_version"
+
+
+def number(connection: Connection) -> int | None:
+    """The schema's number, or None where there are no tables of ours."""
+    if not inspect(connection).has_table(tables.meta.name):
+        return None
+    value = connection.scalar(select(tables.meta.c.value).where(tables.meta.c.key == "schema"))
+    return int(value) if value is not None else None
+
+
+def create(connection: Connection, backend_url: str, now: Instant) -> None:
+    """Make every table, trigger and first row, in the transaction of ``connection``."""
+    tables.metadata.create_all(connection)
+    triggers.ensure(connection)
+    connection.exec_driver_sql(
+        f"CREATE TABLE IF NOT EXISTS {VERSION_TABLE} (version_num VARCHAR(32) NOT NULL PRIMARY KEY)"
+    )
+    connection.exec_driver_sql(f"INSERT INTO {VERSION_TABLE} VALUES ('{CURRENT:04}')")
+    first_rows(connection, backend_url, now)
+
+
+def first_rows(connection: Connection, backend_url: str, now: Instant) -> None:
+    """The rows that every catalog has: its identity, its first backend, its signing key."""
+    facts = {
+        "schema": str(CURRENT),
+        "store_id": str(uuid.uuid4()),
+        "generation": secrets.token_hex(8),
+        "created_at": str(now),
+        "full_look": "0",
+        "fsck_cursor": json.dumps({}),
+    }
+    connection.execute(
+        tables.meta.insert(), [{"key": key, "value": value} for key, value in facts.items()]
+    )
+    connection.execute(
+        tables.backend.insert(),
+        {"name": "main", "url": backend_url, "role": "primary", "epoch": 1, "erase_seq": 0},
+    )
+    connection.execute(
+        tables.signing_key.insert(),
+        {"id": secrets.token_hex(4), "secret": secrets.token_hex(32), "created_at": now},
+    )
+
+
+def require_current(found: int, catalog: Catalog) -> None:
+    """Let a current schema pass; raise an older SQLite one (after a copy); refuse the rest."""
+    if found == CURRENT:
+        return
+    if found > CURRENT:
+        raise SchemaAhead(
+            f"The catalog {catalog.name} has schema {found}, this program knows {CURRENT}; "
+            "nothing was changed.",
+            hint="Upgrade calotype: pip install -U calotype.",
+        )
+    if not catalog.is_sqlite or catalog.path is None:
+        raise SchemaBehind(
+            f"The catalog {catalog.name} has schema {found}, this program needs {CURRENT}; "
+            "nothing was changed.",
+            hint="Run 'calotype upgrade'.",
+        )
+    upgrade(catalog)
+
+
+def upgrade(catalog: Catalog) -> Path | None:
+    """Bring the catalog to the current schema; the path of the copy made before (SQLite).
+
+    Safe against a second upgrader: the revisions run in one write transaction, which looks
+    again at what is there.
+    """
+    from calotype.catalog import migrations
+
+    copy = _copy(catalog)
+    migrations.to(catalog.engine, "head")
+    return copy
+
+
+def downgrade(catalog: Catalog, revision: str) -> Path | None:
+    """Take the catalog back to an older schema, after a copy (SQLite)."""
+    from calotype.catalog import migrations
+
+    copy = _copy(catalog)
+    migrations.to(catalog.engine, revision)
+    return copy
+
+
+def _copy(catalog: Catalog) -> Path | None:
+    if catalog.path is None or not catalog.path.exists():
+        return None
+    with catalog.engine.connect() as connection:
+        found = number(connection)
+        copy = catalog.path.with_name(f"{catalog.path.name}.schema{found}.{secrets.token_hex(3)}")
+        connection.rollback()
+        connection.exec_driver_sql("VACUUM INTO ?", (str(copy),))
+    return copy

@@ -1,0 +1,236 @@
+"""SQLite: how its files are made, opened, written, checkpointed and understood when they fail.
+
+A file of our own runs in WAL mode with ``synchronous=FULL`` (with NORMAL, power cuts bring rows
+back without their bytes). SQLite before 3.51.3 can corrupt a WAL that is reset while another
+connection checkpoints, so nobody checkpoints by accident: ``wal_autocheckpoint`` is 0, and one
+checkpointer at a time, outside any transaction and under a file lock, works once the WAL has
+passed 8 MiB. A file that holds an application's tables keeps the journal mode it has.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from sqlalchemy import URL, Engine, create_engine, event
+from sqlalchemy.engine.interfaces import DBAPIConnection
+from sqlalchemy.pool import ConnectionPoolEntry, QueuePool, StaticPool
+
+from calotype.errors import Misconfigured, Unavailable
+
+OLDEST = (3, 35, 0)
+WAL_RESET_FIXED = (3, 51, 3)
+CHECKPOINT_BYTES = 8 << 20
+BUSY_MS = 250
+"""How long SQLite itself waits for a lock; the catalog waits longer, in steps of this."""
+
+NETWORK = frozenset({"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "fuse.sshfs", "afs", "ceph"})
+
+
+def engine(path: Path, *, own: bool) -> Engine:
+    """An engine for the file at ``path``; ``own`` when no application shares it."""
+    made = create_engine(
+        URL.create("sqlite+pysqlite", database=str(path)),
+        poolclass=QueuePool,
+        pool_size=8,
+        max_overflow=-1,
+        connect_args={"isolation_level": None, "check_same_thread": False},
+    )
+    event.listen(made, "connect", _settings(own))
+    return made
+
+
+def memory_engine() -> Engine:
+    """An engine whose only connection is a database in memory."""
+    made = create_engine(
+        "sqlite+pysqlite://",
+        poolclass=StaticPool,
+        connect_args={"isolation_level": None, "check_same_thread": False},
+    )
+    event.listen(made, "connect", _settings(True))
+    return made
+
+
+def _settings(own: bool) -> Callable[[DBAPIConnection, ConnectionPoolEntry], None]:
+    def set_up(connection: DBAPIConnection, _: ConnectionPoolEntry) -> None:
+        cursor = connection.cursor()
+        cursor.execute(f"PRAGMA busy_timeout={BUSY_MS}")
+        cursor.execute("PRAGMA foreign_keys=ON")
+        cursor.execute("PRAGMA synchronous=FULL")
+        if sys.platform == "darwin":
+            cursor.execute("PRAGMA fullfsync=ON")
+            cursor.execute("PRAGMA checkpoint_fullfsync=ON")
+        if own:
+            cursor.execute("PRAGMA wal_autocheckpoint=0")
+            cursor.execute("PRAGMA cache_size=-16000")
+        cursor.close()
+
+    return set_up
+
+
+def require_version() -> None:
+    """Refuse an SQLite that lacks RETURNING and the fixes that came with it."""
+    if sqlite3.sqlite_version_info < OLDEST:
+        raise Misconfigured(
+            f"SQLite {sqlite3.sqlite_version} is too old.",
+            hint="Calotype needs SQLite 3.35 or newer: use a newer Python build.",
+        )
+
+
+def wal_reset_bug() -> bool:
+    """True when the linked SQLite has the WAL-reset bug."""
+    return sqlite3.sqlite_version_info < WAL_RESET_FIXED
+
+
+def file_system(path: Path) -> str:
+    """The type of the file system that holds ``path``, or "" where it cannot be told."""
+    try:
+        mounts = Path("/proc/self/mountinfo").read_text(errors="replace").splitlines()
+        device = os.stat(_existing(path)).st_dev
+    except OSError:
+        return ""
+    wanted = f"{os.major(device)}:{os.minor(device)}"
+    for line in reversed(mounts):
+        fields = line.split()
+        if len(fields) > 2 and fields[2] == wanted and "-" in fields:
+            return fields[fields.index("-") + 1]
+    return ""
+
+
+def _existing(path: Path) -> Path:
+    while not path.exists() and path != path.parent:
+        path = path.parent
+    return path
+
+
+def refuse_network(path: Path) -> None:
+    """WAL shares memory between processes, which no network file system offers."""
+    if (kind := file_system(path)) in NETWORK:
+        raise Misconfigured(
+            f"The catalog {path} would lie on {kind}, where SQLite cannot be shared safely.",
+            hint="Keep the catalog on a local disk, or use catalog='postgresql://...'.",
+        )
+
+
+def create(path: Path, fill: Callable[[Engine], None]) -> None:
+    """Make the catalog file at ``path`` whole or not at all; harmless when another is faster.
+
+    The file is built under another name and linked into place when it is complete and on disk.
+    """
+    refuse_network(path)
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    draft = path.with_name(f".{path.name}.{os.urandom(6).hex()}")
+    try:
+        _build(draft, fill)
+        try:
+            os.link(draft, path)
+        except FileExistsError:
+            return
+        _sync_directory(path.parent)
+    finally:
+        for leftover in (draft, *(Path(f"{draft}{tail}") for tail in ("-wal", "-shm", "-journal"))):
+            leftover.unlink(missing_ok=True)
+
+
+def _build(draft: Path, fill: Callable[[Engine], None]) -> None:
+    made = engine(draft, own=True)
+    try:
+        with made.connect() as connection:
+            connection.exec_driver_sql("PRAGMA journal_mode=WAL")
+        fill(made)
+    finally:
+        made.dispose()
+
+
+def _sync_directory(path: Path) -> None:
+    if sys.platform == "win32":
+        return
+    handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def checkpoint(made: Engine, path: Path, *, threshold: int = CHECKPOINT_BYTES) -> bool:
+    """Move a WAL past ``threshold`` bytes into the file, if nobody else is at it; True if done.
+
+    TRUNCATE takes the writer's lock, so no one writes or resets the WAL meanwhile. Readers that
+    are still in it only put the rest off to the next time.
+    """
+    try:
+        if Path(f"{path}-wal").stat().st_size <= threshold:
+            return False
+    except OSError:
+        return False
+    with only_one(Path(f"{path}-checkpoint")) as mine:
+        if mine:
+            with made.connect() as connection:
+                connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")
+        return mine
+
+
+@contextmanager
+def only_one(path: Path) -> Iterator[bool]:
+    """Hold an advisory lock on ``path`` among all processes; False where another has it."""
+    try:
+        handle = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0), 0o600)
+    except OSError as error:
+        raise Unavailable(
+            f"Cannot open the lock file {path}: {error.strerror}.",
+            hint="Check the permissions of the catalog's folder.",
+        ) from error
+    try:
+        yield _try_lock(handle)
+    finally:
+        os.close(handle)
+
+
+if sys.platform == "win32":
+    import msvcrt
+
+    def _try_lock(handle: int) -> bool:
+        try:
+            msvcrt.locking(handle, msvcrt.LK_NBLCK, 1)
+        except OSError:
+            return False
+        return True
+
+else:
+    import fcntl
+
+    def _try_lock(handle: int) -> bool:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            return False
+        return True
+
+
+def holds_write_lock(path: Path) -> bool:
+    """True when this very process holds the write lock of the file (Linux; else False).
+
+    In WAL mode that is byte 120 of the -shm file, otherwise RESERVED, byte 0x40000001.
+    """
+    wanted = {}
+    for name, byte in ((f"{path}-shm", 120), (str(path), 0x40000001)):
+        try:
+            wanted[os.stat(name).st_ino] = byte
+        except OSError:
+            continue
+    try:
+        locks = Path("/proc/locks").read_text().splitlines()
+    except OSError:
+        return False
+    return any(_is_ours(line.split(), wanted) for line in locks)
+
+
+def _is_ours(fields: list[str], wanted: dict[int, int]) -> bool:
+    if len(fields) < 8 or fields[3] != "WRITE" or fields[4] != str(os.getpid()):
+        return False
+    byte = wanted.get(int(fields[5].rsplit(":", 1)[1]))
+    return byte is not None and int(fields[6]) <= byte <= int(fields[7].replace("EOF", str(2**63)))
