@@ -19,7 +19,9 @@ from typing import BinaryIO, Protocol, Self, runtime_checkable
 from calotype.digest import Digest
 from calotype.quantities import Instant
 
-_NAME = re.compile(r"sha256/([0-9a-f]{2})/([0-9a-f]{2})/([0-9a-f]{64})(?:~([0-9a-f]{16}))?(?:\.([a-z0-9]{1,8}))?")
+_NAME = re.compile(
+    r"sha256/([0-9a-f]{2})/([0-9a-f]{2})/([0-9a-f]{64})(?:~([0-9a-f]{16}))?(?:\.([a-z0-9]{1,8}))?"
+)
 
 
 @dataclass(frozen=True, slots=True, order=True)

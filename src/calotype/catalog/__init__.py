@@ -64,6 +64,7 @@ class Catalog:
         self._setup = threading.Lock()
         self._engine: Engine | None = None
         self._ready = False
+        self.store_id: str | None = None
 
     def _same_process(self) -> None:
         """A forked child must not use its parent's connections; it starts with none."""
@@ -117,6 +118,7 @@ class Catalog:
             return False
         with translated(), self._only_reader(), self.engine.connect() as connection:
             number = schema.number(connection)
+            self.store_id = connection.scalar(schema.STORE_ID) if number is not None else None
         if number is None:
             return False
         schema.require_current(number, self)
@@ -140,7 +142,7 @@ class Catalog:
                 sqlite.create(self.path, self._fill)
             else:
                 self._fill(self.engine)
-        self._ready = True
+        self.exists()
 
     def _fill(self, engine: Engine) -> None:
         with self._writing(engine, durable=True) as connection:

@@ -22,6 +22,8 @@ CURRENT = 2
 
 VERSION_TABLE = "calotype_version"
 
+STORE_ID = select(tables.meta.c.value).where(tables.meta.c.key == "store_id")
+
 
 def number(connection: Connection) -> int | None:
     """The schema's number, or None where there are no tables of ours."""

@@ -1,0 +1,190 @@
+"""Folders and files as the system has them: held open by descriptor, synced, failing in words.
+
+Names are looked up from a root downwards without following a symbolic link.
+"""
+
+from __future__ import annotations
+
+import errno
+import functools
+import os
+import re
+import stat
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, Self
+
+from calotype.backends import Listed
+from calotype.errors import Unavailable
+
+if TYPE_CHECKING:
+    import ctypes
+
+# pathlib knows no directory descriptors:
+# ruff: noqa: PTH118
+
+DESCRIPTORS = os.open in os.supports_dir_fd
+"""False on Windows: paths serve instead, and directories are neither held nor synced."""
+
+_LOCAL_DISKS = frozenset((0xEF53, 0x58465342, 0x9123683E, 0xF2F52010, 0x01021994, 0x794C7630))
+"""ext4, XFS, Btrfs, F2FS, tmpfs, overlayfs; servers behind FUSE and NFS never hear of a syncfs."""
+
+_FULL_SYNC = 51 if sys.platform == "darwin" else None
+"""F_FULLFSYNC: on macOS fsync alone stops at the drive's cache."""
+
+_NO_OBJECTS = frozenset(("tmp/", "lost+found/"))
+
+_NOFOLLOW = getattr(os, "O_NOFOLLOW", 0)
+_FILE = _NOFOLLOW | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
+_FOLDER = os.O_RDONLY | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_DIRECTORY", 0)
+READ = _FILE | os.O_RDONLY | getattr(os, "O_NONBLOCK", 0)
+CREATE = _FILE | os.O_RDWR | os.O_CREAT | os.O_EXCL
+
+NO_LINKS = "Below the root only real folders are entered: no symbolic links, no files."
+_NO_LEAVE = "Give this user permission to read and write there."
+_HINTS = {
+    errno.ENOSPC: "Free some space on that disk and try again.",
+    errno.EDQUOT: "The disk quota is used up: free some space and try again.",
+    errno.EACCES: _NO_LEAVE,
+    errno.EPERM: _NO_LEAVE,
+    errno.EROFS: "The file system is read-only: see in the kernel's log (dmesg) why, and remount.",
+    errno.EIO: "The disk failed: the kernel's log (dmesg) says more. Check it before going on.",
+    errno.EMFILE: "Raise the limit of open files (ulimit -n).",
+    errno.ENAMETOOLONG: "Choose a root with a shorter path.",
+    errno.ENOTDIR: NO_LINKS,
+    errno.ELOOP: NO_LINKS,
+}
+
+
+@contextmanager
+def telling(doing: str, path: str) -> Iterator[None]:
+    """Turn any OSError into ``Unavailable``: what could not be done, where, why, and a way out."""
+    try:
+        yield
+    except OSError as error:
+        raise Unavailable(
+            f"Cannot {doing} {path!r}: {error.strerror or error}.",
+            hint=_HINTS.get(error.errno or 0, "Look after that disk and try again."),
+        ) from error
+
+
+class Folder:
+    """A directory held open, so that no link can be slipped into the way to its entries."""
+
+    __slots__ = ("descriptor", "path")
+
+    def __init__(self, path: str, descriptor: int | None) -> None:
+        self.path = path
+        self.descriptor = descriptor
+
+    @classmethod
+    def opened(cls, root: str, place: str = "") -> Self:
+        """Open ``root``, and ``place`` below it without following a link."""
+        if not DESCRIPTORS:
+            return cls(os.path.join(root, place), None)
+        descriptor = os.open(root, _FOLDER)
+        for part in place.split("/") if place else ():
+            outer = descriptor
+            try:
+                descriptor = os.open(part, _FOLDER | _NOFOLLOW, dir_fd=outer)
+            finally:
+                os.close(outer)
+        return cls(root, descriptor)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.descriptor is not None:
+            os.close(self.descriptor)
+
+    def at(self, name: str) -> str:
+        """``name`` as calls with this descriptor take it."""
+        return os.path.join(self.path, name) if self.descriptor is None else name
+
+    def open(self, name: str, flags: int) -> int:
+        """A descriptor of the file ``name``; a new one is for this user alone."""
+        return os.open(self.at(name), flags, 0o600, dir_fd=self.descriptor)
+
+    def unlink(self, name: str) -> None:
+        """Remove the file ``name``."""
+        os.unlink(self.at(name), dir_fd=self.descriptor)
+
+    def sync(self) -> None:
+        """Make its entries durable, where the system knows of such a thing."""
+        if self.descriptor is not None:
+            sync(self.descriptor)
+
+    def listed(self, place: str, prefix: str) -> list[Listed | str]:
+        """Its files and, ending in a slash, its directories whose names fit ``prefix``."""
+        with os.scandir(self.path if self.descriptor is None else self.descriptor) as entries:
+            found = [_listed(entry, place, prefix) for entry in entries]
+        return [each for each in found if each is not None]
+
+
+def sync_folder(path: str) -> None:
+    """Make the entries of the directory durable."""
+    with Folder.opened(path) as folder:
+        folder.sync()
+
+
+def make_folder(path: str, descriptor: int | None = None) -> None:
+    """Make the directory, for this user alone, unless it is there."""
+    with suppress(FileExistsError):
+        os.mkdir(path, 0o700, dir_fd=descriptor)
+
+
+def sync(descriptor: int) -> None:
+    """Make a file or directory durable."""
+    if _FULL_SYNC is None:
+        os.fsync(descriptor)
+    else:
+        import fcntl
+
+        fcntl.fcntl(descriptor, _FULL_SYNC)
+
+
+def sync_disk(descriptor: int) -> bool:
+    """Make the whole file system durable; False, and nothing done, where fsync says more."""
+    libc = _libc()
+    if libc is None or _file_system(libc, descriptor) not in _LOCAL_DISKS:
+        return False
+    if libc.syncfs(descriptor):
+        import ctypes
+
+        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+    return True
+
+
+@functools.cache
+def _libc() -> ctypes.CDLL | None:
+    """The C library where its syncfs reports failed writes: on Linux 5.8 and later."""
+    release = [int(number) for number in re.findall(r"\d+", os.uname().release)]
+    if sys.platform != "linux" or release < [5, 8]:
+        return None
+    import ctypes
+
+    return ctypes.CDLL(None, use_errno=True)
+
+
+def _file_system(libc: ctypes.CDLL, descriptor: int) -> int:
+    """The number of the kind of file system: the first field of struct statfs."""
+    import ctypes
+
+    facts = (ctypes.c_ulong * 64)()
+    return facts[0] if libc.fstatfs(descriptor, facts) == 0 else 0
+
+
+def _listed(entry: os.DirEntry[str], place: str, prefix: str) -> Listed | str | None:
+    name = place + entry.name
+    if entry.is_dir(follow_symlinks=False):
+        name += "/"
+        fits = name.startswith(prefix) or prefix.startswith(name)
+        return name if fits and name not in _NO_OBJECTS else None
+    if name.startswith(prefix):
+        with suppress(FileNotFoundError):
+            facts = entry.stat(follow_symlinks=False)
+            if stat.S_ISREG(facts.st_mode):
+                return Listed(name, facts.st_size, facts.st_mtime_ns // 1000)
+    return None

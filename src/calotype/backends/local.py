@@ -1,0 +1,230 @@
+"""Bytes as files in a folder: whole or not at all, and durable before it answers.
+
+The order of a put: write a temporary file, sync it, rename it into place, sync the directory and
+the parents of directories that are new. No symbolic link below the root is ever followed.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from itertools import accumulate
+from typing import BinaryIO
+
+from calotype.backends import Key, Listed, Staged
+from calotype.backends.folders import Folder, make_folder, sync_folder, telling
+from calotype.backends.memory import exactly
+from calotype.backends.staged import FEW, LocalStaged, sync_files
+from calotype.backends.window import open_file, window
+from calotype.digest import CHUNK
+from calotype.errors import NotFound
+from calotype.quantities import Instant
+
+# pathlib knows no directory descriptors, and its resolve() would follow links:
+# ruff: noqa: PTH100, PTH112, PTH118, PTH120
+
+
+class LocalBackend:
+    """Files below ``root``, at ``sha256/ab/cd/<digest>...``; temporary ones in ``root/tmp``.
+
+    Making one touches nothing; the first write makes the folders, for this user alone. Safe to use
+    from any number of threads and processes, and after a fork.
+    """
+
+    def __init__(self, root: str | os.PathLike[str]) -> None:
+        self._root = os.path.abspath(os.fspath(root))
+        self._durable: set[str] = set()
+
+    @property
+    def url(self) -> str:
+        """``file:`` and the absolute path of the root."""
+        return f"file:{self._root}"
+
+    def path(self, key: Key) -> str:
+        """The absolute path of the object."""
+        return os.path.join(self._root, *str(key).split("/"))
+
+    def put(self, key: Key, source: BinaryIO, size: int) -> None:
+        """Store exactly ``size`` bytes, durably; ``Unavailable`` if source or disk falls short."""
+        staged = self.stage()
+        try:
+            for chunk in exactly(source, size):
+                staged.write(chunk)
+            self.publish([(key, staged)])
+        finally:
+            staged.discard()
+
+    def open(self, key: Key, start: int = 0, stop: int | None = None) -> BinaryIO:
+        """The bytes from ``start`` to before ``stop``, seekable; ``Corrupt`` for what is no file.
+
+        The reader keeps the file that it opened, also when the key is deleted or put again.
+        """
+        path = self.path(key)
+        place, _, name = str(key).rpartition("/")
+        with telling("open", path):
+            try:
+                with Folder.opened(self._root, place) as folder:
+                    descriptor = open_file(folder, name, path)
+            except FileNotFoundError:
+                raise NotFound(f"No object {key} in {self.url}.") from None
+            return window(descriptor, path, start, stop)
+
+    def size(self, key: Key) -> int | None:
+        """The size in bytes of the file at ``key``, or None where there is none."""
+        place, _, name = str(key).rpartition("/")
+        with telling("look at", self.path(key)), suppress(FileNotFoundError):
+            with Folder.opened(self._root, place) as folder:
+                facts = os.stat(folder.at(name), dir_fd=folder.descriptor, follow_symlinks=False)
+            return facts.st_size if stat.S_ISREG(facts.st_mode) else None
+        return None
+
+    def delete(self, key: Key) -> None:
+        """Remove the file; nothing happens where there is none. Its folder stays."""
+        place, _, name = str(key).rpartition("/")
+        with (
+            telling("delete", self.path(key)),
+            suppress(FileNotFoundError),
+            Folder.opened(self._root, place) as folder,
+        ):
+            folder.unlink(name)
+
+    def scan(self, prefix: str = "") -> Iterator[Listed]:
+        """Regular files whose names begin with ``prefix``, sorted by the bytes of their names.
+
+        Holds one directory of each level in memory. What comes or goes meanwhile may be listed or
+        not. Bytes of a name that are not UTF-8 are surrogate escapes.
+        """
+        levels = [iter(self._entries("", prefix))]
+        while levels:
+            found = next(levels[-1], None)
+            if found is None:
+                levels.pop()
+            elif isinstance(found, Listed):
+                yield found
+            else:
+                levels.append(iter(self._entries(found, prefix)))
+
+    def stage(self) -> LocalStaged:
+        """A new temporary file, for this user alone."""
+        with telling("write in", os.path.join(self._root, "tmp")):
+            try:
+                return LocalStaged(self._root)
+            except FileNotFoundError:
+                self._make_root()
+                return LocalStaged(self._root)
+
+    def publish(self, items: Sequence[tuple[Key, Staged]]) -> None:
+        """Sync every file, rename each into place, sync the directories: in this order.
+
+        When the files cannot be synced all of them are discarded, and ``Unavailable`` is raised.
+        A file that is published already is copied, so that no two keys share one. ``ValueError``
+        for a discarded one, ``TypeError`` for what another kind of backend staged.
+        """
+        ready = [(key, self._ready(staged)) for key, staged in items]
+        if ready:
+            oldest = min((staged for _, staged in ready), key=lambda staged: staged.opened)
+            sync_files([staged for _, staged in ready], oldest)
+            self._place_all(ready, oldest)
+
+    def sweep(self, older_than: Instant) -> int:
+        """Remove temporary files not written to since ``older_than``; how many there were."""
+        swept = 0
+        with (
+            telling("sweep", os.path.join(self._root, "tmp")),
+            suppress(FileNotFoundError),
+            Folder.opened(self._root, "tmp") as folder,
+        ):
+            for found in folder.listed("", ""):
+                if isinstance(found, Listed) and found.modified < older_than:
+                    with suppress(FileNotFoundError):
+                        folder.unlink(found.name)
+                        swept += 1
+        return swept
+
+    def _entries(self, place: str, prefix: str) -> list[Listed | str]:
+        with telling("list", os.path.join(self._root, place)):
+            try:
+                with Folder.opened(self._root, place.removesuffix("/")) as folder:
+                    found = folder.listed(place, prefix)
+            except (FileNotFoundError, NotADirectoryError):
+                if place or not os.path.lexists(self._root):
+                    return []
+                raise
+        return sorted(found, key=_name_bytes)
+
+    def _make_root(self) -> None:
+        """Make the root and what is missing above it, each durable before the next is made."""
+        there, missing = self._root, list[str]()
+        while not os.path.isdir(there) and there != os.path.dirname(there):
+            missing.append(there)
+            there = os.path.dirname(there)
+        with suppress(PermissionError):
+            sync_folder(os.path.dirname(there))
+        for path in reversed(missing):
+            make_folder(path)
+            sync_folder(os.path.dirname(path))
+        make_folder(os.path.join(self._root, "tmp"))
+
+    def _ready(self, staged: Staged) -> LocalStaged:
+        if not isinstance(staged, LocalStaged):
+            raise TypeError(f"Staged elsewhere, not by a LocalBackend: {type(staged).__name__}.")
+        if staged.published:
+            staged.become(self._copied(staged))
+        staged.seal()
+        return staged
+
+    def _copied(self, staged: LocalStaged) -> LocalStaged:
+        copy = self.stage()
+        try:
+            with staged.open() as source:
+                while chunk := source.read(CHUNK):
+                    copy.write(chunk)
+        except BaseException:
+            copy.discard()
+            raise
+        return copy
+
+    def _place_all(self, items: Sequence[tuple[Key, LocalStaged]], oldest: LocalStaged) -> None:
+        made: set[str] = set()
+        for key, staged in items:
+            if staged.published:
+                self.publish([(key, staged)])
+                continue
+            with telling("put", self.path(key)):
+                self._place(str(key), staged, made)
+        changed = {str(key).rpartition("/")[0] for key, _ in items}
+        self._sync_places(changed | {place.rpartition("/")[0] for place in made}, oldest)
+        self._durable.update(made)
+
+    def _place(self, name: str, staged: LocalStaged, made: set[str]) -> None:
+        places = list(accumulate(name.split("/")[:-1], "{}/{}".format))
+        try:
+            self._make_places(places, made)
+            staged.rename(name)
+        except FileNotFoundError:  # a folder that we knew was removed by someone else
+            self._durable.difference_update(places)
+            made.difference_update(places)
+            self._make_places(places, made)
+            staged.rename(name)
+
+    def _make_places(self, places: Sequence[str], made: set[str]) -> None:
+        """Make what is missing; whoever made it, it is taken for durable only once we synced it."""
+        for place in places:
+            if place not in self._durable and place not in made:
+                outer, _, name = place.rpartition("/")
+                with Folder.opened(self._root, outer) as folder:
+                    make_folder(folder.at(name), folder.descriptor)
+                made.add(place)
+
+    def _sync_places(self, places: set[str], oldest: LocalStaged) -> None:
+        with telling("sync", self._root):
+            if len(places) <= FEW or not oldest.sync_disk():
+                for place in sorted(places):
+                    with Folder.opened(self._root, place) as folder:
+                        folder.sync()
+
+
+def _name_bytes(found: Listed | str) -> bytes:
+    return os.fsencode(found.name if isinstance(found, Listed) else found)

@@ -1,0 +1,231 @@
+"""Statements on what nothing keeps: gc's decisions, the same for looking and for doing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from sqlalchemy import ColumnElement, Connection, and_, delete, func, not_, or_, select
+
+from calotype.catalog.among import among
+from calotype.catalog.columns import Hosts
+from calotype.catalog.tables import (
+    asset,
+    blob,
+    derivation,
+    provider_upload,
+    reference,
+    scope,
+)
+from calotype.quantities import FOREVER, Instant
+
+IN_FLIGHT = ("planned", "sending", "unknown")
+
+
+@dataclass(frozen=True, slots=True)
+class Garbage:
+    """A blob that nothing keeps, and since when (0 where it never was anyone's)."""
+
+    digest: str
+    size: int
+    since: Instant
+
+
+@dataclass(frozen=True, slots=True)
+class Gone:
+    """An asset row that was removed."""
+
+    scope: str
+    digest: str
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Pending:
+    """How a digest's remaining assets are kept: the earliest end, or pushed by a column."""
+
+    ends_at: Instant | None
+    by_column: bool
+
+
+def _uses() -> ColumnElement[bool]:
+    return and_(reference.c.digest == asset.c.digest, reference.c.scope == asset.c.scope)
+
+
+def _in_flight() -> ColumnElement[bool]:
+    return (
+        select(1)
+        .where(
+            provider_upload.c.digest == asset.c.digest,
+            provider_upload.c.scope == asset.c.scope,
+            provider_upload.c.state.in_(IN_FLIGHT),
+        )
+        .correlate(asset)
+        .exists()
+    )
+
+
+def _collectable(cutoff: Instant, held: ColumnElement[bool]) -> ColumnElement[bool]:
+    """True for assets whose last keeper ended at ``cutoff`` or before."""
+    used = (
+        select(1)
+        .where(_uses(), or_(reference.c.released_at.is_(None), reference.c.released_at > cutoff))
+        .correlate(asset)
+        .exists()
+    )
+    return and_(asset.c.kept_until <= cutoff, not_(used), not_(held), not_(_in_flight()))
+
+
+def collect_assets(
+    connection: Connection, digests: Sequence[str], cutoff: Instant, hosts: Hosts
+) -> tuple[int, list[Gone]]:
+    """Delete released references and then assets whose time is over; references, assets."""
+    references = connection.execute(
+        delete(reference).where(
+            among(reference.c.digest, digests), reference.c.released_at <= cutoff
+        )
+    )
+    gone = connection.execute(
+        delete(asset)
+        .where(
+            among(asset.c.digest, digests), _collectable(cutoff, hosts.on_asset(connection))
+        )
+        .returning(asset.c.scope, asset.c.digest)
+    ).all()
+    sizes = dict(
+        connection.execute(
+            select(blob.c.digest, blob.c.size).where(
+                among(blob.c.digest, [row.digest for row in gone])
+            )
+        )
+        .tuples()
+        .all()
+    )
+    collected = [Gone(row.scope, row.digest, sizes.get(row.digest, 0)) for row in gone]
+    give_back(connection, collected)
+    return references.rowcount, collected
+
+
+def give_back(connection: Connection, gone: Sequence[Gone]) -> None:
+    """Take the sizes of removed assets off their scopes' quotas."""
+    freed: dict[str, int] = {}
+    for item in gone:
+        freed[item.scope] = freed.get(item.scope, 0) + item.size
+    for name, size in sorted(freed.items()):
+        connection.execute(
+            scope.update().where(scope.c.scope == name).values(used=scope.c.used - size)
+        )
+
+
+def garbage(
+    connection: Connection, digests: Sequence[str], cutoff: Instant, hosts: Hosts
+) -> list[Garbage]:
+    """Those of ``digests`` whose blob nothing keeps, nor any ancestor through derivations."""
+    up = (
+        select(blob.c.digest.label("root"), blob.c.digest.label("digest"))
+        .where(among(blob.c.digest, digests))
+        .cte("up", recursive=True)
+    )
+    up = up.union(
+        select(up.c.root, derivation.c.input_digest).join_from(
+            up, derivation, derivation.c.output_digest == up.c.digest
+        )
+    )
+    survives = (
+        select(1)
+        .select_from(asset)
+        .where(
+            asset.c.digest == up.c.digest,
+            not_(_collectable(cutoff, hosts.on_asset(connection))),
+        )
+        .correlate(up)
+        .exists()
+    )
+    pointed = (
+        select(1)
+        .select_from(blob)
+        .where(blob.c.digest == up.c.digest, hosts.on_blob(connection))
+        .correlate(up)
+        .exists()
+    )
+    kept = set(connection.scalars(select(up.c.root).where(or_(survives, pointed)).distinct()))
+    rest = [digest for digest in digests if digest not in kept]
+    sizes = connection.execute(
+        select(blob.c.digest, blob.c.size).where(among(blob.c.digest, rest))
+    ).all()
+    since = _since(connection, rest)
+    return [Garbage(row.digest, row.size, since.get(row.digest, 0)) for row in sizes]
+
+
+def _since(connection: Connection, digests: Sequence[str]) -> dict[str, Instant]:
+    kept = select(asset.c.digest, asset.c.kept_until.label("at")).where(
+        among(asset.c.digest, digests)
+    )
+    used = select(reference.c.digest, reference.c.released_at.label("at")).where(
+        among(reference.c.digest, digests), reference.c.released_at.is_not(None)
+    )
+    ends = kept.union_all(used).subquery()
+    rows = connection.execute(select(ends.c.digest, func.max(ends.c.at)).group_by(ends.c.digest))
+    return {digest: int(at) for digest, at in rows}
+
+
+def let_go(connection: Connection, digests: Sequence[str]) -> None:
+    """Delete blob rows with what was derived from them; the database refuses if one is used."""
+    connection.execute(
+        delete(derivation).where(
+            or_(among(derivation.c.input_digest, digests),
+                among(derivation.c.output_digest, digests))
+        )
+    )
+    connection.execute(delete(blob).where(among(blob.c.digest, digests)))
+
+
+def pending(
+    connection: Connection, digests: Sequence[str], hosts: Hosts
+) -> dict[str, Pending]:
+    """For each digest that is not kept for good: when to look again, and whether a column keeps."""
+    newest = (
+        select(func.max(reference.c.released_at)).where(_uses()).correlate(asset).scalar_subquery()
+    )
+    live = (
+        select(1)
+        .where(_uses(), reference.c.released_at.is_(None))
+        .correlate(asset)
+        .exists()
+    )
+    rows = connection.execute(
+        select(
+            asset.c.digest,
+            asset.c.kept_until,
+            newest.label("released_at"),
+            or_(hosts.on_asset(connection), _in_flight()).label("held"),
+        ).where(among(asset.c.digest, digests), asset.c.kept_until < FOREVER, not_(live))
+    )
+    found: dict[str, Pending] = {}
+    for row in rows:
+        ends = max(int(row.kept_until), int(row.released_at or 0))
+        before = found.get(row.digest, Pending(None, False))
+        if row.held:
+            found[row.digest] = Pending(before.ends_at, True)
+        else:
+            earliest = ends if before.ends_at is None else min(ends, before.ends_at)
+            found[row.digest] = Pending(earliest, before.by_column)
+    bare = select(blob.c.digest).where(
+        among(blob.c.digest, [d for d in digests if d not in found]), hosts.on_blob(connection)
+    )
+    without = bare.where(~select(1).where(asset.c.digest == blob.c.digest).correlate(blob).exists())
+    found.update({digest: Pending(None, True) for digest in connection.scalars(without)})
+    return found
+
+
+def in_flight(connection: Connection, name: str, digest: str) -> list[str]:
+    """Providers to which an upload of this asset is under way."""
+    return list(
+        connection.scalars(
+            select(provider_upload.c.provider).where(
+                provider_upload.c.scope == name,
+                provider_upload.c.digest == digest,
+                provider_upload.c.state.in_(IN_FLIGHT),
+            )
+        )
+    )

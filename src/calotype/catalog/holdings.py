@@ -1,0 +1,403 @@
+"""Statements on assets and references: what a scope has, and who uses it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Literal
+
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Row,
+    Select,
+    bindparam,
+    func,
+    insert,
+    or_,
+    select,
+    update,
+)
+
+from calotype.catalog.among import among
+from calotype.catalog.copies import to_blob
+from calotype.catalog.tables import asset, blob, reference
+from calotype.digest import Digest
+from calotype.model import Asset, Owner, Reference
+from calotype.quantities import FOREVER, Instant, when
+
+LIVE_REFERENCES = (
+    select(func.count())
+    .select_from(reference)
+    .where(
+        reference.c.digest == asset.c.digest,
+        reference.c.scope == asset.c.scope,
+        reference.c.released_at.is_(None),
+    )
+    .correlate(asset)
+    .scalar_subquery()
+)
+
+ASSET: Select[tuple[object, ...]] = select(
+    asset.c.scope,
+    asset.c.kept_until,
+    asset.c.filename,
+    asset.c.metadata,
+    asset.c.created_at,
+    asset.c.last_accessed,
+    asset.c.access_count,
+    blob.c.digest,
+    blob.c.size,
+    blob.c.media_type,
+    blob.c.extension,
+    blob.c.width,
+    blob.c.height,
+    LIVE_REFERENCES.label("live"),
+).join_from(asset, blob, asset.c.digest == blob.c.digest)
+"""Everything that ``to_asset`` needs."""
+
+
+def referenced() -> ColumnElement[bool]:
+    """True for assets with a live reference."""
+    return (
+        select(1)
+        .where(
+            reference.c.digest == asset.c.digest,
+            reference.c.scope == asset.c.scope,
+            reference.c.released_at.is_(None),
+        )
+        .correlate(asset)
+        .exists()
+    )
+
+
+def visible(now: Instant, applied: ColumnElement[bool]) -> ColumnElement[bool]:
+    """True for assets that something keeps: themselves, a hold, a reference, ``applied``."""
+    return or_(asset.c.kept_until > now, referenced(), applied)
+
+
+def to_asset(row: Row[tuple[object, ...]], now: Instant) -> Asset:
+    """An ``ASSET`` row as a value; ``held`` in the row says that an application keeps it."""
+    found = row._mapping
+    kept_until = int(found["kept_until"])
+    accessed = found["last_accessed"]
+    return Asset(
+        scope=found["scope"],
+        blob=to_blob(row),
+        filename=found["filename"],
+        metadata=json.loads(found["metadata"]),
+        kept=kept(kept_until, now),
+        trashed=kept_until <= now and not found["live"] and not found.get("held"),
+        references=int(found["live"]),
+        created_at=when(int(found["created_at"])),
+        last_accessed=when(int(accessed)) if accessed is not None else None,
+        access_count=int(found["access_count"]),
+    )
+
+
+def kept(kept_until: Instant, now: Instant) -> Literal["library"] | datetime | None:
+    """How an asset's own ``kept_until`` reads: ``"library"``, an instant, or None when over."""
+    if kept_until == FOREVER:
+        return "library"
+    return when(kept_until) if kept_until > now else None
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """One asset to be had: of which digest, called what, kept until when, used by whom.
+
+    ``kept_until`` is None where only the owner is to keep it.
+    """
+
+    digest: Digest
+    kept_until: Instant | None
+    owner: Owner | None = None
+    role: str | None = None
+    filename: str | None = None
+    metadata: Mapping[str, object] | None = None
+
+    @property
+    def slot(self) -> tuple[str, str, str] | None:
+        """Owner and role; a role that is not given is the digest itself."""
+        if self.owner is None:
+            return None
+        return (self.owner.kind, self.owner.id, self.role or self.digest)
+
+
+def assets(
+    connection: Connection, scope: str, digests: Iterable[str], held: ColumnElement[bool]
+) -> dict[str, Row[tuple[object, ...]]]:
+    """The asset rows of ``digests`` in one scope, with ``held`` from the application."""
+    statement = ASSET.add_columns(held.label("held")).where(
+        asset.c.scope == scope, among(asset.c.digest, digests)
+    )
+    return {row._mapping["digest"]: row for row in connection.execute(statement)}
+
+
+def lock(connection: Connection, scope: str, digest: str) -> bool:
+    """Lock the asset row against removal; False where there is none."""
+    statement = (
+        select(asset.c.digest)
+        .where(asset.c.scope == scope, asset.c.digest == digest)
+        .with_for_update(key_share=True, read=True)
+    )
+    return connection.scalar(statement) is not None
+
+
+def insert_assets(
+    connection: Connection, scope: str, wishes: Sequence[Wish], now: Instant
+) -> None:
+    """Insert one asset row for each wish."""
+    if wishes:
+        connection.execute(
+            insert(asset),
+            [
+                {
+                    "scope": scope,
+                    "digest": wish.digest,
+                    "kept_until": now if wish.kept_until is None else wish.kept_until,
+                    "filename": wish.filename,
+                    "metadata": json.dumps(dict(wish.metadata or {})),
+                    "created_at": now,
+                }
+                for wish in wishes
+            ],
+        )
+
+
+def update_assets(
+    connection: Connection, scope: str, changed: Mapping[str, Mapping[str, object]]
+) -> None:
+    """Write ``kept_until``, ``filename`` and ``metadata`` of assets that are there."""
+    if changed:
+        connection.execute(
+            update(asset)
+            .where(asset.c.scope == scope, asset.c.digest == bindparam("b_digest"))
+            .values(
+                kept_until=bindparam("b_kept_until"),
+                filename=bindparam("b_filename"),
+                metadata=bindparam("b_metadata"),
+            ),
+            [
+                {"b_digest": digest, **{f"b_{name}": value for name, value in row.items()}}
+                for digest, row in changed.items()
+            ],
+        )
+
+
+def set_kept_until(connection: Connection, scope: str, digest: str, instant: Instant) -> bool:
+    """Set until when an asset is kept for itself; False where there is no such asset."""
+    changed = connection.execute(
+        update(asset)
+        .where(asset.c.scope == scope, asset.c.digest == digest)
+        .values(kept_until=instant)
+    )
+    return changed.rowcount == 1
+
+
+_SLOT = (
+    reference.c.owner_kind == bindparam("b_kind"),
+    reference.c.owner_id == bindparam("b_id"),
+    reference.c.role == bindparam("b_role"),
+)
+
+
+def refer(
+    connection: Connection, scope: str, wishes: Sequence[Wish], now: Instant
+) -> list[Digest]:
+    """Put each wish's digest into its slot; the digests of the references that are new.
+
+    The same digest there already: nothing changes. Another digest: its row is released first,
+    so that history stays. Of several wishes for one slot the last one wins.
+    """
+    held = _slots(connection, scope, wishes)
+    last = {wish.slot: wish for wish in wishes if wish.slot is not None}
+    fresh = [wish for slot, wish in last.items() if held.get(slot) != wish.digest]
+    displaced = [wish for wish in fresh if wish.slot in held]
+    if displaced:
+        connection.execute(
+            update(reference)
+            .where(reference.c.scope == scope, *_SLOT, reference.c.released_at.is_(None))
+            .values(released_at=now),
+            [_slot_parameters(wish) for wish in displaced],
+        )
+    if fresh:
+        connection.execute(insert(reference), [_reference_row(scope, wish, now) for wish in fresh])
+    return [wish.digest for wish in fresh]
+
+
+def _slots(
+    connection: Connection, scope: str, wishes: Sequence[Wish]
+) -> dict[tuple[str, str, str] | None, str]:
+    owners = {wish.owner for wish in wishes if wish.owner is not None}
+    found: dict[tuple[str, str, str] | None, str] = {}
+    for owner in owners:
+        roles = [wish.slot[2] for wish in wishes if wish.owner == owner and wish.slot]
+        rows = connection.execute(
+            select(reference.c.role, reference.c.digest).where(
+                reference.c.scope == scope,
+                reference.c.owner_kind == owner.kind,
+                reference.c.owner_id == owner.id,
+                among(reference.c.role, roles),
+                reference.c.released_at.is_(None),
+            )
+        )
+        found.update({(owner.kind, owner.id, row.role): row.digest for row in rows})
+    return found
+
+
+def _slot_parameters(wish: Wish) -> dict[str, str]:
+    assert wish.slot is not None
+    kind, ident, role = wish.slot
+    return {"b_kind": kind, "b_id": ident, "b_role": role}
+
+
+def _reference_row(scope: str, wish: Wish, now: Instant) -> dict[str, object]:
+    assert wish.slot is not None
+    kind, ident, role = wish.slot
+    return {
+        "scope": scope,
+        "owner_kind": kind,
+        "owner_id": ident,
+        "role": role,
+        "digest": wish.digest,
+        "created_at": now,
+        "released_at": None,
+    }
+
+
+def of_owner(scope: str, owner: Owner, role: str | None) -> list[ColumnElement[bool]]:
+    """Conditions for an owner's references, in one role or in all."""
+    conditions = [
+        reference.c.scope == scope,
+        reference.c.owner_kind == owner.kind,
+        reference.c.owner_id == owner.id,
+    ]
+    return [*conditions, reference.c.role == role] if role is not None else conditions
+
+
+def release(
+    connection: Connection, scope: str, owner: Owner, role: str | None, now: Instant
+) -> list[Digest]:
+    """Release an owner's live references in one statement; the digests they pointed at."""
+    released = connection.execute(
+        update(reference)
+        .where(*of_owner(scope, owner, role), reference.c.released_at.is_(None))
+        .values(released_at=now)
+        .returning(reference.c.digest)
+    )
+    return [Digest(digest) for digest in released.scalars()]
+
+
+def restorable(
+    connection: Connection, scope: str, owner: Owner, role: str | None
+) -> list[tuple[str, Digest]]:
+    """(role, digest) of the newest released row of each role that has no live one."""
+    taken = reference.alias()
+    live_one = (
+        select(1)
+        .where(
+            taken.c.scope == reference.c.scope,
+            taken.c.owner_kind == reference.c.owner_kind,
+            taken.c.owner_id == reference.c.owner_id,
+            taken.c.role == reference.c.role,
+            taken.c.released_at.is_(None),
+        )
+        .exists()
+    )
+    rows = connection.execute(
+        select(reference.c.role, reference.c.digest)
+        .where(*of_owner(scope, owner, role), reference.c.released_at.is_not(None), ~live_one)
+        .order_by(reference.c.released_at, reference.c.id)
+    )
+    newest = {row.role: Digest(row.digest) for row in rows}
+    return list(newest.items())
+
+
+def known_owner(connection: Connection, scope: str, owner: Owner) -> bool:
+    """True when the owner has or had references that are still remembered."""
+    statement = select(reference.c.id).where(*of_owner(scope, owner, None)).limit(1)
+    return connection.scalar(statement) is not None
+
+
+def to_reference(row: Row[tuple[object, ...]]) -> Reference:
+    """A reference row as a value."""
+    found = row._mapping
+    released = found["released_at"]
+    return Reference(
+        found["id"],
+        found["scope"],
+        Owner(found["owner_kind"], found["owner_id"]),
+        found["role"],
+        Digest(found["digest"]),
+        when(found["created_at"]),
+        when(released) if released is not None else None,
+    )
+
+
+def touch(
+    connection: Connection, accesses: Mapping[tuple[str, str], tuple[int, Instant]]
+) -> None:
+    """Add gathered accesses: (scope, digest) -> (how many, the last one's instant)."""
+    connection.execute(
+        update(asset)
+        .where(asset.c.scope == bindparam("b_scope"), asset.c.digest == bindparam("b_digest"))
+        .values(
+            access_count=asset.c.access_count + bindparam("b_count"),
+            last_accessed=bindparam("b_last"),
+        ),
+        [
+            {"b_scope": scope, "b_digest": digest, "b_count": count, "b_last": last}
+            for (scope, digest), (count, last) in accesses.items()
+        ],
+    )
+
+
+def uses(connection: Connection, scope: str, digest: str) -> list[tuple[Owner, str]]:
+    """(owner, role) of the live references to an asset."""
+    rows = connection.execute(
+        select(reference.c.owner_kind, reference.c.owner_id, reference.c.role)
+        .where(
+            reference.c.digest == digest,
+            reference.c.scope == scope,
+            reference.c.released_at.is_(None),
+        )
+        .order_by(reference.c.id)
+    )
+    return [(Owner(row.owner_kind, row.owner_id), row.role) for row in rows]
+
+
+def describe(
+    connection: Connection,
+    scope: str,
+    digest: str,
+    filename: str | None,
+    metadata: Mapping[str, object] | None,
+) -> None:
+    """Set what is not None."""
+    values = {
+        "filename": filename,
+        "metadata": json.dumps(dict(metadata)) if metadata is not None else None,
+    }
+    given = {name: value for name, value in values.items() if value is not None}
+    if given:
+        connection.execute(
+            update(asset).where(asset.c.scope == scope, asset.c.digest == digest).values(**given)
+        )
+
+
+def by_prefix(connection: Connection, scope: str | None, prefix: str, limit: int) -> list[str]:
+    """Digests of a scope's assets (or of all blobs) that begin with ``prefix``."""
+    column = blob.c.digest if scope is None else asset.c.digest
+    statement = select(column).where(column >= prefix, column <= prefix + "g")
+    if scope is not None:
+        statement = statement.where(asset.c.scope == scope)
+    return list(connection.scalars(statement.order_by(column).limit(limit)))
+
+
+def scopes_of(connection: Connection, digest: str) -> list[str]:
+    """The scopes that have an asset of this digest."""
+    statement = select(asset.c.scope).where(asset.c.digest == digest).order_by(asset.c.scope)
+    return list(connection.scalars(statement))

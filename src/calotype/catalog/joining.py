@@ -1,0 +1,102 @@
+"""Joining a transaction that the application holds: Session, Connection, or a raw DBAPI one."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Protocol, runtime_checkable
+
+from sqlalchemy import Connection, create_engine
+from sqlalchemy.orm import Session
+from sqlalchemy.pool import NullPool
+
+from calotype.catalog import Catalog, schema, take_write_lock
+from calotype.catalog.failures import translated
+from calotype.errors import Misconfigured
+
+
+@runtime_checkable
+class DBAPIConnection(Protocol):
+    """A PEP 249 connection, as far as it is needed to recognise one."""
+
+    def cursor(self) -> object: ...
+    def commit(self) -> None: ...
+    def rollback(self) -> None: ...
+
+
+Joinable = Session | Connection | DBAPIConnection
+
+
+@contextmanager
+def joined(catalog: Catalog, connection: Joinable, *, needs_keys: bool) -> Iterator[Connection]:
+    """The application's transaction as a Connection; never committed or rolled back here.
+
+    ``needs_keys`` refuses an SQLite connection with ``foreign_keys`` off. A raw SQLite
+    connection in autocommit mode outside a transaction gets one for the length of the block.
+    Raises ``Locked`` where the transaction cannot become SQLite's writer any more.
+    """
+    catalog.require()
+    with translated():
+        if isinstance(connection, Session):
+            yield _checked(catalog, connection.connection(), needs_keys)
+        elif isinstance(connection, Connection):
+            yield _checked(catalog, connection, needs_keys)
+        elif isinstance(connection, sqlite3.Connection):
+            with _whole(connection), _borrowed(connection) as borrowed:
+                yield _checked(catalog, borrowed, needs_keys)
+        else:
+            raise Misconfigured(
+                f"Cannot join a {type(connection).__module__}.{type(connection).__qualname__}.",
+                hint="Pass an SQLAlchemy Session or Connection, or the database driver's own.",
+            )
+
+
+def _checked(catalog: Catalog, connection: Connection, needs_keys: bool) -> Connection:
+    if connection.dialect.name == "sqlite":
+        if needs_keys and not connection.exec_driver_sql("PRAGMA foreign_keys").scalar():
+            raise Misconfigured(
+                "The connection has foreign_keys off, so SQLite would not hold the reference.",
+                hint="Run PRAGMA foreign_keys=ON on every new connection of the application.",
+            )
+        take_write_lock(connection)
+    if connection.scalar(schema.STORE_ID) != catalog.store_id:
+        raise Misconfigured(
+            "The connection leads to another store's database.",
+            hint=f"Pass a connection to {catalog.name}.",
+        )
+    return connection
+
+
+@contextmanager
+def _whole(raw: sqlite3.Connection) -> Iterator[None]:
+    if raw.in_transaction or raw.isolation_level is not None:
+        yield
+        return
+    raw.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+        raw.execute("COMMIT")
+    finally:
+        if raw.in_transaction:
+            raw.execute("ROLLBACK")
+
+
+def _nothing(*_: object) -> None:
+    """Stand in for a driver call that belongs to the application."""
+
+
+@contextmanager
+def _borrowed(raw: sqlite3.Connection) -> Iterator[Connection]:
+    row_factory, raw.row_factory = raw.row_factory, None
+    engine = create_engine(
+        "sqlite+pysqlite://", creator=lambda: raw, poolclass=NullPool, pool_reset_on_return=None
+    )
+    for call in ("do_begin", "do_commit", "do_rollback", "do_close"):
+        setattr(engine.dialect, call, _nothing)
+    try:
+        with engine.connect() as connection:
+            yield connection
+    finally:
+        raw.row_factory = row_factory
+        engine.dispose()

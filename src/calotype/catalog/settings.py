@@ -1,0 +1,193 @@
+"""Statements on what is set: identity, quotas, the block-list, plans, signing keys, usage."""
+
+from __future__ import annotations
+
+import json
+import secrets
+from collections.abc import Mapping, Sequence
+
+from sqlalchemy import Connection, delete, func, insert, select, text, update
+
+from calotype.catalog.tables import asset, blob, blocked, meta, plan, reference, scope, signing_key
+from calotype.catalog.tables import usage as usage_table
+from calotype.errors import QuotaExceeded
+from calotype.model import UsageDay
+from calotype.quantities import Instant, human_size, when
+
+
+def get_meta(connection: Connection, key: str) -> str | None:
+    """A fact of the store."""
+    return connection.scalar(select(meta.c.value).where(meta.c.key == key))
+
+
+def set_meta(connection: Connection, key: str, value: str) -> None:
+    """Note a fact of the store."""
+    if connection.execute(update(meta).where(meta.c.key == key).values(value=value)).rowcount == 0:
+        connection.execute(insert(meta).values(key=key, value=value))
+
+
+def lock_digests(connection: Connection, digests: Sequence[str]) -> None:
+    """Take the lock of each digest until the commit; SQLite's only writer has them all."""
+    if connection.dialect.name == "postgresql":
+        for digest in sorted(digests):
+            number = int(digest[:15], 16)
+            connection.execute(text("SELECT pg_advisory_xact_lock(:number)"), {"number": number})
+
+
+def require_room(connection: Connection, name: str, size: int) -> None:
+    """Raise ``QuotaExceeded`` when the scope has no room for ``size`` bytes more."""
+    row = connection.execute(
+        select(scope.c.quota, scope.c.used).where(scope.c.scope == name)
+    ).one_or_none()
+    if row is not None and size and row.used + size > row.quota:
+        raise QuotaExceeded(
+            f"The quota of scope {name!r} is {human_size(row.quota)}, {human_size(row.used)} are "
+            f"used and {human_size(size)} more were to be put; nothing was stored.",
+            hint="Release and collect something, or raise it with 'calotype quota'.",
+        )
+
+
+def take_room(connection: Connection, name: str, size: int) -> None:
+    """Count ``size`` bytes to the scope's quota if it has one, in the caller's transaction."""
+    if size:
+        taken = connection.execute(
+            update(scope)
+            .where(scope.c.scope == name, scope.c.used + size <= scope.c.quota)
+            .values(used=scope.c.used + size)
+        )
+        if taken.rowcount == 0:
+            require_room(connection, name, size)
+
+
+def set_quota(connection: Connection, name: str, quota: int | None) -> None:
+    """Give the scope a quota and count what it has, or take the quota away."""
+    connection.execute(delete(scope).where(scope.c.scope == name))
+    if quota is not None:
+        used = used_bytes(connection, name)
+        connection.execute(insert(scope).values(scope=name, quota=quota, used=used))
+
+
+def used_bytes(connection: Connection, name: str) -> int:
+    """The sizes of all of a scope's assets, trash included."""
+    statement = (
+        select(func.coalesce(func.sum(blob.c.size), 0))
+        .join_from(asset, blob, asset.c.digest == blob.c.digest)
+        .where(asset.c.scope == name)
+    )
+    return int(connection.scalar(statement) or 0)
+
+
+def quota(connection: Connection, name: str) -> int | None:
+    """The scope's quota in bytes, or None."""
+    return connection.scalar(select(scope.c.quota).where(scope.c.scope == name))
+
+
+def drifts(connection: Connection) -> list[tuple[str, int, int]]:
+    """Scopes whose count of used bytes is off: (scope, counted, real)."""
+    rows = connection.execute(select(scope.c.scope, scope.c.used)).all()
+    real = [(name, used, used_bytes(connection, name)) for name, used in rows]
+    return [each for each in real if each[1] != each[2]]
+
+
+def set_used(connection: Connection, name: str, used: int) -> None:
+    """Correct the count of used bytes."""
+    connection.execute(update(scope).where(scope.c.scope == name).values(used=used))
+
+
+def block(connection: Connection, digest: str, now: Instant, reason: str) -> None:
+    """Refuse the digest from now on."""
+    connection.execute(delete(blocked).where(blocked.c.digest == digest))
+    connection.execute(insert(blocked).values(digest=digest, at=now, reason=reason))
+
+
+def save_plan(connection: Connection, ident: str, now: Instant, terms: Mapping[str, object]) -> None:
+    """Keep the terms of a gc plan."""
+    connection.execute(insert(plan).values(id=ident, created_at=now, terms=json.dumps(dict(terms))))
+
+
+def load_plan(connection: Connection, ident: str) -> tuple[Instant, dict[str, object]] | None:
+    """When a plan was made and its terms, or None."""
+    row = connection.execute(
+        select(plan.c.created_at, plan.c.terms).where(plan.c.id == ident)
+    ).one_or_none()
+    return (row.created_at, json.loads(row.terms)) if row is not None else None
+
+
+def forget_plans(connection: Connection, before: Instant) -> None:
+    """Drop plans made before that instant."""
+    connection.execute(delete(plan).where(plan.c.created_at < before))
+
+
+def signing_keys(connection: Connection) -> list[tuple[str, bytes]]:
+    """(id, secret) of the keys that sign URLs, the newest first."""
+    rows = connection.execute(
+        select(signing_key.c.id, signing_key.c.secret).order_by(
+            signing_key.c.created_at.desc(), signing_key.c.id
+        )
+    )
+    return [(ident, bytes.fromhex(secret)) for ident, secret in rows]
+
+
+def add_signing_key(connection: Connection, now: Instant, *, keep: int) -> None:
+    """Sign with a new key from now on; the ``keep`` keys before it still verify."""
+    connection.execute(
+        insert(signing_key).values(
+            id=secrets.token_hex(4), secret=secrets.token_hex(32), created_at=now
+        )
+    )
+    for ident, _ in signing_keys(connection)[keep + 1 :]:
+        connection.execute(delete(signing_key).where(signing_key.c.id == ident))
+
+
+def record_usage(connection: Connection, now: Instant, scopes: Sequence[str] | None = None) -> None:
+    """Write today's row of usage for every scope, or for those named."""
+    day = f"{when(now):%Y-%m-%d}"
+    sums = (
+        select(asset.c.scope, func.count(), func.sum(blob.c.size))
+        .join_from(asset, blob, asset.c.digest == blob.c.digest)
+        .group_by(asset.c.scope)
+    )
+    live = (
+        select(reference.c.scope, func.count())
+        .where(reference.c.released_at.is_(None))
+        .group_by(reference.c.scope)
+    )
+    if scopes is not None:
+        sums = sums.where(asset.c.scope.in_(scopes))
+        live = live.where(reference.c.scope.in_(scopes))
+    references = dict(connection.execute(live).tuples().all())
+    rows = [
+        {
+            "scope": name,
+            "day": day,
+            "assets": count,
+            "bytes": int(size),
+            "references": references.get(name, 0),
+            "recorded_at": now,
+        }
+        for name, count, size in connection.execute(sums)
+    ]
+    if rows:
+        connection.execute(
+            delete(usage_table).where(
+                usage_table.c.day == day, usage_table.c.scope.in_([row["scope"] for row in rows])
+            )
+        )
+        connection.execute(insert(usage_table), rows)
+
+
+def usage_days(connection: Connection, name: str, since: str) -> list[UsageDay]:
+    """A scope's recorded days from ``since`` (YYYY-MM-DD) on."""
+    columns = (
+        usage_table.c.scope,
+        usage_table.c.day,
+        usage_table.c.assets,
+        usage_table.c.bytes,
+        usage_table.c.references,
+    )
+    rows = connection.execute(
+        select(*columns)
+        .where(usage_table.c.scope == name, usage_table.c.day >= since)
+        .order_by(usage_table.c.day)
+    )
+    return [UsageDay(*row) for row in rows]

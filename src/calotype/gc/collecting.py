@@ -1,0 +1,180 @@
+"""Look and doom: from candidates to blobs that nothing keeps.
+
+Each batch is one transaction: released references and passed holds go, then assets that nothing
+keeps, then blob rows; the database refuses a row that something still points at, and a refused
+batch is replayed one digest at a time, so that one of them never stops a run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+from sqlalchemy import Connection
+from sqlalchemy.exc import IntegrityError
+
+from calotype.catalog import Catalog, candidates, copies, garbage
+from calotype.catalog.candidates import Look
+from calotype.catalog.columns import Hosts
+from calotype.catalog.garbage import Garbage
+from calotype.digest import Digest
+from calotype.gc.terms import Allowance, Terms
+from calotype.model import PlanItem
+from calotype.quantities import FOREVER, Instant, when
+
+BATCH = 500
+
+
+@dataclass(slots=True)
+class Tally:
+    """What a run has done so far."""
+
+    assets: int = 0
+    references: int = 0
+    doomed: int = 0
+    doomed_bytes: int = 0
+    refused: int = 0
+    items: list[PlanItem] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class Collector:
+    """Looks at candidates and dooms blobs."""
+
+    catalog: Catalog
+    hosts: Hosts
+    terms: Terms
+
+    def look(self) -> Iterator[list[Garbage]]:
+        """What is garbage now, batch by batch, without changing anything."""
+        seen: set[str] = set()
+        allowance = Allowance(self.terms)
+        for looks in self._batches():
+            digests = [each.digest for each in looks if each.digest not in seen]
+            seen.update(digests)
+            with self.catalog.read() as connection:
+                found = garbage.garbage(connection, digests, self.terms.cutoff, self.hosts)
+            yield [item for item in found if allowance.take(item.size)]
+
+    def collect(self, tally: Tally, stop: Callable[[], bool]) -> Iterator[None]:
+        """Doom what is garbage, batch by batch, until nothing is due or ``stop()`` says so.
+
+        What a batch deletes may make more candidates (derived outputs); they are taken up in
+        the same run.
+        """
+        allowance = Allowance(self.terms)
+        before = -1
+        while before != tally.assets + tally.doomed:
+            before = tally.assets + tally.doomed
+            for looks in self._batches():
+                self._batch(looks, tally, allowance)
+                yield
+                if stop():
+                    return
+
+    def _batches(self) -> Iterator[list[Look]]:
+        if self.terms.full:
+            yield from self._everything()
+        elif self.terms.digests is not None:
+            chosen = sorted(self.terms.digests)
+            for first in range(0, len(chosen), BATCH):
+                yield from self._due(chosen[first : first + BATCH], named=True)
+        else:
+            yield from self._due(None)
+
+    def _due(self, digests: Sequence[str] | None, *, named: bool = False) -> Iterator[list[Look]]:
+        with self.catalog.read() as connection:
+            upto = candidates.newest(connection)
+        place: tuple[Instant, int] | None = (0, 0)
+        while place is not None:
+            with self.catalog.read() as connection:
+                looks, place = candidates.due(
+                    connection,
+                    self.terms.cutoff,
+                    digests=digests,
+                    after=place,
+                    upto=upto,
+                    limit=BATCH,
+                )
+            if looks:
+                yield looks
+        if named and digests:
+            yield [Look(digest, (), 0) for digest in digests]
+
+    def _everything(self) -> Iterator[list[Look]]:
+        after = ""
+        while True:
+            with self.catalog.read() as connection:
+                digests = candidates.every_digest(connection, after, BATCH)
+            if not digests:
+                break
+            yield [Look(digest, (), 0) for digest in digests]
+            after = digests[-1]
+        yield from self._due(None)
+
+    def _batch(self, looks: Sequence[Look], tally: Tally, allowance: Allowance) -> None:
+        try:
+            self._transaction(looks, tally, allowance)
+        except IntegrityError:
+            for look in looks:
+                try:
+                    self._transaction([look], tally, allowance)
+                except IntegrityError:
+                    tally.refused += 1
+                    self._push([look])
+
+    def _transaction(self, looks: Sequence[Look], tally: Tally, allowance: Allowance) -> None:
+        with self.catalog.write() as connection:
+            digests = [look.digest for look in looks]
+            found = garbage.garbage(connection, digests, self.terms.cutoff, self.hosts)
+            taken = [item for item in found if allowance.take(item.size)]
+            left = {item.digest for item in found}.difference(item.digest for item in taken)
+            references, assets = garbage.collect_assets(
+                connection,
+                [digest for digest in digests if digest not in left],
+                self.terms.cutoff,
+                self.hosts,
+            )
+            self._doom(connection, taken)
+            self._settle(connection, [look for look in looks if look.digest not in left])
+        tally.references += references
+        tally.assets += len(assets)
+        tally.doomed += len(taken)
+        tally.doomed_bytes += sum(item.size for item in taken)
+        tally.items += [describe(item) for item in taken]
+
+    def _doom(self, connection: Connection, taken: Sequence[Garbage]) -> None:
+        digests = [item.digest for item in taken]
+        if digests:
+            garbage.let_go(connection, digests)
+            copies.doom_all(connection, digests, self.catalog.clock())
+
+    def _settle(self, connection: Connection, looks: Sequence[Look]) -> None:
+        """Take off what is settled; look again later at what only waits for its time."""
+        later = garbage.pending(connection, [look.digest for look in looks], self.hosts)
+        again = []
+        for look in looks:
+            wait = later.get(look.digest)
+            if wait is None:
+                continue
+            push = candidates.next_push(look.pushed) if wait.by_column else 0
+            pushed_to = self.catalog.clock() + push if wait.by_column else FOREVER
+            again.append((look.digest, min(pushed_to, wait.ends_at or FOREVER), push))
+        candidates.append(connection, again)
+        candidates.take_off(connection, [ident for look in looks for ident in look.ids])
+
+    def _push(self, looks: Sequence[Look]) -> None:
+        with self.catalog.write() as connection:
+            now = self.catalog.clock()
+            for look in looks:
+                push = candidates.next_push(look.pushed)
+                candidates.append(connection, [(look.digest, now + push, push)])
+                candidates.take_off(connection, look.ids)
+
+
+def describe(item: Garbage) -> PlanItem:
+    """What would be doomed, and why, for people."""
+    reason = f"nothing keeps it since {when(item.since):%Y-%m-%d %H:%M:%S}Z" if item.since else (
+        "nothing keeps it"
+    )
+    return PlanItem("doom", Digest(item.digest), item.size, reason)

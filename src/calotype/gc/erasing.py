@@ -1,0 +1,158 @@
+"""Erase: the only place where bytes are deleted, and only at keys that are ``erasing``.
+
+``doomed -> erasing`` is durable before the first delete is sent; then delete, look whether it is
+gone, and ``erased``. Every step may be repeated. Erased keys get a second delete a day later, for
+writers that were fenced off and wrote late.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+from sqlalchemy import Connection
+
+from calotype.backends import Backend, Stages
+from calotype.catalog import Catalog, copies
+from calotype.catalog.copies import INTENT_AGE, Due
+from calotype.catalog.states import DOOMED, ERASED, ERASING, WRITING
+from calotype.errors import CalotypeError
+from calotype.gc.terms import Allowance, Terms
+from calotype.model import PlanItem
+from calotype.quantities import SECOND, Instant
+
+BATCH = 500
+SECOND_DELETE = 24 * 3600 * SECOND
+TOMBSTONES = 30 * SECOND_DELETE
+LONGEST_BACKOFF = SECOND_DELETE
+
+
+@dataclass(slots=True)
+class Tally:
+    """What a run has erased so far."""
+
+    erased: int = 0
+    erased_bytes: int = 0
+    intents: int = 0
+    temporary: int = 0
+    failed: int = 0
+    items: list[PlanItem] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class Eraser:
+    """Erases what is doomed, in one backend."""
+
+    catalog: Catalog
+    backend: Backend
+    name: str
+    terms: Terms
+
+    def due(self) -> Iterator[Due]:
+        """What would be erased now; fenced-off writers' intents too."""
+        now = self.catalog.clock()
+        yield from self._rows((WRITING,), now)
+        yield from self._rows((DOOMED,), now - self.terms.erase_delay)
+        yield from self._rows((ERASING,), now)
+
+    def erase(self, tally: Tally, stop: Callable[[], bool]) -> Iterator[None]:
+        """Abort stale intents, erase what is due, and sweep what was erased a day ago."""
+        self._abort_stale(tally)
+        allowance = Allowance(self.terms)
+        now = self.catalog.clock()
+        for states, cutoff in (((DOOMED,), now - self.terms.erase_delay), ((ERASING,), now)):
+            for batch in _batches(self._rows(states, cutoff)):
+                chosen = [item for item in batch if allowance.take(item.size)]
+                if chosen:
+                    self._erase(chosen, tally)
+                yield
+                if stop() or len(chosen) < len(batch):
+                    return
+        for batch in _batches(self._rows((ERASED,), now)):
+            self._sweep(batch, tally)
+            yield
+        if self.terms.digests is None and isinstance(self.backend, Stages):
+            tally.temporary += self.backend.sweep(now - INTENT_AGE)
+
+    def _rows(self, states: Sequence[str], cutoff: Instant) -> Iterator[Due]:
+        place = (0, "")
+        while True:
+            with self.catalog.read() as connection:
+                rows = copies.due(
+                    connection,
+                    states,
+                    cutoff,
+                    backend=self.name,
+                    digests=self.terms.digests,
+                    after=place,
+                    limit=BATCH,
+                )
+            yield from (item for _, item in rows)
+            if len(rows) < BATCH:
+                return
+            place = (rows[-1][0], str(rows[-1][1].key))
+
+    def _abort_stale(self, tally: Tally) -> None:
+        now = self.catalog.clock()
+        for batch in _batches(self._rows((WRITING,), now)):
+            with self.catalog.write() as connection:
+                tally.intents += copies.abort(connection, [item.token for item in batch], now)
+
+    def _erase(self, items: Sequence[Due], tally: Tally) -> None:
+        keys = [item.key for item in items]
+        with self.catalog.write() as connection:
+            allowed = copies.erasing(connection, self.name, keys)
+        deleted, failed = self._delete([item for item in items if item.key in allowed])
+        now = self.catalog.clock()
+        with self.catalog.write() as connection:
+            moved = copies.erased(
+                connection,
+                self.name,
+                [item.key for item in deleted],
+                again_at=now + SECOND_DELETE,
+            )
+            self._back_off(connection, failed, now)
+        gone = [item for item in deleted if item.key in moved]
+        tally.erased += len(gone)
+        tally.erased_bytes += sum(item.size for item in gone)
+        tally.failed += len(failed)
+        tally.items += [PlanItem("erase", item.digest, item.size, "let go") for item in gone]
+
+    def _delete(self, items: Sequence[Due]) -> tuple[list[Due], list[Due]]:
+        deleted: list[Due] = []
+        failed: list[Due] = []
+        for item in items:
+            try:
+                self.backend.delete(item.key)
+                there = self.backend.size(item.key) is not None
+            except CalotypeError:
+                there = True
+            (failed if there else deleted).append(item)
+        return deleted, failed
+
+    def _back_off(self, connection: Connection, failed: Sequence[Due], now: Instant) -> None:
+        for item in failed:
+            wait = min(60 * SECOND << min(item.attempts, 20), LONGEST_BACKOFF)
+            copies.put_off(connection, [item], now + wait)
+
+    def _sweep(self, items: Sequence[Due], tally: Tally) -> None:
+        """The second delete; after it a token key's tombstone is forgotten, a plain one stays."""
+        first = [item for item in items if not item.attempts]
+        deleted, failed = self._delete(first)
+        now = self.catalog.clock()
+        with self.catalog.write() as connection:
+            copies.put_off(connection, [i for i in deleted if not i.plain], now + TOMBSTONES)
+            copies.put_off(connection, [item for item in deleted if item.plain], None)
+            copies.prune(connection, [item for item in items if item.attempts])
+        tally.failed += len(failed)
+
+
+def _batches(rows: Iterator[Due]) -> Iterator[list[Due]]:
+    batch: list[Due] = []
+    for item in rows:
+        batch.append(item)
+        if len(batch) == BATCH:
+            yield batch
+            batch = []
+    if batch:
+        yield batch

@@ -1,0 +1,63 @@
+"""The terms of a gc run: what is old enough, which digests, how much."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import cast
+
+from calotype.quantities import Instant
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """``cutoff``: what ended by then is garbage. Delays and budget in microseconds.
+
+    ``limit`` and ``max_bytes`` bound what is doomed, and apart from that what is erased.
+    """
+
+    cutoff: Instant
+    erase_delay: int
+    digests: tuple[str, ...] | None = None
+    limit: int | None = None
+    max_bytes: int | None = None
+    budget: int | None = None
+    full: bool = False
+
+    def to_json(self) -> dict[str, object]:
+        """For the catalog."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, found: Mapping[str, object]) -> Terms:
+        """As ``to_json`` wrote it."""
+        digests = cast(list[str] | None, found["digests"])
+        return cls(
+            cutoff=cast(int, found["cutoff"]),
+            erase_delay=cast(int, found["erase_delay"]),
+            digests=tuple(digests) if digests is not None else None,
+            limit=cast(int | None, found["limit"]),
+            max_bytes=cast(int | None, found["max_bytes"]),
+            budget=cast(int | None, found["budget"]),
+            full=bool(found["full"]),
+        )
+
+
+class Allowance:
+    """What is left of the limits by count and bytes."""
+
+    def __init__(self, terms: Terms) -> None:
+        self._count = terms.limit
+        self._bytes = terms.max_bytes
+
+    def take(self, size: int) -> bool:
+        """Take one thing of ``size`` bytes; False when that would pass a limit."""
+        if self._count is not None and self._count < 1:
+            return False
+        if self._bytes is not None and self._bytes < size:
+            return False
+        if self._count is not None:
+            self._count -= 1
+        if self._bytes is not None:
+            self._bytes -= size
+        return True

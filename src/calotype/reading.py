@@ -1,0 +1,138 @@
+"""Open: bytes out, never wrong ones without an error."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import BinaryIO
+
+from calotype.backends import Backend
+from calotype.catalog import Catalog, copies
+from calotype.catalog.copies import Copy
+from calotype.digest import CHUNK, Digest
+from calotype.errors import CalotypeError, Corrupt, Misconfigured, NotFound
+from calotype.staging import SMALL
+
+
+@dataclass(frozen=True, slots=True)
+class Reader:
+    """What reading needs: the rows and the place of the bytes."""
+
+    catalog: Catalog
+    backend: Backend
+    name: str
+
+    def open(self, digest: Digest, start: int | None = None, stop: int | None = None) -> BinaryIO:
+        """The bytes of ``digest``, or those from ``start`` to before ``stop``.
+
+        A full read is verified: up to 8 MiB before the first byte, above that while it flows,
+        and then the last chunk is held back until the whole hashes to its name. ``Corrupt``
+        where it does not, and the copy is marked so that the next put of the file mends it.
+        A range rests on the size alone.
+        """
+        copy = self._copy(digest)
+        size = copy.blob.size
+        first, last = _clip(start, stop, size)
+        if self.backend.size(copy.key) != size:
+            raise self._damaged(copy, "its bytes are missing or of another length")
+        if (first, last) != (0, size):
+            if copy.suspect:
+                raise self._damaged(copy, "its bytes were found damaged before")
+            return self.backend.open(copy.key, first, last)
+        if size <= SMALL:
+            return self._whole(copy)
+        failed = lambda: self._damaged(copy, "its bytes do not hash to its name")  # noqa: E731
+        return io.BufferedReader(_Verifying(self.backend.open(copy.key), copy, failed), CHUNK)
+
+    def _copy(self, digest: Digest) -> Copy:
+        with self.catalog.read() as connection:
+            found = copies.live(connection, [digest], self.name)
+        if not found:
+            raise NotFound(f"No bytes of {digest}.", hint="Put the file again.")
+        return found[0]
+
+    def _whole(self, copy: Copy) -> BinaryIO:
+        try:
+            with self.backend.open(copy.key) as file:
+                data = file.read()
+        except NotFound:
+            raise self._damaged(copy, "its bytes are missing") from None
+        if hashlib.sha256(data).hexdigest() != copy.blob.digest:
+            raise self._damaged(copy, "its bytes do not hash to its name")
+        return io.BytesIO(data)
+
+    def _damaged(self, copy: Copy, what: str) -> CalotypeError:
+        """Mark the copy suspect, unless it was let go meanwhile; the error to raise."""
+        with self.catalog.read() as connection:
+            now_live = {each.token for each in copies.live(connection, [copy.blob.digest])}
+        if copy.token not in now_live:
+            return NotFound(f"{copy.blob.digest} was let go meanwhile.", hint="Put it again.")
+        if not copy.suspect:
+            with self.catalog.write() as connection:
+                copies.suspect(connection, copy.token, self.catalog.clock())
+        return Corrupt(
+            f"{copy.blob.digest} is damaged: {what}.",
+            hint="Put the same file again: that mends it. 'calotype fsck' lists the others.",
+        )
+
+
+def _clip(start: int | None, stop: int | None, size: int) -> tuple[int, int]:
+    first = 0 if start is None else start
+    last = size if stop is None else stop
+    if first < 0 or last < first:
+        raise Misconfigured(
+            f"Not a range: {start}..{stop}.", hint="Give 0 <= start <= stop, in bytes."
+        )
+    return min(first, size), min(last, size)
+
+
+class _Verifying(io.RawIOBase):
+    """Hashes what is read from start to end, and holds the end back until it is right.
+
+    Seeking is allowed; bytes read out of order are not verified until the stream has been read
+    from its start to its end in one go.
+    """
+
+    def __init__(self, file: BinaryIO, copy: Copy, failed: Callable[[], CalotypeError]) -> None:
+        self._file = file
+        self._digest = copy.blob.digest
+        self._size = copy.blob.size
+        self._failed = failed
+        self._position = 0
+        self._hashed = 0
+        self._sha = hashlib.sha256()
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._position
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        base = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._size}[whence]
+        self._position = self._file.seek(max(base + offset, 0))
+        if self._position == 0:
+            self._hashed, self._sha = 0, hashlib.sha256()
+        return self._position
+
+    def readinto(self, buffer: bytearray | memoryview) -> int:  # type: ignore[override]
+        data = self._file.read(len(buffer))
+        if self._position == self._hashed:
+            self._sha.update(data)
+            self._hashed += len(data)
+            short = not data and self._position < self._size
+            ended = self._hashed == self._size and bool(data)
+            if short or (ended and self._sha.hexdigest() != self._digest):
+                raise self._failed()
+        buffer[: len(data)] = data
+        self._position += len(data)
+        return len(data)
+
+    def close(self) -> None:
+        self._file.close()
+        super().close()

@@ -1,0 +1,174 @@
+"""Attach, release and restore: who uses which asset, in our transaction or the application's."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import Connection
+from sqlalchemy.exc import IntegrityError
+
+from calotype.catalog import Catalog, garbage, holdings
+from calotype.catalog.columns import Hosts
+from calotype.catalog.holdings import Wish
+from calotype.catalog.joining import Joinable, joined
+from calotype.digest import Digest
+from calotype.errors import NotFound
+from calotype.model import Asset, Discarded, Kept, Owner, Released, Restored
+from calotype.quantities import FOREVER, Instant, human_duration, when
+
+
+@dataclass(frozen=True, slots=True)
+class Referrer:
+    """What these verbs need to know: where, in which scope, and how long the trash keeps."""
+
+    catalog: Catalog
+    scope: str
+    hosts: Hosts
+    grace: int
+
+    def attach(
+        self, digest: Digest, owner: Owner, role: str | None, connection: Joinable | None
+    ) -> None:
+        """Let ``owner`` refer to an asset of this scope; the same again changes nothing.
+
+        ``NotFound`` where the scope has no such asset (any more): put it again. With
+        ``connection`` it stands or falls with the caller's transaction, which stays usable
+        after an error. Never gives a scope an asset that it did not have.
+        """
+        with self._transaction(connection, needs_keys=True) as joint:
+            if not holdings.lock(joint, self.scope, digest):
+                raise self._not_found(digest)
+            try:
+                wish = Wish(digest, None, owner, role)
+                holdings.refer(joint, self.scope, [wish], self.catalog.clock())
+            except IntegrityError as error:
+                raise self._not_found(digest) from error
+
+    def release(self, owner: Owner, role: str | None, connection: Joinable | None) -> Released:
+        """Let go of an owner's references, all or those of one role; harmless to repeat."""
+        if not self.catalog.exists():
+            return Released(0, ())
+        with self._transaction(connection, needs_keys=False) as joint:
+            digests = holdings.release(joint, self.scope, owner, role, self.catalog.clock())
+        return Released(len(digests), tuple(sorted(set(digests))))
+
+    def restore_owner(
+        self, owner: Owner, role: str | None, connection: Joinable | None
+    ) -> Restored:
+        """Bring back the newest released reference of each role that has no live one."""
+        with self._transaction(connection, needs_keys=True) as joint:
+            back = holdings.restorable(joint, self.scope, owner, role)
+            if not back and not holdings.known_owner(joint, self.scope, owner):
+                raise NotFound(
+                    f"Nothing is remembered of {owner} in scope {self.scope!r}.",
+                    hint="Its grace may be over: put and attach the files again.",
+                )
+            wishes = [Wish(digest, None, owner, name) for name, digest in back]
+            holdings.refer(joint, self.scope, wishes, self.catalog.clock())
+        return Restored(len(back), tuple(sorted({digest for _, digest in back})))
+
+    def restore_asset(self, digest: Digest, connection: Joinable | None) -> Restored:
+        """Keep an asset for itself again, out of the trash; brings back no owner's reference."""
+        self._set_kept_until(digest, FOREVER, connection)
+        return Restored(0, (digest,))
+
+    def keep(self, digest: Digest) -> None:
+        """Keep a visible asset for itself from now on: in the library."""
+        self._visible(digest)
+        self._set_kept_until(digest, FOREVER, None)
+
+    def renew(self, digest: Digest, until: Instant) -> None:
+        """Hold a visible asset until ``until`` at least; the later of two holds counts."""
+        self._visible(digest)
+        with self.catalog.write() as connection:
+            row = self._row(connection, digest)
+            end = max(until, int(row["kept_until"]))
+            holdings.set_kept_until(connection, self.scope, digest, end)
+
+    def discard(self, digest: Digest) -> Discarded:
+        """End the library entry or hold now; references stay, and keep it."""
+        with self.catalog.write() as connection:
+            now = self.catalog.clock()
+            if int(self._row(connection, digest)["kept_until"]) > now:
+                holdings.set_kept_until(connection, self.scope, digest, now)
+            return Discarded(digest, tuple(self.kept_by(connection, digest)))
+
+    def update(
+        self, digest: Digest, filename: str | None, metadata: dict[str, object] | None
+    ) -> None:
+        """Change an asset's name, or replace its metadata; None leaves either as it is."""
+        self._visible(digest)
+        with self.catalog.write() as connection:
+            holdings.describe(connection, self.scope, digest, filename, metadata)
+
+    def asset(self, digest: Digest, *, trashed: bool = False) -> Asset:
+        """The asset; ``NotFound`` unless it is visible (or in the trash, where asked for)."""
+        if self.catalog.exists():
+            with self.catalog.read() as connection:
+                rows = holdings.assets(
+                    connection, self.scope, [digest], self.hosts.on_asset(connection)
+                )
+            if digest in rows:
+                found = holdings.to_asset(rows[digest], self.catalog.clock())
+                if trashed or not found.trashed:
+                    return found
+        raise self._not_found(digest)
+
+    def kept_by(self, connection: Connection, digest: Digest) -> list[Kept]:
+        """Everything that keeps the asset of this scope, trash left out."""
+        row = self._row(connection, digest)
+        kept = holdings.kept(int(row["kept_until"]), self.catalog.clock())
+        found = []
+        if isinstance(kept, datetime):
+            found.append(Kept("hold", "a hold", kept))
+        elif kept is not None:
+            found.append(Kept("library", "the library"))
+        for owner, role in holdings.uses(connection, self.scope, digest):
+            shown = f" as {role}" if role != digest else ""
+            found.append(Kept("reference", f"{owner}{shown}"))
+        for column in self.hosts.keeping_asset(connection, self.scope, digest):
+            found.append(Kept("column", f"the application's column {column}"))
+        for provider in garbage.in_flight(connection, self.scope, digest):
+            found.append(Kept("provider", f"an upload to {provider} under way"))
+        return found
+
+    def trash_ends(self, connection: Connection, digest: Digest) -> datetime:
+        """Until when the grace keeps an asset that nothing else keeps."""
+        pending = garbage.pending(connection, [digest], self.hosts)[digest]
+        return when((pending.ends_at or 0) + self.grace)
+
+    def _visible(self, digest: Digest) -> None:
+        self.asset(digest)
+
+    def _row(self, connection: Connection, digest: Digest) -> dict[str, object]:
+        rows = holdings.assets(connection, self.scope, [digest], self.hosts.on_asset(connection))
+        if digest not in rows:
+            raise self._not_found(digest)
+        return dict(rows[digest]._mapping)
+
+    def _set_kept_until(
+        self, digest: Digest, instant: Instant, connection: Joinable | None
+    ) -> None:
+        with self._transaction(connection, needs_keys=False) as joint:
+            if not holdings.set_kept_until(joint, self.scope, digest, instant):
+                raise self._not_found(digest)
+
+    @contextmanager
+    def _transaction(
+        self, connection: Joinable | None, *, needs_keys: bool
+    ) -> Iterator[Connection]:
+        if connection is None:
+            with self.catalog.write() as ours:
+                yield ours
+        else:
+            with joined(self.catalog, connection, needs_keys=needs_keys) as theirs:
+                yield theirs
+
+    def _not_found(self, digest: Digest) -> NotFound:
+        return NotFound(
+            f"No asset {digest} in scope {self.scope!r}.",
+            hint=f"Put the file; what was let go stays restorable for {human_duration(self.grace)}.",
+        )

@@ -1,0 +1,245 @@
+"""Receiving bytes: any source, hashed and counted once, held in memory or in one staged file."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import stat
+import tempfile
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import BinaryIO, Protocol, cast
+
+from calotype import media
+from calotype.backends import Backend, Key, Staged, Stages
+from calotype.digest import CHUNK, Digest
+from calotype.errors import Denied, Misconfigured, NotFound, TooLarge, Unavailable
+from calotype.model import Facts
+
+SMALL = 8 << 20
+"""Contents up to this many bytes stay in memory until it is known that they are new."""
+
+Source = str | os.PathLike[str] | bytes | bytearray | memoryview | BinaryIO | Iterable[bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What a store accepts: bytes of one file, pixels of an image that may ever be decoded."""
+
+    file_size: int | None = None
+    pixels: int = media.PIXEL_LIMIT
+
+
+class Held(Protocol):
+    """Bytes that can be read again from the start, any number of times."""
+
+    def open(self) -> BinaryIO: ...
+    def discard(self) -> None: ...
+
+
+@dataclass
+class Content:
+    """Received bytes: their digest and size, and where they wait to be kept or dropped."""
+
+    digest: Digest
+    size: int
+    held: Held
+    pixel_limit: int = media.PIXEL_LIMIT
+    _published: bool = field(default=False, repr=False)
+
+    @cached_property
+    def facts(self) -> Facts:
+        """What the bytes say about themselves; read when first asked for."""
+        if isinstance(self.held, _Memory):
+            return media.read(self.held.data, self.size, pixel_limit=self.pixel_limit)
+        with self.held.open() as file:
+            return media.read(file, self.size, pixel_limit=self.pixel_limit)
+
+    def staged(self, backend: Stages) -> Staged:
+        """The bytes as a staged file of ``backend``; a second time it is a new copy."""
+        if not isinstance(self.held, _Memory | _Spooled) and not self._published:
+            self._published = True
+            return cast(Staged, self.held)
+        fresh = backend.stage()
+        try:
+            with self.held.open() as file:
+                while chunk := file.read(CHUNK):
+                    fresh.write(chunk)
+        except BaseException:
+            fresh.discard()
+            raise
+        return fresh
+
+    def discard(self) -> None:
+        """Let go of memory and temporary files."""
+        self.held.discard()
+
+
+@dataclass(slots=True)
+class _Memory:
+    data: bytes
+
+    def open(self) -> BinaryIO:
+        return io.BytesIO(self.data)
+
+    def discard(self) -> None:
+        self.data = b""
+
+
+class _Spooled:
+    """A temporary file of this machine's, for backends that have no file system of their own."""
+
+    def __init__(self) -> None:
+        self._file = tempfile.TemporaryFile()  # noqa: SIM115 - lives until discard
+
+    def write(self, chunk: bytes) -> None:
+        self._file.write(chunk)
+
+    def open(self) -> BinaryIO:
+        self._file.flush()
+        copy = os.fdopen(os.dup(self._file.fileno()), "rb")
+        copy.seek(0)
+        return copy
+
+    def discard(self) -> None:
+        self._file.close()
+
+
+def receive(source: Source, backend: Backend, limits: Limits) -> Content:
+    """Read ``source`` to its end and hash it.
+
+    Nothing touches the disk for contents up to ``SMALL``. Raises ``TooLarge`` at the limit,
+    ``NotFound``, ``Denied`` or ``Misconfigured`` for a path that is no readable file, and lets an
+    error of the source itself pass; nothing is left behind then.
+    """
+    if isinstance(source, bytes | bytearray | memoryview):
+        data = bytes(source)
+        _check_size(len(data), limits)
+        return Content(Digest.of(data), len(data), _Memory(data), limits.pixels)
+    with _chunks(source) as chunks:
+        return _gather(chunks, backend, limits)
+
+
+def _gather(chunks: Iterator[bytes], backend: Backend, limits: Limits) -> Content:
+    sha = hashlib.sha256()
+    parts: list[bytes] = []
+    size = 0
+    spill: Staged | _Spooled | None = None
+    try:
+        for chunk in chunks:
+            size += len(chunk)
+            _check_size(size, limits)
+            sha.update(chunk)
+            if spill is None and size <= SMALL:
+                parts.append(bytes(chunk))
+                continue
+            if spill is None:
+                spill = backend.stage() if isinstance(backend, Stages) else _Spooled()
+                for part in parts:
+                    spill.write(part)
+                parts = []
+            spill.write(chunk)
+    except BaseException:
+        if spill is not None:
+            spill.discard()
+        raise
+    held = spill if spill is not None else _Memory(b"".join(parts))
+    return Content(Digest(sha.hexdigest()), size, held, limits.pixels)
+
+
+def _check_size(size: int, limits: Limits) -> None:
+    if limits.file_size is not None and size > limits.file_size:
+        raise TooLarge(
+            f"The file has more than {limits.file_size} bytes; nothing was stored.",
+            hint="Raise [limits] file_size, or put a smaller file.",
+        )
+
+
+@contextmanager
+def _chunks(source: str | os.PathLike[str] | BinaryIO | Iterable[bytes]) -> Iterator[Iterator[bytes]]:
+    if isinstance(source, str | os.PathLike):
+        with open_regular(source) as file:
+            yield _read(file)
+    elif hasattr(source, "read"):
+        yield _read(cast(BinaryIO, source))
+    elif isinstance(source, Iterable):
+        yield _pieces(source)
+    else:
+        raise Misconfigured(
+            f"Cannot put a {type(source).__qualname__}.",
+            hint="Give a path, bytes, a binary file or an iterator of bytes.",
+        )
+
+
+def _pieces(source: Iterable[object]) -> Iterator[bytes]:
+    for piece in source:
+        if not isinstance(piece, bytes | bytearray | memoryview):
+            raise Misconfigured(
+                f"An iterator gave {type(piece).__qualname__} where bytes were expected.",
+                hint="Put each file on its own, or use put_many for a list of paths.",
+            )
+        yield bytes(piece)
+
+
+def _read(file: BinaryIO) -> Iterator[bytes]:
+    while chunk := file.read(CHUNK):
+        if not isinstance(chunk, bytes):
+            raise Misconfigured(
+                "The file was opened in text mode.", hint="Open it with mode 'rb'."
+            )
+        yield chunk
+
+
+@contextmanager
+def open_regular(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
+    """Open a regular file for reading; never waits on a fifo, never reads a device."""
+    shown = os.fsdecode(path)
+    try:
+        handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+    except (FileNotFoundError, NotADirectoryError):
+        dangling = Path(shown).is_symlink()
+        raise NotFound(
+            f"{'A broken symlink' if dangling else 'No such file'}: {shown!r}.",
+            hint="Check the path.",
+        ) from None
+    except PermissionError:
+        raise Denied(
+            f"The file {shown!r} may not be read.", hint="Check its permissions."
+        ) from None
+    except (OSError, ValueError) as error:
+        raise Unavailable(f"Cannot open {shown!r}: {error}.", hint="Check the path.") from error
+    if not stat.S_ISREG(os.fstat(handle).st_mode):
+        os.close(handle)
+        raise Misconfigured(
+            f"Not a regular file: {shown!r}.",
+            hint="Give files one by one, or put_many for the files of a folder.",
+        )
+    with os.fdopen(handle, "rb", buffering=0) as file:
+        try:
+            yield file
+        except OSError as error:
+            raise Unavailable(
+                f"Reading {shown!r} failed: {error.strerror}.", hint="Try again."
+            ) from error
+
+
+def keep(backend: Backend, items: list[tuple[Key, Content]]) -> None:
+    """Make the bytes of every item durable under its key; any part may be there if it raises."""
+    if not isinstance(backend, Stages):
+        for key, content in items:
+            with content.held.open() as file:
+                backend.put(key, file, content.size)
+        return
+    staged: list[tuple[Key, Staged]] = []
+    try:
+        for key, content in items:
+            staged.append((key, content.staged(backend)))
+        backend.publish(staged)
+    finally:
+        for (_, file), (_, content) in zip(staged, items, strict=False):
+            if file is not content.held:
+                file.discard()
