@@ -14,6 +14,7 @@ Status = Literal["created", "duplicate", "restored", "healed"]
 FindingKind = Literal[
     "orphan", "stray", "foreign", "missing", "corrupt", "leak", "drift", "broken"
 ]
+Verdict = Literal["kept", "trash", "garbage", "doomed", "erased", "unknown"]
 Metadata = Mapping[str, object]
 
 
@@ -272,7 +273,7 @@ class Explanation:
     """
 
     digest: Digest
-    verdict: Literal["kept", "trash", "garbage", "doomed", "erased", "unknown"]
+    verdict: Verdict
     blob: Blob | None
     scopes: tuple[ScopeKeeping, ...]
     kept_by: tuple[Kept, ...]
@@ -341,7 +342,11 @@ class PlanItem:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What a gc run did. Doomed and erased bytes are apart: dooming frees nothing yet."""
+    """What a gc run did. Doomed and erased bytes are apart: dooming frees nothing yet.
+
+    ``intents`` are writers that vanished, ``temporary`` their files; ``failed`` keys could not
+    be erased for now, ``refused`` digests the database would not let go of.
+    """
 
     plan: str
     assets: int = 0
@@ -353,7 +358,7 @@ class Report:
     intents: int = 0
     temporary: int = 0
     failed: int = 0
-    kept: int = 0
+    refused: int = 0
     items: tuple[PlanItem, ...] = ()
     stopped: str = ""
 

@@ -137,8 +137,7 @@ class Referrer:
 
     def trash_ends(self, connection: Connection, digest: Digest) -> datetime:
         """Until when the grace keeps an asset that nothing else keeps."""
-        pending = garbage.pending(connection, [digest], self.hosts)[digest]
-        return when((pending.ends_at or 0) + self.grace)
+        return when(garbage.ended(connection, self.scope, digest) + self.grace)
 
     def _visible(self, digest: Digest) -> None:
         self.asset(digest)

@@ -109,10 +109,12 @@ class _Spooled:
         self._file.close()
 
 
-def receive(source: Source, backend: Backend, limits: Limits) -> Content:
+def receive(
+    source: Source, backend: Backend, limits: Limits, *, in_memory: int = SMALL
+) -> Content:
     """Read ``source`` to its end and hash it.
 
-    Nothing touches the disk for contents up to ``SMALL``. Raises ``TooLarge`` at the limit,
+    Nothing touches the disk for contents up to ``in_memory`` bytes. Raises ``TooLarge`` at the limit,
     ``NotFound``, ``Denied`` or ``Misconfigured`` for a path that is no readable file, and lets an
     error of the source itself pass; nothing is left behind then.
     """
@@ -121,10 +123,12 @@ def receive(source: Source, backend: Backend, limits: Limits) -> Content:
         _check_size(len(data), limits)
         return Content(Digest.of(data), len(data), _Memory(data), limits.pixels)
     with _chunks(source) as chunks:
-        return _gather(chunks, backend, limits)
+        return _gather(chunks, backend, limits, in_memory)
 
 
-def _gather(chunks: Iterator[bytes], backend: Backend, limits: Limits) -> Content:
+def _gather(
+    chunks: Iterator[bytes], backend: Backend, limits: Limits, in_memory: int
+) -> Content:
     sha = hashlib.sha256()
     parts: list[bytes] = []
     size = 0
@@ -134,7 +138,7 @@ def _gather(chunks: Iterator[bytes], backend: Backend, limits: Limits) -> Conten
             size += len(chunk)
             _check_size(size, limits)
             sha.update(chunk)
-            if spill is None and size <= SMALL:
+            if spill is None and size <= in_memory:
                 parts.append(bytes(chunk))
                 continue
             if spill is None:

@@ -83,7 +83,9 @@ class Backend(Protocol):
     def open(self, key: Key, start: int = 0, stop: int | None = None) -> BinaryIO:
         """The object's bytes from ``start`` to before ``stop``; clipped to its size.
 
-        The caller closes it. ``NotFound`` only when the backend answered that it is not there.
+        Neither is negative. The caller closes it; it reads the object that it was opened for, or
+        fails, but never parts of two. ``NotFound`` only when the backend answered that it is not
+        there.
         """
         ...
 
@@ -111,7 +113,10 @@ class Staged(Protocol):
         ...
 
     def open(self) -> BinaryIO:
-        """What was written, from the beginning, also after it was published or discarded."""
+        """A reader of what was written: from the beginning, at an offset of its own.
+
+        Also after it was published. A reader outlives ``discard``, but none is opened then.
+        """
         ...
 
     def discard(self) -> None:
@@ -131,7 +136,8 @@ class Stages(Protocol):
         """Make every staged file durable, then put each in place, then make that durable.
 
         A caller that sees this return may promise the bytes to others. When it raises, any
-        part may be in place. Items may be published again under another key.
+        part may be in place, and files that could not be made durable are discarded. Items may
+        be published again under another key; no two keys ever share one file.
         """
         ...
 

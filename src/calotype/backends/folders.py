@@ -38,6 +38,7 @@ _NO_OBJECTS = frozenset(("tmp/", "lost+found/"))
 _NOFOLLOW = getattr(os, "O_NOFOLLOW", 0)
 _FILE = _NOFOLLOW | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
 _FOLDER = os.O_RDONLY | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_DIRECTORY", 0)
+_WAY = getattr(os, "O_PATH", 0) | _FOLDER
 READ = _FILE | os.O_RDONLY | getattr(os, "O_NONBLOCK", 0)
 CREATE = _FILE | os.O_RDWR | os.O_CREAT | os.O_EXCL
 
@@ -50,6 +51,7 @@ _HINTS = {
     errno.EPERM: _NO_LEAVE,
     errno.EROFS: "The file system is read-only: see in the kernel's log (dmesg) why, and remount.",
     errno.EIO: "The disk failed: the kernel's log (dmesg) says more. Check it before going on.",
+    errno.ENOENT: "Something removed it meanwhile: keep other programs away, and try again.",
     errno.EMFILE: "Raise the limit of open files (ulimit -n).",
     errno.ENAMETOOLONG: "Choose a root with a shorter path.",
     errno.ENOTDIR: NO_LINKS,
@@ -58,13 +60,13 @@ _HINTS = {
 
 
 @contextmanager
-def telling(doing: str, path: str) -> Iterator[None]:
+def telling(doing: str, root: str, name: str = "") -> Iterator[None]:
     """Turn any OSError into ``Unavailable``: what could not be done, where, why, and a way out."""
     try:
         yield
     except OSError as error:
         raise Unavailable(
-            f"Cannot {doing} {path!r}: {error.strerror or error}.",
+            f"Cannot {doing} {os.path.join(root, name)!r}: {error.strerror or error}.",
             hint=_HINTS.get(error.errno or 0, "Look after that disk and try again."),
         ) from error
 
@@ -83,14 +85,13 @@ class Folder:
         """Open ``root``, and ``place`` below it without following a link."""
         if not DESCRIPTORS:
             return cls(os.path.join(root, place), None)
-        descriptor = os.open(root, _FOLDER)
-        for part in place.split("/") if place else ():
-            outer = descriptor
-            try:
-                descriptor = os.open(part, _FOLDER | _NOFOLLOW, dir_fd=outer)
-            finally:
-                os.close(outer)
-        return cls(root, descriptor)
+        if not place:
+            return cls(root, os.open(root, _FOLDER))
+        *way, last = place.split("/")
+        descriptor = os.open(root, _WAY)
+        for part in way:
+            descriptor = _stepped(descriptor, part, _WAY)
+        return cls(root, _stepped(descriptor, last, _FOLDER))
 
     def __enter__(self) -> Self:
         return self
@@ -111,6 +112,13 @@ class Folder:
         """Remove the file ``name``."""
         os.unlink(self.at(name), dir_fd=self.descriptor)
 
+    def take(self, path: str, name: str) -> None:
+        """Move the file at ``path`` here as ``name``, in place of what has that name.
+
+        ``path`` may go through links: its last part is random, so there is nothing else to hit.
+        """
+        os.replace(path, self.at(name), dst_dir_fd=self.descriptor)
+
     def sync(self) -> None:
         """Make its entries durable, where the system knows of such a thing."""
         if self.descriptor is not None:
@@ -121,6 +129,13 @@ class Folder:
         with os.scandir(self.path if self.descriptor is None else self.descriptor) as entries:
             found = [_listed(entry, place, prefix) for entry in entries]
         return [each for each in found if each is not None]
+
+
+def _stepped(outer: int, name: str, flags: int) -> int:
+    try:
+        return os.open(name, flags | _NOFOLLOW, dir_fd=outer)
+    finally:
+        os.close(outer)
 
 
 def sync_folder(path: str) -> None:

@@ -16,7 +16,7 @@ from typing import BinaryIO
 from calotype.backends import Key, Listed, Staged
 from calotype.backends.folders import Folder, make_folder, sync_folder, telling
 from calotype.backends.memory import exactly
-from calotype.backends.staged import FEW, LocalStaged, sync_files
+from calotype.backends.staged import LocalStaged, sync_files
 from calotype.backends.window import open_file, window
 from calotype.digest import CHUNK
 from calotype.errors import NotFound
@@ -61,8 +61,8 @@ class LocalBackend:
 
         The reader keeps the file that it opened, also when the key is deleted or put again.
         """
-        path = self.path(key)
         place, _, name = str(key).rpartition("/")
+        path = f"{self._root}/{key}"
         with telling("open", path):
             try:
                 with Folder.opened(self._root, place) as folder:
@@ -74,7 +74,7 @@ class LocalBackend:
     def size(self, key: Key) -> int | None:
         """The size in bytes of the file at ``key``, or None where there is none."""
         place, _, name = str(key).rpartition("/")
-        with telling("look at", self.path(key)), suppress(FileNotFoundError):
+        with telling("look at", self._root, str(key)), suppress(FileNotFoundError):
             with Folder.opened(self._root, place) as folder:
                 facts = os.stat(folder.at(name), dir_fd=folder.descriptor, follow_symlinks=False)
             return facts.st_size if stat.S_ISREG(facts.st_mode) else None
@@ -84,7 +84,7 @@ class LocalBackend:
         """Remove the file; nothing happens where there is none. Its folder stays."""
         place, _, name = str(key).rpartition("/")
         with (
-            telling("delete", self.path(key)),
+            telling("delete", self._root, str(key)),
             suppress(FileNotFoundError),
             Folder.opened(self._root, place) as folder,
         ):
@@ -108,7 +108,7 @@ class LocalBackend:
 
     def stage(self) -> LocalStaged:
         """A new temporary file, for this user alone."""
-        with telling("write in", os.path.join(self._root, "tmp")):
+        with telling("write in", self._root, "tmp"):
             try:
                 return LocalStaged(self._root)
             except FileNotFoundError:
@@ -122,17 +122,20 @@ class LocalBackend:
         A file that is published already is copied, so that no two keys share one. ``ValueError``
         for a discarded one, ``TypeError`` for what another kind of backend staged.
         """
-        ready = [(key, self._ready(staged)) for key, staged in items]
-        if ready:
-            oldest = min((staged for _, staged in ready), key=lambda staged: staged.opened)
-            sync_files([staged for _, staged in ready], oldest)
-            self._place_all(ready, oldest)
+        ready = [(str(key), self._ready(staged)) for key, staged in items]
+        disk = sync_files(list(dict.fromkeys(staged for _, staged in ready)))
+        made: set[str] = set()
+        for name, staged in ready:
+            self._place(name, staged, made, durably=disk is None)
+        if disk:
+            disk.sync_disk()
+        self._durable.update(made)
 
     def sweep(self, older_than: Instant) -> int:
         """Remove temporary files not written to since ``older_than``; how many there were."""
         swept = 0
         with (
-            telling("sweep", os.path.join(self._root, "tmp")),
+            telling("sweep", self._root, "tmp"),
             suppress(FileNotFoundError),
             Folder.opened(self._root, "tmp") as folder,
         ):
@@ -144,7 +147,7 @@ class LocalBackend:
         return swept
 
     def _entries(self, place: str, prefix: str) -> list[Listed | str]:
-        with telling("list", os.path.join(self._root, place)):
+        with telling("list", self._root, place):
             try:
                 with Folder.opened(self._root, place.removesuffix("/")) as folder:
                     found = folder.listed(place, prefix)
@@ -186,44 +189,41 @@ class LocalBackend:
             raise
         return copy
 
-    def _place_all(self, items: Sequence[tuple[Key, LocalStaged]], oldest: LocalStaged) -> None:
-        made: set[str] = set()
-        for key, staged in items:
-            if staged.published:
-                self.publish([(key, staged)])
-                continue
-            with telling("put", self.path(key)):
-                self._place(str(key), staged, made)
-        changed = {str(key).rpartition("/")[0] for key, _ in items}
-        self._sync_places(changed | {place.rpartition("/")[0] for place in made}, oldest)
-        self._durable.update(made)
+    def _place(self, name: str, staged: LocalStaged, made: set[str], *, durably: bool) -> None:
+        if staged.published:  # the same file under two keys
+            staged.become(self._copied(staged))
+            staged.seal()
+            staged.sync()
+        place = name.rpartition("/")[0]
+        with telling("put", self._root, name):
+            try:
+                if place not in self._durable:
+                    self._make_places(place, made, durably=durably)
+                staged.rename(name, durably=durably)
+            except FileNotFoundError:  # a folder that we knew was removed by someone else
+                self._forget(place, made)
+                self._make_places(place, made, durably=durably)
+                staged.rename(name, durably=durably)
 
-    def _place(self, name: str, staged: LocalStaged, made: set[str]) -> None:
-        places = list(accumulate(name.split("/")[:-1], "{}/{}".format))
-        try:
-            self._make_places(places, made)
-            staged.rename(name)
-        except FileNotFoundError:  # a folder that we knew was removed by someone else
-            self._durable.difference_update(places)
-            made.difference_update(places)
-            self._make_places(places, made)
-            staged.rename(name)
+    def _forget(self, place: str, made: set[str]) -> None:
+        self._durable.difference_update(_with_outer(place))
+        made.difference_update(_with_outer(place))
 
-    def _make_places(self, places: Sequence[str], made: set[str]) -> None:
+    def _make_places(self, innermost: str, made: set[str], *, durably: bool) -> None:
         """Make what is missing; whoever made it, it is taken for durable only once we synced it."""
-        for place in places:
+        for place in _with_outer(innermost):
             if place not in self._durable and place not in made:
                 outer, _, name = place.rpartition("/")
                 with Folder.opened(self._root, outer) as folder:
                     make_folder(folder.at(name), folder.descriptor)
+                    if durably:
+                        folder.sync()
                 made.add(place)
 
-    def _sync_places(self, places: set[str], oldest: LocalStaged) -> None:
-        with telling("sync", self._root):
-            if len(places) <= FEW or not oldest.sync_disk():
-                for place in sorted(places):
-                    with Folder.opened(self._root, place) as folder:
-                        folder.sync()
+
+def _with_outer(place: str) -> Iterator[str]:
+    """``sha256``, ``sha256/ab`` and ``sha256/ab/cd`` for the last of them."""
+    return accumulate(place.split("/"), "{}/{}".format)
 
 
 def _name_bytes(found: Listed | str) -> bytes:

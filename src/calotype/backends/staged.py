@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import time
 from collections.abc import Sequence
@@ -13,12 +14,8 @@ from calotype.backends.folders import CREATE, READ, Folder, telling
 from calotype.backends.window import window
 from calotype.errors import Unavailable
 
-# pathlib knows no directory descriptors:
-# ruff: noqa: PTH118
-
-
 FEW = 4
-"""So many files or directories are synced one by one; more of them by one sync of the disk."""
+"""Up to so many files are synced one by one; more of them by one sync of their disk."""
 
 
 class LocalStaged:
@@ -27,68 +24,60 @@ class LocalStaged:
     __slots__ = ("_file", "_name", "_root", "opened")
 
     def __init__(self, root: str) -> None:
+        last = os.urandom(16).hex()
         self._root = root
-        self._name = os.urandom(16).hex()
+        self._name = f"tmp/{last}"
         self.opened = time.monotonic_ns()
         with Folder.opened(root, "tmp") as folder:
-            descriptor = folder.open(self._name, CREATE)
-        self._file = os.fdopen(descriptor, "r+b", buffering=0)
+            self._file = io.FileIO(folder.open(last, CREATE), "r+")
 
     @property
     def published(self) -> bool:
         """True once it lies at a key."""
-        return "/" in self._name
-
-    @property
-    def path(self) -> str:
-        """Where it lies."""
-        places = self._name.split("/") if self.published else ("tmp", self._name)
-        return os.path.join(self._root, *places)
+        return not self._name.startswith("tmp/")
 
     def write(self, chunk: bytes) -> None:
         """Append; ``ValueError`` once it was published or discarded."""
         if self.published:
             raise ValueError("write to a published file")
         rest = memoryview(chunk)
-        with telling("write", self.path):
+        with telling("write", self._root, self._name):
             while rest:
                 rest = rest[self._file.write(rest) :]
 
     def open(self) -> BinaryIO:
         """A reader of its own from the beginning; it outlives ``publish`` and ``discard``."""
-        with telling("open", self.path):
-            again = os.dup(self._file.fileno()) if folders.DESCRIPTORS else os.open(self.path, READ)
-            return window(again, self.path, 0, None)
+        path = f"{self._root}/{self._name}"
+        with telling("open", path):
+            again = os.dup(self._file.fileno()) if folders.DESCRIPTORS else os.open(path, READ)
+            return window(again, path, 0, None)
 
     def seal(self) -> None:
         """Make it read-only: nothing is written any more."""
         if folders.DESCRIPTORS:
-            with telling("protect", self.path):
+            with telling("protect", self._root, self._name):
                 os.fchmod(self._file.fileno(), 0o444)
 
     def sync(self) -> None:
         """Make its bytes durable."""
-        with telling("sync", self.path):
+        with telling("sync", self._root, self._name):
             folders.sync(self._file.fileno())
         if not folders.DESCRIPTORS:  # Windows renames no open file
             self._file.close()
 
     def sync_disk(self) -> bool:
         """Make its whole disk durable; False, and nothing done, where that says less than fsync."""
-        with telling("sync the disk of", self.path):
+        with telling("sync the disk of", self._root, self._name):
             return folders.DESCRIPTORS and folders.sync_disk(self._file.fileno())
 
-    def rename(self, name: str) -> None:
+    def rename(self, name: str, *, durably: bool) -> None:
         """Move it to ``name`` below the root, in place of what is there."""
         place, _, last = name.rpartition("/")
-        with Folder.opened(self._root, "tmp") as tmp, Folder.opened(self._root, place) as folder:
-            os.replace(
-                tmp.at(self._name),
-                folder.at(last),
-                src_dir_fd=tmp.descriptor,
-                dst_dir_fd=folder.descriptor,
-            )
-        self._name = name
+        with Folder.opened(self._root, place) as folder:
+            folder.take(f"{self._root}/{self._name}", last)
+            self._name = name
+            if durably:
+                folder.sync()
 
     def become(self, other: LocalStaged) -> None:
         """Take over the file of ``other``, and let go of this one's."""
@@ -101,19 +90,24 @@ class LocalStaged:
             self._file.close()
         if not self.published:
             with suppress(OSError), Folder.opened(self._root, "tmp") as folder:
-                folder.unlink(self._name)
+                folder.unlink(self._name.removeprefix("tmp/"))
 
 
-def sync_files(staged: Sequence[LocalStaged], oldest: LocalStaged) -> None:
-    """Make all of them durable or discard them all: a second sync after a failure proves nothing.
+def sync_files(staged: Sequence[LocalStaged]) -> LocalStaged | None:
+    """Make all of them durable, or discard them all: a second sync after a failure proves nothing.
 
-    ``oldest`` was opened before any other was written, so it hears of every failed write.
+    Returns None where each was synced by itself. Where their whole disk was, returns the one that
+    was opened first: its descriptor hears of every write that failed since.
     """
     try:
-        if len(staged) <= FEW or not oldest.sync_disk():
-            for each in staged:
-                each.sync()
+        if len(staged) > FEW:
+            oldest = min(staged, key=lambda each: each.opened)
+            if oldest.sync_disk():
+                return oldest
+        for each in staged:
+            each.sync()
     except Unavailable:
         for each in staged:
             each.discard()
         raise
+    return None

@@ -100,8 +100,8 @@ class Hosts:
                 there = _by_digest(host)
             else:
                 continue
-            here = (asset.c.scope == scope, asset.c.digest == digest)
-            if connection.scalar(select(1).select_from(asset).where(*here, there)):
+            mine = and_(asset.c.scope == scope, asset.c.digest == digest, there)
+            if connection.scalar(select(1).select_from(asset).where(mine)):
                 keeping.append(host)
         return keeping
 
@@ -115,6 +115,21 @@ class Hosts:
                 select(1).select_from(blob).where(blob.c.digest == digest, host.points_at(blob))
             )
         ]
+
+    def pointing_anywhere(self, connection: Connection, digest: str) -> list[HostColumn]:
+        """The columns that point at the digest's blob or at an asset of it in any scope."""
+        at_assets = [
+            host
+            for host in self.columns(connection)
+            if host.target == asset.name
+            and connection.scalar(
+                select(1)
+                .select_from(asset)
+                .where(asset.c.digest == digest, host.points_at(asset))
+                .limit(1)
+            )
+        ]
+        return [*self.keeping_blob(connection, digest), *at_assets]
 
 
 def _by_digest(host: HostColumn) -> ColumnElement[bool]:

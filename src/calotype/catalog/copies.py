@@ -6,7 +6,7 @@ import secrets
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, Row, and_, bindparam, delete, insert, select, update
+from sqlalchemy import Connection, Row, and_, bindparam, delete, func, insert, select, update
 
 from calotype.backends import Key
 from calotype.catalog.among import among
@@ -407,3 +407,89 @@ def tombstone(
     if rows:
         connection.execute(insert(replica), rows)
     return len(rows)
+
+
+@dataclass(frozen=True, slots=True)
+class Past:
+    """A replica row in any state."""
+
+    backend: str
+    key: Key
+    digest: Digest
+    token: str
+    size: int
+    state: str
+    suspect: bool
+    verified_at: Instant | None
+
+
+def _to_past(row: Row[tuple[object, ...]]) -> Past:
+    found = row._mapping
+    return Past(
+        found["backend"],
+        parse_key(found["key"]),
+        Digest(found["digest"]),
+        found["token"],
+        found["size"],
+        found["state"],
+        found["suspect_at"] is not None,
+        found["verified_at"],
+    )
+
+
+def history(connection: Connection, digest: str) -> list[Past]:
+    """Every replica of a digest that is still remembered, in any state."""
+    rows = connection.execute(
+        select(replica).where(replica.c.digest == digest).order_by(replica.c.backend, replica.c.key)
+    )
+    return [_to_past(row) for row in rows]
+
+
+def between(connection: Connection, name: str, first: str, last: str) -> list[Past]:
+    """Every replica of a backend whose key lies in [first, last)."""
+    rows = connection.execute(
+        select(replica)
+        .where(replica.c.backend == name, replica.c.key >= first, replica.c.key < last)
+        .order_by(replica.c.key)
+    )
+    return [_to_past(row) for row in rows]
+
+
+def sweep_again(connection: Connection, name: str, keys: Sequence[Key], now: Instant) -> None:
+    """Have gc delete erased keys once more, under which bytes turned up late."""
+    connection.execute(
+        update(replica)
+        .where(
+            replica.c.backend == name,
+            among(replica.c.key, [str(key) for key in keys]),
+            replica.c.state == ERASED,
+        )
+        .values(due_at=now, attempts=0)
+    )
+
+
+def bare(connection: Connection, name: str, after: str, limit: int) -> list[str]:
+    """Digests of blobs without any live replica in the backend."""
+    there = (
+        select(1)
+        .where(replica.c.backend == name, replica.c.digest == blob.c.digest, replica.c.state == LIVE)
+        .correlate(blob)
+        .exists()
+    )
+    statement = select(blob.c.digest).where(blob.c.digest > after, ~there)
+    return list(connection.scalars(statement.order_by(blob.c.digest).limit(limit)))
+
+
+def longest_unverified(connection: Connection, name: str, before: Instant, limit: int) -> list[Past]:
+    """Live replicas not read whole since ``before``, the longest unread first."""
+    rows = connection.execute(
+        select(replica)
+        .where(
+            replica.c.backend == name,
+            replica.c.state == LIVE,
+            func.coalesce(replica.c.verified_at, 0) < before,
+        )
+        .order_by(func.coalesce(replica.c.verified_at, 0), replica.c.key)
+        .limit(limit)
+    )
+    return [_to_past(row) for row in rows]

@@ -12,6 +12,7 @@ from calotype.catalog.columns import Hosts
 from calotype.catalog.tables import (
     asset,
     blob,
+    candidate,
     derivation,
     provider_upload,
     reference,
@@ -229,3 +230,75 @@ def in_flight(connection: Connection, name: str, digest: str) -> list[str]:
             )
         )
     )
+
+
+def ended(connection: Connection, name: str, digest: str) -> Instant:
+    """When the last thing that kept this scope's asset ended."""
+    newest = (
+        select(func.max(reference.c.released_at)).where(_uses()).correlate(asset).scalar_subquery()
+    )
+    row = connection.execute(
+        select(asset.c.kept_until, newest).where(asset.c.scope == name, asset.c.digest == digest)
+    ).one()
+    return max(int(row[0]), int(row[1] or 0))
+
+
+def derived_from(connection: Connection, digest: str) -> list[tuple[str, str]]:
+    """(input digest, recipe@version) of the derivations whose output this is."""
+    rows = connection.execute(
+        select(derivation.c.input_digest, derivation.c.recipe, derivation.c.version).where(
+            derivation.c.output_digest == digest
+        )
+    )
+    return [(row.input_digest, f"{row.recipe}@{row.version}") for row in rows]
+
+
+def unwatched(connection: Connection, hosts: Hosts, after: str, limit: int) -> list[str]:
+    """Digests of blobs that are not kept for good and yet have no candidate: leaks (I17)."""
+    live = (
+        select(1).where(_uses(), reference.c.released_at.is_(None)).correlate(asset).exists()
+    )
+    good = (
+        select(1)
+        .where(asset.c.digest == blob.c.digest, or_(asset.c.kept_until == FOREVER, live))
+        .correlate(blob)
+        .exists()
+    )
+    unsettled = (
+        select(1)
+        .where(asset.c.digest == blob.c.digest, asset.c.kept_until < FOREVER, not_(live))
+        .correlate(blob)
+        .exists()
+    )
+    output = (
+        select(1).where(derivation.c.output_digest == blob.c.digest).correlate(blob).exists()
+    )
+    watched = (
+        select(1).where(candidate.c.digest == blob.c.digest).correlate(blob).exists()
+    )
+    settled = and_(or_(good, output, hosts.on_blob(connection)), not_(unsettled))
+    rows = connection.scalars(
+        select(blob.c.digest)
+        .where(blob.c.digest > after, not_(watched), not_(settled))
+        .order_by(blob.c.digest)
+        .limit(limit)
+    )
+    return list(rows)
+
+
+def uproot(connection: Connection, digest: str) -> int:
+    """Delete every row of every scope that leads to the digest, and the blob; how many assets."""
+    gone = [
+        Gone(row.scope, digest, row.size)
+        for row in connection.execute(
+            select(asset.c.scope, blob.c.size)
+            .join_from(asset, blob, asset.c.digest == blob.c.digest)
+            .where(asset.c.digest == digest)
+            .with_for_update()
+        )
+    ]
+    for table in (reference, provider_upload, asset):
+        connection.execute(delete(table).where(table.c.digest == digest))
+    give_back(connection, gone)
+    let_go(connection, [digest])
+    return len(gone)

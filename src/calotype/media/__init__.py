@@ -34,10 +34,9 @@ def read(source: bytes | BinaryIO, size: int, *, pixel_limit: int = PIXEL_LIMIT)
     window = Window(source, size)
     media_type = sniff(window)
     extension = EXTENSIONS.get(media_type, "")
-    found = dimensions(media_type, window)
-    if found is None:
+    extent = dimensions(media_type, window)
+    if extent is None:
         return Facts(media_type, extension)
-    width, height = found
-    if width * height > pixel_limit:
+    if extent.pixels > pixel_limit:
         return Facts(media_type, extension, bomb=True)
-    return Facts(media_type, extension, width, height)
+    return Facts(media_type, extension, extent.width, extent.height)

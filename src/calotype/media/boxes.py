@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from struct import unpack
 
+from calotype.media.extent import Extent
 from calotype.media.window import LIMIT, Broken, Window
 
 _BOXES = 1024
@@ -22,18 +23,31 @@ class _Box:
     stop: int
 
 
-def primary_item(window: Window) -> tuple[int, int]:
-    """The image size (``ispe``) of the primary item, before any rotation or cropping.
+def primary_item(window: Window) -> Extent:
+    """The image size of the primary item (``ispe``), cropped (``clap``) but not rotated.
 
-    Looks at 1,024 boxes of each level and at 64 KiB of each of four tables of associations (the
+    Encoders pad a picture to the block size of their codec and crop it again by ``clap``. Looks
+    at 1,024 boxes of each level and at 64 KiB of each of four tables of associations (the
     standard allows no more); ``Broken`` where those do not tell it.
     """
     meta = _only(b"meta", _boxes(window, 0, window.size))
     inner = list(_boxes(window, meta.start + _VERSION_AND_FLAGS, meta.stop))
     item = _primary(window, _only(b"pitm", inner))
-    extent = _only(b"ispe", _properties(window, _only(b"iprp", inner), item))
-    width, height = unpack(">II", window.take(extent.start + _VERSION_AND_FLAGS, 8))
-    return width, height
+    properties = list(_properties(window, _only(b"iprp", inner), item))
+    size = _only(b"ispe", properties)
+    width, height = unpack(">II", window.take(size.start + _VERSION_AND_FLAGS, 8))
+    for crop in (each for each in properties if each.kind == b"clap"):
+        return _cropped(width, height, window.take(crop.start, 16))
+    return Extent(width, height)
+
+
+def _cropped(width: int, height: int, aperture: bytes) -> Extent:
+    """The clean aperture, given as two fractions; a nonsensical one crops nothing."""
+    across, by, down, over = unpack(">4I", aperture)
+    if not (by and over and by <= across <= width * by and over <= down <= height * over):
+        return Extent(width, height)
+    inner = Extent(across // by, down // over)
+    return Extent(inner.width, inner.height, width * height - inner.pixels)
 
 
 def _properties(window: Window, box: _Box, item: int) -> Iterator[_Box]:
@@ -49,7 +63,7 @@ def _properties(window: Window, box: _Box, item: int) -> Iterator[_Box]:
 
 
 def _boxes(window: Window, start: int, stop: int) -> Iterator[_Box]:
-    """The boxes from ``start`` to ``stop``, up to the first one that cannot be right."""
+    """The boxes from ``start`` to ``stop``, up to the first one that is not whole."""
     for _ in range(_BOXES):
         if start + 8 > stop:
             return
@@ -59,9 +73,9 @@ def _boxes(window: Window, start: int, stop: int) -> Iterator[_Box]:
             (length,) = unpack(">Q", window.take(content, 8))
             content += 8
         end = start + length if length else stop
-        if end < content:
+        if not content <= end <= stop:
             return
-        yield _Box(kind, content, min(end, stop))
+        yield _Box(kind, content, end)
         start = end
 
 

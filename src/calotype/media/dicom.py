@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from struct import unpack
 
+from calotype.media.extent import Extent
 from calotype.media.window import Broken, Window
 
 _AFTER_PREAMBLE = 132
@@ -42,8 +43,8 @@ class _Element:
 _META = _Syntax("<", explicit=True)
 
 
-def columns_and_rows(window: Window) -> tuple[int, int]:
-    """(width, height) of the image; ``Broken`` for anything unusual.
+def columns_and_rows(window: Window) -> Extent:
+    """The extent of the image; ``Broken`` for anything unusual.
 
     Unusual is: no transfer syntax, a deflated one, an unknown VR of undefined length, and more
     than 4,096 elements before the image's own.
@@ -59,7 +60,7 @@ def columns_and_rows(window: Window) -> tuple[int, int]:
             found[element.tag] = _short(window, element, syntax)
         depth, at = _onward(element, depth)
         if len(found) == 2:
-            return found[_COLUMNS], found[_ROWS]
+            return Extent(found[_COLUMNS], found[_ROWS])
     raise Broken
 
 

@@ -6,8 +6,8 @@ import re
 
 from calotype.media.window import LIMIT, Window
 
-_ROOT = re.compile(r"<(?:[A-Za-z_][\w.-]{0,63}:)?svg(?=[\s/>])")
-_DOCTYPE = re.compile(r"<!DOCTYPE\s+(?:[A-Za-z_][\w.-]{0,63}:)?svg(?=[\s\[>])")
+_ROOT = re.compile(r"<(?:[A-Za-z_][\w.-]{0,63}:)?svg(?=[\s/>])", re.ASCII)
+_DOCTYPE = re.compile(r"<!DOCTYPE\s+(?:[A-Za-z_][\w.-]{0,63}:)?svg(?=[\s\[>])", re.ASCII)
 _PIECE = re.compile(r"<!--|<\?|[\"'\[\]>]")
 _CLOSING = {"<!--": "-->", "<?": "?>", '"': '"', "'": "'"}
 _BEFORE_MARKUP = b"\xef\xbb\xbf\xff\xfe\0 \t\r\n"

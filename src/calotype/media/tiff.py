@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from struct import calcsize, unpack, unpack_from
 
+from calotype.media.extent import Extent
 from calotype.media.window import Broken, Window
 
 _WIDTH, _LENGTH = 256, 257
@@ -26,7 +27,7 @@ _CLASSIC = _Layout(first=4, offset="I", count="H", entry=12)
 _BIG = _Layout(first=8, offset="Q", count="Q", entry=20)
 
 
-def first_directory(window: Window) -> tuple[int, int]:
+def first_directory(window: Window) -> Extent:
     """ImageWidth and ImageLength; ``Broken`` without them among the first 512 entries."""
     head = window.take(0, 4)
     order = "<" if head.startswith(b"I") else ">"
@@ -35,7 +36,7 @@ def first_directory(window: Window) -> tuple[int, int]:
     width = calcsize("=" + layout.count)
     (count,) = unpack(order + layout.count, window.take(at, width))
     table = window.at(at + width, min(count, _ENTRIES) * layout.entry)
-    return _value(table, _WIDTH, order, layout), _value(table, _LENGTH, order, layout)
+    return Extent(_value(table, _WIDTH, order, layout), _value(table, _LENGTH, order, layout))
 
 
 def _value(table: bytes, wanted: int, order: str, layout: _Layout) -> int:

@@ -38,7 +38,7 @@ class Window:
         stop = min(offset + min(count, LIMIT), self.size)
         if stop <= offset:
             return b""
-        if self._file and not self._holds(offset, stop):
+        if self._file is not None and not self._holds(offset, stop):
             self._block = _read(self._file, offset, max(stop - offset, _BLOCK))
             self._start = offset
         return self._block[offset - self._start : stop - self._start]

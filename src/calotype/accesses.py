@@ -1,0 +1,47 @@
+"""Access counts: gathered in memory and written in batches."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+from calotype.catalog import Catalog, holdings
+from calotype.errors import CalotypeError
+from calotype.quantities import Instant
+
+EVERY = 60.0
+"""Seconds between writes, while there is anything to write."""
+
+AT_MOST = 1000
+"""How many assets are remembered between writes."""
+
+
+class Accesses:
+    """Counts openings and URLs. A crash loses the last minute's counts, never more."""
+
+    def __init__(self, catalog: Catalog) -> None:
+        self._catalog = catalog
+        self._lock = threading.Lock()
+        self._seen: dict[tuple[str, str], tuple[int, Instant]] = {}
+        self._written = time.monotonic()
+
+    def note(self, scope: str, digest: str) -> None:
+        """Count one access."""
+        with self._lock:
+            count, _ = self._seen.get((scope, digest), (0, 0))
+            self._seen[scope, digest] = (count + 1, self._catalog.clock())
+            due = len(self._seen) >= AT_MOST or time.monotonic() - self._written > EVERY
+        if due:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write what was gathered; counting never makes reading fail."""
+        with self._lock:
+            seen, self._seen = self._seen, {}
+            self._written = time.monotonic()
+        if seen and self._catalog.exists():
+            try:
+                with self._catalog.write(durable=False) as connection:
+                    holdings.touch(connection, seen)
+            except CalotypeError:
+                return

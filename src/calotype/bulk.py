@@ -1,0 +1,183 @@
+"""Putting many files: read and hashed on threads, kept in durable batches."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Generator, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass, field
+
+from calotype.errors import CalotypeError, Unavailable
+from calotype.catalog.holdings import Wish
+from calotype.model import Put, PutFailure, PutMany
+from calotype.progress import Progress
+from calotype.putting import Arrival, Putter
+from calotype.staging import Content, Limits, Source, receive
+
+THREADS = 2
+AHEAD = 16
+"""How many sources are read ahead of the batch being kept."""
+
+IN_MEMORY = 2 << 20
+"""Larger files wait on disk; so AHEAD and BATCH_MEMORY bound the memory."""
+
+BATCH_COUNT = 256
+BATCH_MEMORY = 24 << 20
+BATCH_DISK = 256 << 20
+
+
+@dataclass(slots=True)
+class _Batch:
+    arrivals: list[tuple[str, Arrival]] = field(default_factory=list)
+    memory: int = 0
+    disk: int = 0
+
+    def add(self, name: str, arrival: Arrival) -> None:
+        self.arrivals.append((name, arrival))
+        if arrival.content.size <= IN_MEMORY:
+            self.memory += arrival.content.size
+        else:
+            self.disk += arrival.content.size
+
+    @property
+    def full(self) -> bool:
+        return (
+            len(self.arrivals) >= BATCH_COUNT
+            or self.memory >= BATCH_MEMORY
+            or self.disk >= BATCH_DISK
+        )
+
+
+class Bulk:
+    """One run of putting many; ``to_wish`` says what is wanted of each received source."""
+
+    def __init__(
+        self, putter: Putter, limits: Limits, to_wish: Callable[[Source, Content], Wish]
+    ) -> None:
+        self._putter = putter
+        self._limits = limits
+        self._to_wish = to_wish
+        self._counts: Counter[str] = Counter()
+        self._bytes = 0
+        self._failures: list[PutFailure] = []
+        self._started = time.monotonic()
+
+    def steps(
+        self, sources: Iterable[Source], total: int | None
+    ) -> Generator[Progress, None, PutMany]:
+        """Put every source; one that fails is noted and never stops the others.
+
+        Each batch is durable when its Progress appears. Stopping early leaves whole batches.
+        """
+        batch = _Batch()
+        with ThreadPoolExecutor(THREADS) as pool:
+            received = self._received(pool, sources)
+            try:
+                for name, arrival in received:
+                    batch.add(name, arrival)
+                    if batch.full:
+                        self._keep(batch)
+                        batch = _Batch()
+                        yield self._progress(total)
+                if batch.arrivals:
+                    self._keep(batch)
+                batch = _Batch()
+            finally:
+                received.close()
+                for _, arrival in batch.arrivals:
+                    arrival.content.discard()
+        yield self._progress(total)
+        return self._outcome()
+
+    def _received(
+        self, pool: ThreadPoolExecutor, sources: Iterable[Source]
+    ) -> Generator[tuple[str, Arrival], None, None]:
+        waiting: deque[tuple[Source, Future[Content]]] = deque()
+        remaining = iter(sources)
+        try:
+            while self._fill(pool, waiting, remaining):
+                source, future = waiting.popleft()
+                try:
+                    content = future.result()
+                    yield _name(source), Arrival(content, self._to_wish(source, content))
+                except CalotypeError as error:
+                    self._fail(_name(source), error)
+                except OSError as error:
+                    self._fail(_name(source), Unavailable(f"Cannot read: {error}."))
+        finally:
+            for _, future in waiting:
+                if not future.cancel():
+                    with suppress(CalotypeError, OSError):
+                        future.result().discard()
+
+    def _fill(
+        self,
+        pool: ThreadPoolExecutor,
+        waiting: deque[tuple[Source, Future[Content]]],
+        remaining: Iterator[Source],
+    ) -> bool:
+        while len(waiting) < AHEAD:
+            try:
+                source = next(remaining)
+            except StopIteration:
+                break
+            waiting.append((source, pool.submit(self._receive, source)))
+        return bool(waiting)
+
+    def _receive(self, source: Source) -> Content:
+        return receive(source, self._putter.backend, self._limits, in_memory=IN_MEMORY)
+
+    def _keep(self, batch: _Batch) -> None:
+        try:
+            self._note(self._putter.put([arrival for _, arrival in batch.arrivals]))
+        except CalotypeError as error:
+            if len(batch.arrivals) == 1:
+                self._fail(batch.arrivals[0][0], error)
+            else:
+                self._one_by_one(batch)
+        finally:
+            for _, arrival in batch.arrivals:
+                arrival.content.discard()
+
+    def _one_by_one(self, batch: _Batch) -> None:
+        for name, arrival in batch.arrivals:
+            try:
+                self._note(self._putter.put([arrival]))
+            except CalotypeError as error:
+                self._fail(name, error)
+
+    def _note(self, puts: list[Put]) -> None:
+        self._counts.update(put.status for put in puts)
+        self._bytes += sum(put.blob.size for put in puts)
+
+    def _fail(self, name: str, error: CalotypeError) -> None:
+        self._failures.append(PutFailure(name, error.code, str(error), error.hint))
+
+    def _progress(self, total: int | None) -> Progress:
+        done = self._counts.total()
+        computed = done - self._counts["duplicate"]
+        failed = len(self._failures)
+        each = (time.monotonic() - self._started) / computed if computed else None
+        left = total - done - failed if total is not None else None
+        return Progress(
+            total,
+            done + failed,
+            skipped=self._counts["duplicate"],
+            computed=computed,
+            failed=failed,
+            bytes=self._bytes,
+            seconds_per_item=each,
+            eta=each * left if each is not None and left is not None else None,
+        )
+
+    def _outcome(self) -> PutMany:
+        return PutMany(**self._counts, bytes=self._bytes, failures=tuple(self._failures))
+
+
+def _name(source: Source) -> str:
+    if isinstance(source, str | os.PathLike):
+        return os.fsdecode(source)
+    return f"<{type(source).__qualname__}>"

@@ -1,0 +1,58 @@
+"""What a catalog can tell about its own health."""
+
+from __future__ import annotations
+
+from sqlalchemy import Connection
+
+from calotype.catalog import sqlite, triggers
+from calotype.catalog.columns import Hosts
+from calotype.catalog.tables import PREFIX
+
+
+def damages(connection: Connection) -> list[str]:
+    """Damage of the database file, and rows that break a foreign key of ours."""
+    if connection.dialect.name != "sqlite":
+        return []
+    notes = [
+        f"the catalog is damaged: {note}"
+        for note in connection.exec_driver_sql("PRAGMA quick_check(20)").scalars()
+        if note != "ok"
+    ]
+    for table, rowid, parent, _ in connection.exec_driver_sql("PRAGMA foreign_key_check"):
+        if str(table).startswith(PREFIX) or str(parent).startswith(PREFIX):
+            notes.append(f"row {rowid} of {table} points at nothing in {parent}")
+    return notes
+
+
+def lost_triggers(connection: Connection) -> list[str]:
+    """Triggers of ours that are missing or not as they should be."""
+    return triggers.missing(connection)
+
+
+def mend_triggers(connection: Connection) -> list[str]:
+    """Create lost triggers again; their names."""
+    return triggers.ensure(connection)
+
+
+def warnings(connection: Connection, hosts: Hosts, *, own: bool) -> list[tuple[str, str]]:
+    """(what is unwise, what mends it): settings that work but could be better."""
+    found = [
+        (
+            f"The column {host} points at {host.target} and has no index, so gc reads the whole "
+            "table for every batch.",
+            f"CREATE INDEX ON {host.table} ({', '.join(ours for ours, _ in host.pairs)})",
+        )
+        for host in hosts.columns(connection)
+        if not host.indexed
+    ]
+    if connection.dialect.name == "sqlite" and not own:
+        mode = connection.exec_driver_sql("PRAGMA journal_mode").scalar()
+        if mode == "wal" and sqlite.wal_reset_bug():
+            found.append(
+                (
+                    "The catalog shares a file in WAL mode with an application, and this SQLite "
+                    "can corrupt a WAL that two connections checkpoint at once.",
+                    "PRAGMA journal_mode=TRUNCATE; PRAGMA synchronous=EXTRA; or SQLite 3.51.3",
+                )
+            )
+    return found

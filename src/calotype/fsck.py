@@ -1,0 +1,308 @@
+"""Fsck: catalog and backend compared in both directions, and every promise looked at."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections import Counter
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import groupby
+
+from calotype.backends import Backend, Key, Listed
+from calotype.catalog import Catalog, candidates, copies, garbage, health, listing, settings
+from calotype.catalog.columns import Hosts
+from calotype.catalog.copies import Past
+from calotype.catalog.states import ERASED, LIVE
+from calotype.digest import CHUNK, Digest
+from calotype.errors import CalotypeError, NotFound
+from calotype.model import Check, Finding
+from calotype.progress import Run
+from calotype.quantities import SECOND
+
+PAGE = 1000
+STRAY_DELAY = 30 * 24 * 3600 * SECOND
+"""How long a stray is left alone before gc may erase it."""
+
+Findings = Iterator[Finding]
+
+
+@dataclass(slots=True)
+class _Seen:
+    blobs: int = 0
+    objects: int = 0
+    read_bytes: int = 0
+    complete: bool = True
+    found: Counter[str] = field(default_factory=Counter)
+    problems: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Fsck:
+    """What fsck needs: rows, bytes, the application's columns."""
+
+    catalog: Catalog
+    backend: Backend
+    name: str
+    hosts: Hosts
+
+    def run(
+        self, *, read_data: bool = False, budget: int | None = None, repair: bool = False
+    ) -> Run[Finding, Check]:
+        """Look at everything and yield what is noticed; safe beside any other work.
+
+        Damage is always marked, so that the next put of the file mends it. ``repair`` also
+        mends what can be: lost triggers, leaks and drift; strays get a date to be erased.
+        ``read_data`` re-reads bytes, the longest unread first, for ``budget`` microseconds at
+        most; the next run goes on from there.
+        """
+        return Run(lambda: self._steps(read_data, budget, repair), name="fsck")
+
+    def _steps(
+        self, read_data: bool, budget: int | None, repair: bool
+    ) -> Generator[Finding, None, Check]:
+        seen = _Seen()
+        if self.catalog.exists():
+            parts: list[Callable[[], Findings]] = [
+                lambda: self._database(repair),
+                lambda: self._objects(seen, repair),
+                lambda: self._bare(),
+                lambda: self._leaks(repair),
+                lambda: self._drift(repair),
+                lambda: self._orphans(),
+            ]
+            if read_data:
+                parts.append(lambda: self._data(seen, budget))
+            for part in parts:
+                for finding in part():
+                    seen.found[finding.kind] += 1
+                    seen.problems += finding.is_problem
+                    yield finding
+        return Check(
+            seen.blobs,
+            seen.objects,
+            seen.read_bytes,
+            dict(seen.found),
+            seen.problems,
+            seen.complete,
+        )
+
+    def _finding(self, kind: str, note: str, **more: object) -> Finding:
+        finding = Finding("broken", None, self.name, "", "", note)
+        return replace(finding, kind=kind, **more)  # type: ignore[arg-type]
+
+    def _database(self, repair: bool) -> Findings:
+        """Damage of the file, broken foreign keys (I2), lost triggers."""
+        with self.catalog.read() as connection:
+            notes = health.damages(connection)
+            lost = health.lost_triggers(connection)
+        for note in notes:
+            yield self._finding("broken", note)
+        if lost and repair:
+            with self.catalog.write() as connection:
+                health.mend_triggers(connection)
+        for trigger in lost:
+            action = "mended" if repair else ""
+            yield self._finding("broken", f"the trigger {trigger} is lost", action=action)
+
+    def _objects(self, seen: _Seen, repair: bool) -> Findings:
+        """List first, then query: what is listed had its row before its bytes (I7)."""
+        listed = groupby(self.backend.scan(), key=_shard)
+        shards = iter(range(256))
+        for shard, objects in listed:
+            if shard is None:
+                for thing in objects:
+                    seen.objects += 1
+                    yield self._finding("foreign", "not an object of ours", key=thing.name)
+                continue
+            yield from self._empty_shards(shards, shard, seen, repair)
+            yield from self._shard(shard, list(objects), seen, repair)
+        yield from self._empty_shards(shards, 256, seen, repair)
+
+    def _empty_shards(
+        self, shards: Iterator[int], upto: int, seen: _Seen, repair: bool
+    ) -> Findings:
+        for shard in shards:
+            if shard == upto:
+                return
+            yield from self._shard(shard, [], seen, repair)
+
+    def _shard(
+        self, shard: int, objects: Sequence[Listed], seen: _Seen, repair: bool
+    ) -> Findings:
+        with self.catalog.read() as connection:
+            prefix = f"sha256/{shard:02x}"
+            rows = copies.between(connection, self.name, f"{prefix}/", f"{prefix}0")
+        seen.objects += len(objects)
+        seen.blobs += len({row.digest for row in rows if row.state == LIVE})
+        by_key = {str(row.key): row for row in rows}
+        sizes = {thing.name: thing.size for thing in objects}
+        yield from self._unexpected(objects, by_key, repair)
+        for row in rows:
+            if row.state == LIVE:
+                yield from self._expected(row, sizes.get(str(row.key)))
+
+    def _unexpected(
+        self, objects: Iterable[Listed], rows: dict[str, Past], repair: bool
+    ) -> Findings:
+        strays: list[tuple[Key, int]] = []
+        late: list[Key] = []
+        for thing in objects:
+            key = Key.parse(thing.name)
+            row = rows.get(thing.name)
+            if key is None:
+                yield self._finding("foreign", "not an object of ours", key=thing.name)
+            elif row is None:
+                strays.append((key, thing.size))
+                action = "will be erased in 30 days" if repair else ""
+                note = "bytes without a row"
+                yield self._finding("stray", note, digest=key.digest, key=str(key), action=action)
+            elif row.state == ERASED:
+                late.append(key)
+                action = "the next gc erases it" if repair else ""
+                note = "bytes written after they were erased"
+                yield self._finding("stray", note, digest=key.digest, key=str(key), action=action)
+        if repair and (strays or late):
+            now = self.catalog.clock()
+            with self.catalog.write() as connection:
+                copies.tombstone(connection, self.name, strays, now, now + STRAY_DELAY)
+                copies.sweep_again(connection, self.name, late, now)
+
+    def _expected(self, row: Past, listed_size: int | None) -> Findings:
+        if listed_size == row.size and not row.suspect:
+            return
+        try:
+            size = self.backend.size(row.key)
+        except CalotypeError as error:
+            yield self._finding("broken", f"cannot look: {error}", digest=row.digest)
+            return
+        if size is None:
+            yield from self._damaged("missing", "its bytes are not there", row)
+        elif size != row.size:
+            note = f"it has {size} bytes instead of {row.size}"
+            yield from self._damaged("corrupt", note, row)
+        elif row.suspect and not self._mended(row):
+            yield from self._damaged("corrupt", "its bytes do not hash to its name", row)
+
+    def _damaged(self, kind: str, note: str, row: Past) -> Findings:
+        """Mark it, if it is still live; with no other copy the digest is wanted."""
+        with self.catalog.write() as connection:
+            live = {copy.token for copy in copies.live(connection, [row.digest], self.name)}
+            if row.token in live:
+                copies.suspect(connection, row.token, self.catalog.clock())
+        if row.token in live:
+            hint = "wanted: put the file again"
+            yield self._finding(kind, note, digest=row.digest, key=str(row.key), action=hint)
+
+    def _mended(self, row: Past) -> bool:
+        """True when a suspect copy reads whole after all; its mark is taken off."""
+        try:
+            sound = self._hash(row, _Seen()) == row.digest
+        except CalotypeError:
+            return False
+        if sound:
+            with self.catalog.write() as connection:
+                copies.verified(connection, [row.token], self.catalog.clock())
+        return sound
+
+    def _bare(self) -> Findings:
+        for digest in self._pages(lambda c, after: copies.bare(c, self.name, after, PAGE)):
+            yield self._finding(
+                "missing", "no copy at all", digest=Digest(digest), action="wanted: put it again"
+            )
+
+    def _leaks(self, repair: bool) -> Findings:
+        """I17: what is not kept for good has a candidate."""
+        for digest in self._pages(
+            lambda c, after: garbage.unwatched(c, self.hosts, after, PAGE)
+        ):
+            if repair:
+                with self.catalog.write() as connection:
+                    candidates.append(connection, [(digest, self.catalog.clock(), 0)])
+            action = "mended" if repair else ""
+            note = "gc would never look at it"
+            yield self._finding("leak", note, digest=Digest(digest), action=action)
+
+    def _drift(self, repair: bool) -> Findings:
+        """I12: what a quota counts is what there is."""
+        with self.catalog.read() as connection:
+            drifts = settings.drifts(connection)
+        for scope, counted, _ in drifts:
+            if repair:
+                with self.catalog.write() as connection:
+                    settings.set_used(connection, scope, settings.used_bytes(connection, scope))
+            note = f"scope {scope!r} counts {counted} bytes wrongly"
+            yield self._finding("drift", note, action="mended" if repair else "")
+
+    def _orphans(self) -> Findings:
+        now = self.catalog.clock()
+        for digest in self._pages(
+            lambda c, after: [b.digest for b in listing.orphans(c, now, self.hosts, PAGE, after)]
+        ):
+            yield self._finding("orphan", "nothing keeps it", digest=Digest(digest))
+
+    def _pages(self, fetch: Callable[..., Sequence[str]]) -> Iterator[str]:
+        after = ""
+        while True:
+            with self.catalog.read() as connection:
+                page = fetch(connection, after)
+            yield from page
+            if len(page) < PAGE:
+                return
+            after = page[-1]
+
+    def _data(self, seen: _Seen, budget: int | None) -> Findings:
+        """Re-read live bytes, the longest unread first."""
+        started = self.catalog.clock()
+        end = None if budget is None else time.monotonic() + budget / SECOND
+        while True:
+            with self.catalog.read() as connection:
+                rows = copies.longest_unverified(connection, self.name, started, 100)
+            if not rows:
+                return
+            sound: list[str] = []
+            for row in rows:
+                if end is not None and time.monotonic() >= end:
+                    seen.complete = False
+                    self._verified(sound)
+                    return
+                yield from self._read(row, seen, sound)
+            self._verified(sound)
+            if not sound:
+                return
+
+    def _read(self, row: Past, seen: _Seen, sound: list[str]) -> Findings:
+        try:
+            digest = self._hash(row, seen)
+        except NotFound:
+            yield from self._damaged("missing", "its bytes are not there", row)
+            return
+        except CalotypeError as error:
+            note = f"cannot read: {error}"
+            yield self._finding("broken", note, digest=row.digest, key=str(row.key))
+            return
+        if digest == row.digest:
+            sound.append(row.token)
+        else:
+            yield from self._damaged("corrupt", "its bytes do not hash to its name", row)
+
+    def _verified(self, tokens: Sequence[str]) -> None:
+        if tokens:
+            with self.catalog.write(durable=False) as connection:
+                copies.verified(connection, tokens, self.catalog.clock())
+
+    def _hash(self, row: Past, seen: _Seen) -> str:
+        sha = hashlib.sha256()
+        with self.backend.open(row.key) as file:
+            while chunk := file.read(CHUNK):
+                sha.update(chunk)
+                seen.read_bytes += len(chunk)
+        return sha.hexdigest()
+
+
+def _shard(thing: Listed) -> int | None:
+    parts = thing.name.split("/")
+    try:
+        return int(parts[1], 16) if parts[0] == "sha256" and len(parts[1]) == 2 else None
+    except (IndexError, ValueError):
+        return None

@@ -1,0 +1,172 @@
+"""Plan, then execute: what gc would do, shown; then done, with every row checked again."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Generator
+from dataclasses import dataclass
+
+from calotype.backends import Backend
+from calotype.catalog import Catalog, settings, totals
+from calotype.catalog.columns import Hosts
+from calotype.errors import GcLimit, NotFound
+from calotype.gc.collecting import Collector, describe
+from calotype.gc.collecting import Tally as Collected
+from calotype.gc.erasing import Eraser
+from calotype.gc.erasing import Tally as Erased
+from calotype.gc.terms import Terms
+from calotype.model import PlanItem, Report
+from calotype.progress import Progress, Run
+from calotype.quantities import SECOND, Instant
+
+SAFE_SHARE = 0.2
+SAFE_COUNT = 1000
+"""A run that would remove more blobs than both of these stops and asks."""
+
+SHOWN = 10_000
+"""How many items a plan and a report list one by one; the totals count all."""
+
+REMEMBERED = 30 * 24 * 3600 * SECOND
+"""How long a plan can be executed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Gc:
+    """What gc needs: rows, bytes, and the application's columns."""
+
+    catalog: Catalog
+    backend: Backend
+    name: str
+    hosts: Hosts
+
+    def plan(self, terms: Terms) -> Plan:
+        """Look at what ``terms`` come to and keep them under an id; nothing is removed."""
+        if not self.catalog.exists():
+            return Plan("none", self.catalog.clock(), terms, (), 0, 0, 0, 0, self)
+        now = self.catalog.clock()
+        ident = f"gc-{secrets.token_hex(4)}"
+        with self.catalog.read() as connection:
+            self.hosts.refuse_cascades(connection)
+        made = self._looked(ident, now, terms)
+        with self.catalog.write(durable=False) as connection:
+            settings.forget_plans(connection, now - REMEMBERED)
+            settings.save_plan(connection, ident, now, terms.to_json())
+        return made
+
+    def load(self, ident: str) -> Plan:
+        """The plan of that id, looked at anew; ``NotFound`` when there is none."""
+        with self.catalog.read() as connection:
+            found = settings.load_plan(connection, ident)
+        if found is None:
+            raise NotFound(f"No gc plan {ident!r}.", hint="Make one with 'calotype gc --dry-run'.")
+        return self._looked(ident, found[0], Terms.from_json(found[1]))
+
+    def _looked(self, ident: str, now: Instant, terms: Terms) -> Plan:
+        items: list[PlanItem] = []
+        doomed = doomed_bytes = erased = erased_bytes = 0
+        for batch in Collector(self.catalog, self.hosts, terms).look():
+            doomed += len(batch)
+            doomed_bytes += sum(item.size for item in batch)
+            items += [describe(item) for item in batch[: SHOWN - len(items)]]
+        for due in Eraser(self.catalog, self.backend, self.name, terms).due():
+            erased += 1
+            erased_bytes += due.size
+            if len(items) < SHOWN:
+                why = "its writer is gone" if due.state == "writing" else "let go before"
+                items.append(PlanItem("erase", due.digest, due.size, why))
+        return Plan(
+            ident, now, terms, tuple(items), doomed, doomed_bytes, erased, erased_bytes, self
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What a run would do: ``doomed`` blobs let go, ``erased`` keys of blobs let go before."""
+
+    id: str
+    created_at: Instant
+    terms: Terms
+    items: tuple[PlanItem, ...]
+    doomed: int
+    doomed_bytes: int
+    erased: int
+    erased_bytes: int
+    _gc: Gc
+
+    def execute(self, force: bool = False) -> Report:
+        """Do it; every row is checked again, and what is kept by now stays.
+
+        ``GcLimit`` (and nothing removed) where more would go than max(20 %, 1000 blobs),
+        unless ``force``.
+        """
+        return self.run(force=force).result()
+
+    def run(self, force: bool = False) -> Run[Progress, Report]:
+        """``execute`` as a Run of Progress; stopping it loses nothing, the next run goes on."""
+        return Run(lambda: self._steps(force), name="gc")
+
+    def _steps(self, force: bool) -> Generator[Progress, None, Report]:
+        catalog = self._gc.catalog
+        if not catalog.exists():
+            return Report(self.id)
+        if not force:
+            self._require_safe()
+        with catalog.read() as connection:
+            self._gc.hosts.refuse_cascades(connection)
+        collected, erased = Collected(), Erased()
+        stop = _Budget(self.terms.budget)
+        total = self.doomed + self.erased
+        for _ in Collector(catalog, self._gc.hosts, self.terms).collect(collected, stop):
+            yield Progress(total, collected.doomed, computed=collected.doomed, note="letting go")
+        if not stop():
+            eraser = Eraser(catalog, self._gc.backend, self._gc.name, self.terms)
+            for _ in eraser.erase(erased, stop):
+                done = collected.doomed + erased.erased
+                yield Progress(total, done, computed=done, failed=erased.failed, note="erasing")
+        with catalog.write(durable=False) as connection:
+            settings.record_usage(connection, catalog.clock())
+            if self.terms.full and not stop():
+                settings.set_meta(connection, "full_look", "0")
+        return self._report(collected, erased, "budget" if stop() else "")
+
+    def _require_safe(self) -> None:
+        if self.doomed <= SAFE_COUNT:
+            return
+        with self._gc.catalog.read() as connection:
+            blobs = totals.count_blobs(connection)
+        if self.doomed > max(SAFE_SHARE * blobs, SAFE_COUNT):
+            raise GcLimit(
+                f"gc would let go of {self.doomed} of {blobs} blobs, more than "
+                f"{SAFE_SHARE:.0%} and {SAFE_COUNT}; nothing was removed.",
+                hint=f"Look at the plan; then 'calotype gc --plan {self.id} --force'.",
+            )
+
+    def _report(self, collected: Collected, erased: Erased, stopped: str) -> Report:
+        return Report(
+            plan=self.id,
+            assets=collected.assets,
+            references=collected.references,
+            doomed=collected.doomed,
+            doomed_bytes=collected.doomed_bytes,
+            erased=erased.erased,
+            erased_bytes=erased.erased_bytes,
+            intents=erased.intents,
+            temporary=erased.temporary,
+            failed=erased.failed,
+            refused=collected.refused,
+            items=tuple([*collected.items, *erased.items][:SHOWN]),
+            stopped=stopped,
+        )
+
+
+class _Budget:
+    """True once the time is used up."""
+
+    def __init__(self, budget: int | None) -> None:
+        self._end = None if budget is None else time.monotonic() + budget / SECOND
+
+    def __call__(self) -> bool:
+        return self._end is not None and time.monotonic() >= self._end
+
+

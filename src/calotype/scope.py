@@ -1,0 +1,440 @@
+"""A scope: everything of the store that belongs to one user or tenant."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO, overload
+
+from calotype.accesses import Accesses
+from calotype.backends import Backend
+from calotype.bulk import Bulk
+from calotype.catalog import Catalog, holdings, settings, totals
+from calotype.catalog.columns import Hosts
+from calotype.catalog.holdings import Wish
+from calotype.catalog.joining import Joinable
+from calotype.catalog.listing import Lister, Listing, Sort
+from calotype.digest import Digest, digest_prefix
+from calotype.errors import (
+    AmbiguousPrefix,
+    DecompressionBomb,
+    DigestMismatch,
+    Misconfigured,
+    NotAnImage,
+    NotFound,
+)
+from calotype.model import (
+    Asset,
+    Discarded,
+    Owner,
+    OwnerSummary,
+    Put,
+    PutMany,
+    Reference,
+    Released,
+    Restored,
+    Usage,
+    UsageDay,
+    plain,
+)
+from calotype.progress import Progress, Run
+from calotype.putting import Arrival, Putter
+from calotype.quantities import FOREVER, SECOND, Duration, duration, when
+from calotype.reading import Reader
+from calotype.references import Referrer
+from calotype.signing import Signer
+from calotype.staging import Content, Limits, Source, receive
+
+DAY = 24 * 3600 * SECOND
+
+
+@dataclass(frozen=True, slots=True)
+class Rooms:
+    """What a store is made of; shared by all its scopes."""
+
+    catalog: Catalog
+    backend: Backend
+    name: str
+    hosts: Hosts
+    limits: Limits
+    grace: int
+    public_url: str | None
+    accesses: Accesses
+
+
+class Scope:
+    """Put, open, refer and let go inside one scope; nothing of another is ever seen.
+
+    Safe to share among threads and to inherit across fork.
+    """
+
+    def __init__(self, rooms: Rooms, name: str) -> None:
+        self._rooms = rooms
+        self._name = plain(name, "scope")
+
+    @property
+    def name(self) -> str:
+        """The scope's name."""
+        return self._name
+
+    # -- bytes in ---------------------------------------------------------------------------
+
+    def put(
+        self,
+        source: Source,
+        owner: str | Owner | None = None,
+        role: str | None = None,
+        filename: str | None = None,
+        metadata: Mapping[str, object] | None = None,
+        hold: Duration | None = None,
+        expect: str | None = None,
+        images_only: bool = False,
+    ) -> Put:
+        """Keep a file's bytes once, and an asset of them in this scope.
+
+        ``source`` is a path, bytes, a binary file or an iterator of bytes. Without ``owner`` and
+        ``hold`` the asset is kept for itself; an ``owner`` (``kind/id``) keeps it by a reference
+        in the slot ``role``, a ``hold`` (``"24h"``) until then. ``expect`` refuses other bytes
+        (``DigestMismatch``), ``images_only`` whatever is no image (``NotAnImage``,
+        ``DecompressionBomb``). What is acknowledged survives power cuts; what raises has stored
+        nothing. Harmless to repeat: a known file is answered ``duplicate``, a damaged one is
+        mended.
+        """
+        content = receive(source, self._rooms.backend, self._rooms.limits)
+        try:
+            wanted = Digest.parse(expect) if expect is not None else content.digest
+            if wanted != content.digest:
+                raise DigestMismatch(
+                    f"The bytes hash to {content.digest}, not to {wanted}; nothing was stored.",
+                    hint="Send the file again, or correct the digest.",
+                )
+            if images_only:
+                _require_image(content)
+            name = filename if filename is not None else _base_name(source)
+            wish = self._wish(content.digest, owner, role, name, metadata, hold)
+            return self._putter().put([Arrival(content, wish)])[0]
+        finally:
+            content.discard()
+
+    def put_many(
+        self,
+        sources: Iterable[Source],
+        owner: str | Owner | None = None,
+        hold: Duration | None = None,
+    ) -> Run[Progress, PutMany]:
+        """Put many files: hashed on threads, kept in durable batches.
+
+        Iterate the Run for its Progress, or call ``.result()``. A source that fails is listed in
+        the result and never stops the others. Memory stays bounded whatever the sizes.
+        """
+        if isinstance(sources, str | bytes | os.PathLike):
+            raise Misconfigured("put_many wants several sources.", hint="Use put() for one.")
+        total = len(sources) if isinstance(sources, Sequence) else None
+
+        def to_wish(source: Source, content: Content) -> Wish:
+            return self._wish(content.digest, owner, None, _base_name(source), None, hold)
+
+        bulk = Bulk(self._putter(), self._rooms.limits, to_wish)
+        return Run(lambda: bulk.steps(sources, total), name="put_many")
+
+    def _wish(
+        self,
+        digest: Digest,
+        owner: str | Owner | None,
+        role: str | None,
+        filename: str | None,
+        metadata: Mapping[str, object] | None,
+        hold: Duration | None,
+    ) -> Wish:
+        if role is not None and owner is None:
+            raise Misconfigured("A role belongs to an owner.", hint="Give owner= as well.")
+        end = None if owner is not None else FOREVER
+        if hold is not None:
+            end = self._rooms.catalog.clock() + duration(hold)
+        return Wish(
+            digest,
+            end,
+            Owner.parse(owner) if owner is not None else None,
+            plain(role, "role") if role is not None else None,
+            _clean(filename),
+            _metadata(metadata),
+        )
+
+    # -- bytes out --------------------------------------------------------------------------
+
+    def open(self, digest: str, start: int | None = None, stop: int | None = None) -> BinaryIO:
+        """The bytes of a visible asset, seekable; or those from ``start`` to before ``stop``.
+
+        A full read is verified: wrong bytes raise ``Corrupt`` and never pass as right ones.
+        """
+        found = self.stat(digest)
+        file = Reader(self._rooms.catalog, self._rooms.backend, self._rooms.name).open(
+            found.digest, start, stop
+        )
+        self._rooms.accesses.note(self._name, found.digest)
+        return file
+
+    def url(
+        self, digest: str, expires: Duration = 3600, disposition: str | None = None
+    ) -> str:
+        """A URL for a visible asset that lives at least ``expires`` and keeps nothing alive.
+
+        The same text within one multiple of ``expires``, so that caches keep it.
+        """
+        found = self.stat(digest)
+        seconds = -(-duration(expires) // SECOND) * SECOND
+        url = self._signer().url(self._name, found.digest, seconds, disposition)
+        self._rooms.accesses.note(self._name, found.digest)
+        return url
+
+    # -- what there is ----------------------------------------------------------------------
+
+    def stat(self, digest: str) -> Asset:
+        """The asset; ``NotFound`` where this scope has no visible one."""
+        return self._referrer().asset(Digest.parse(digest))
+
+    def resolve(self, prefix: str, *, trashed: bool = False) -> Digest:
+        """The digest of this scope's asset that begins with 6 characters or more.
+
+        ``NotFound`` for none, ``AmbiguousPrefix`` for several.
+        """
+        wanted = digest_prefix(prefix)
+        if len(wanted) == 64:
+            return Digest(wanted)
+        matches: list[str] = []
+        if self._rooms.catalog.exists():
+            with self._rooms.catalog.read() as connection:
+                matches = holdings.by_prefix(connection, self._name, wanted, 100)
+        shown = [each for each in matches if trashed or not self._is_trashed(each)]
+        return self._only(wanted, shown)
+
+    def _only(self, prefix: str, matches: Sequence[str]) -> Digest:
+        if not matches:
+            raise NotFound(
+                f"No asset begins with {prefix} in scope {self._name!r}.",
+                hint="'calotype ls' lists what there is; --scope looks elsewhere.",
+            )
+        if len(matches) > 1:
+            raise AmbiguousPrefix(
+                f"{len(matches)} digests begin with {prefix}: "
+                + ", ".join(each[: len(prefix) + 4] for each in matches[:4])
+                + ".",
+                hint="Give more characters.",
+            )
+        return Digest(matches[0])
+
+    def _is_trashed(self, digest: str) -> bool:
+        return self._referrer().asset(Digest(digest), trashed=True).trashed
+
+    def check(self, digests: Iterable[str]) -> dict[Digest, Asset | None]:
+        """For each digest this scope's asset (``trashed`` says if it is in the trash) or None.
+
+        Reads only, counts as no access, and tells nothing of other scopes.
+        """
+        wanted = [Digest.parse(digest) for digest in digests]
+        answers: dict[Digest, Asset | None] = dict.fromkeys(wanted)
+        if wanted and self._rooms.catalog.exists():
+            with self._rooms.catalog.read() as connection:
+                held = self._rooms.hosts.on_asset(connection)
+                rows = holdings.assets(connection, self._name, answers, held)
+                now = self._rooms.catalog.clock()
+                for digest, row in rows.items():
+                    answers[Digest(digest)] = holdings.to_asset(row, now)
+        return answers
+
+    def assets(
+        self,
+        owner: str | Owner | None = None,
+        media_type: str | None = None,
+        q: str | None = None,
+        trashed: bool = False,
+        after: str | None = None,
+        sort: Sort = "recent",
+    ) -> Listing[Asset]:
+        """Visible assets, or with ``trashed`` those in the trash; iterate, or ``.page()``.
+
+        ``media_type`` may end in ``/*``; ``q`` is part of a file name or the start of a digest;
+        ``sort`` is recent, size, views or digest.
+        """
+        return self._lister().assets(
+            owner=Owner.parse(owner) if owner is not None else None,
+            media_type=media_type,
+            q=q,
+            trashed=trashed,
+            sort=sort,
+            after=after,
+        )
+
+    def owners(self, kind: str | None = None) -> Listing[OwnerSummary]:
+        """Owners with live references, and what they come to."""
+        return self._lister().owners(kind)
+
+    def references(
+        self, owner: str | Owner | None = None, digest: str | None = None
+    ) -> Listing[Reference]:
+        """Live references of an owner or to a digest."""
+        return self._lister().references(
+            owner=Owner.parse(owner) if owner is not None else None,
+            digest=Digest.parse(digest) if digest is not None else None,
+        )
+
+    def usage(self) -> Usage:
+        """What this scope has, its trash apart, and its quota."""
+        catalog = self._rooms.catalog
+        if not catalog.exists():
+            return Usage(self._name, 0, 0, 0, 0, 0, None)
+        with catalog.read() as connection:
+            quota = settings.quota(connection, self._name)
+            return totals.usage(connection, self._name, catalog.clock(), self._rooms.hosts, quota)
+
+    def usage_days(self, days: int = 30) -> list[UsageDay]:
+        """A row for each day on which usage was recorded, the last ``days`` days."""
+        catalog = self._rooms.catalog
+        if not catalog.exists():
+            return []
+        since = when(catalog.clock() - days * DAY)
+        with catalog.read() as connection:
+            return settings.usage_days(connection, self._name, f"{since:%Y-%m-%d}")
+
+    # -- who uses it ------------------------------------------------------------------------
+
+    def attach(
+        self,
+        digest: str,
+        owner: str | Owner,
+        role: str | None = None,
+        connection: Joinable | None = None,
+    ) -> None:
+        """Let ``owner`` refer to an asset of this scope; repeating changes nothing.
+
+        With ``connection`` (an SQLAlchemy Session or Connection, or the driver's own) it belongs
+        to the caller's transaction. ``NotFound`` where the asset is not there: put it again.
+        """
+        self._referrer().attach(
+            Digest.parse(digest),
+            Owner.parse(owner),
+            plain(role, "role") if role is not None else None,
+            connection,
+        )
+
+    def release(
+        self,
+        owner: str | Owner,
+        role: str | None = None,
+        connection: Joinable | None = None,
+    ) -> Released:
+        """Let go of an owner's references, in one statement; harmless to repeat."""
+        return self._referrer().release(Owner.parse(owner), role, connection)
+
+    @overload
+    def restore(self, digest: str, *, connection: Joinable | None = None) -> Restored: ...
+    @overload
+    def restore(
+        self,
+        *,
+        owner: str | Owner,
+        role: str | None = None,
+        connection: Joinable | None = None,
+    ) -> Restored: ...
+    def restore(
+        self,
+        digest: str | None = None,
+        *,
+        owner: str | Owner | None = None,
+        role: str | None = None,
+        connection: Joinable | None = None,
+    ) -> Restored:
+        """Bring back an owner's newest released references, or keep a trashed asset for itself."""
+        if (digest is None) == (owner is None):
+            raise Misconfigured(
+                "Restore a digest or an owner.", hint="Give one of digest and owner=."
+            )
+        if owner is not None:
+            return self._referrer().restore_owner(Owner.parse(owner), role, connection)
+        assert digest is not None
+        return self._referrer().restore_asset(Digest.parse(digest), connection)
+
+    def update(
+        self,
+        digest: str,
+        filename: str | None = None,
+        metadata: Mapping[str, object] | None = None,
+    ) -> Asset:
+        """Change an asset's file name, or replace its metadata; None leaves either as it is."""
+        parsed = Digest.parse(digest)
+        self._referrer().update(parsed, _clean(filename), _metadata(metadata))
+        return self.stat(parsed)
+
+    def renew(self, digest: str, hold: Duration) -> Asset:
+        """Hold a visible asset for ``hold`` from now at least; the later instant counts."""
+        parsed = Digest.parse(digest)
+        self._referrer().renew(parsed, self._rooms.catalog.clock() + duration(hold))
+        return self.stat(parsed)
+
+    def keep(self, digest: str) -> Asset:
+        """Keep a visible asset for itself from now on."""
+        parsed = Digest.parse(digest)
+        self._referrer().keep(parsed)
+        return self.stat(parsed)
+
+    def discard(self, digest: str) -> Discarded:
+        """End the library entry or hold now; owners' references stay and keep the asset."""
+        return self._referrer().discard(Digest.parse(digest))
+
+    # -- rooms ------------------------------------------------------------------------------
+
+    def _putter(self) -> Putter:
+        rooms = self._rooms
+        return Putter(rooms.catalog, rooms.backend, rooms.name, self._name, rooms.hosts)
+
+    def _referrer(self) -> Referrer:
+        rooms = self._rooms
+        return Referrer(rooms.catalog, self._name, rooms.hosts, rooms.grace)
+
+    def _lister(self) -> Lister:
+        return Lister(self._rooms.catalog, self._name, self._rooms.hosts)
+
+    def _signer(self) -> Signer:
+        rooms = self._rooms
+        return Signer(rooms.catalog, rooms.backend, rooms.name, rooms.public_url)
+
+
+def _require_image(content: Content) -> None:
+    facts = content.facts
+    if facts.bomb:
+        raise DecompressionBomb(
+            f"The image has more than {content.pixel_limit} pixels; nothing was stored.",
+            hint="Make it smaller, raise [limits] pixels, or put it without images_only.",
+        )
+    if not facts.is_image:
+        raise NotAnImage(
+            f"These bytes are {facts.media_type}, not a readable image; nothing was stored.",
+            hint="Check the file, or put it without images_only.",
+        )
+
+
+def _base_name(source: Source) -> str | None:
+    if isinstance(source, str | os.PathLike):
+        return Path(os.fsdecode(source)).name or None
+    return None
+
+
+def _clean(filename: str | None) -> str | None:
+    """Names are text, never paths; what is not Unicode is written with escapes."""
+    if not filename:
+        return None
+    return plain(filename.encode(errors="backslashreplace").decode(), "file name")
+
+
+def _metadata(metadata: Mapping[str, object] | None) -> Mapping[str, object] | None:
+    if metadata is None:
+        return None
+    try:
+        return dict(json.loads(json.dumps(dict(metadata), allow_nan=False)))
+    except (TypeError, ValueError) as error:
+        raise Misconfigured(
+            f"The metadata is not JSON: {error}.", hint="Use strings, numbers, lists and dicts."
+        ) from error

@@ -1,0 +1,116 @@
+"""Signed URLs: stable inside a time window, so that browsers and CDNs can cache them."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from calotype.backends import Backend, Locates
+from calotype.catalog import Catalog, copies, settings
+from calotype.digest import Digest
+from calotype.errors import Denied, Misconfigured, NotFound, UrlExpired
+from calotype.model import Grant
+from calotype.quantities import SECOND, Instant, when
+
+ROTATED_KEYS = 1
+"""How many keys before the newest still verify."""
+
+
+@dataclass(frozen=True, slots=True)
+class Signer:
+    """Makes and reads the tokens of one store."""
+
+    catalog: Catalog
+    backend: Backend
+    name: str
+    public_url: str | None
+
+    def url(self, scope: str, digest: Digest, expires: int, disposition: str | None) -> str:
+        """A URL for an asset that is visible now; ``expires`` (microseconds) is its least life.
+
+        Under ``public_url`` it ends at the next multiple of ``expires`` after that, and is the
+        same text all through one multiple. Without ``public_url`` it is the file's own
+        ``file://`` URL, which has no end. It keeps nothing alive.
+        """
+        if expires < SECOND:
+            raise Misconfigured("A URL lives at least one second.", hint="Give expires=3600.")
+        if self.public_url is None:
+            return self._file_url(digest)
+        end = (self.catalog.clock() // expires + 2) * expires
+        token = self.token(Grant(scope, digest, when(end), disposition), end)
+        return f"{self.public_url.rstrip('/')}/signed/{token}"
+
+    def token(self, grant: Grant, end: Instant) -> str:
+        """The grant as text: payload and HMAC-SHA-256, both base64url."""
+        with self.catalog.read() as connection:
+            ident, secret = settings.signing_keys(connection)[0]
+        payload = json.dumps(
+            [1, ident, end // SECOND, grant.scope, grant.digest, grant.disposition],
+            separators=(",", ":"),
+            ensure_ascii=False,
+        ).encode()
+        return f"{_text(payload)}.{_text(_mac(secret, payload))}"
+
+    def verify(self, token: str) -> Grant:
+        """The grant that a token or a whole URL holds.
+
+        ``Denied`` for a token of no key of ours, ``UrlExpired`` once its time is over.
+        """
+        encoded, dot, mac = token.rsplit("/", 1)[-1].partition(".")
+        try:
+            payload = _bytes(encoded)
+            version, ident, end, scope, digest, disposition = json.loads(payload)
+            given = _bytes(mac)
+        except ValueError:
+            raise _denied() from None
+        with self.catalog.read() as connection:
+            secret = dict(settings.signing_keys(connection)).get(str(ident))
+        if not dot or version != 1 or secret is None:
+            raise _denied()
+        if not hmac.compare_digest(_mac(secret, payload), given):
+            raise _denied()
+        now = self.catalog.clock()
+        if end * SECOND <= now:
+            raise UrlExpired(
+                f"The URL ended at {when(end * SECOND):%Y-%m-%d %H:%M:%S}Z; "
+                f"the server's clock says {when(now):%Y-%m-%d %H:%M:%S}Z.",
+                hint="Ask for a new one.",
+            )
+        return Grant(scope, Digest(digest), when(end * SECOND), disposition)
+
+    def rotate(self) -> None:
+        """Sign with a new key from now on; the one before still verifies, older ones do not."""
+        with self.catalog.write() as connection:
+            settings.add_signing_key(connection, self.catalog.clock(), keep=ROTATED_KEYS)
+
+    def _file_url(self, digest: Digest) -> str:
+        if not isinstance(self.backend, Locates):
+            raise Misconfigured(
+                f"The backend {self.backend.url} has no URLs of its own.",
+                hint="Set public_url to where 'calotype serve' answers.",
+            )
+        with self.catalog.read() as connection:
+            found = copies.live(connection, [digest], self.name)
+        if not found:
+            raise NotFound(f"No bytes of {digest}.", hint="Put the file again.")
+        return Path(self.backend.path(found[0].key)).as_uri()
+
+
+def _mac(secret: bytes, payload: bytes) -> bytes:
+    return hmac.new(secret, payload, hashlib.sha256).digest()
+
+
+def _text(data: bytes) -> str:
+    return base64.urlsafe_b64encode(data).decode().rstrip("=")
+
+
+def _bytes(text: str) -> bytes:
+    return base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
+
+
+def _denied() -> Denied:
+    return Denied("The URL's token was not signed by this store.", hint="Ask for a new one.")

@@ -1,0 +1,285 @@
+"""The store: what an application holds. It wires the rooms together and names them."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+
+from calotype.accesses import Accesses
+from calotype.catalog import Catalog, settings, totals
+from calotype.catalog.columns import Hosts
+from calotype.digest import Digest
+from calotype.errors import Misconfigured
+from calotype.explaining import Explainer
+from calotype.fsck import Fsck
+from calotype.gc.erasing import Eraser
+from calotype.gc.erasing import Tally as Erased
+from calotype.gc.plans import Gc, Plan
+from calotype.gc.terms import Terms
+from calotype.model import Check, Explanation, Finding, Grant, Report, Stats, plain
+from calotype.opening import open_backend
+from calotype.progress import Run
+from calotype.purging import Purger
+from calotype.quantities import Duration, Instant, Size, duration, size
+from calotype.quantities import now as clock_now
+from calotype.scope import Rooms, Scope
+from calotype.staging import Limits
+
+if TYPE_CHECKING:
+    from sqlalchemy import Engine
+
+EMPTY = Stats(0, 0, 0, 0, 0, 0, 0.0, 0, 0, 0.0, 0, 0)
+
+
+class Store(Scope):
+    """A store and its own scope (``"default"`` unless told otherwise).
+
+    ``Store("media")`` is ``media/catalog.db`` and ``media/blobs/``, made by the first put; before
+    it, reading finds nothing. ``Store(catalog="sqlite:///app.db", backend="file:media")`` keeps
+    its tables in an application's database. Nothing is opened before it is needed; safe across
+    threads, processes and fork. Close it, or use it in a ``with`` block, to write the last
+    access counts.
+    """
+
+    def __init__(
+        self,
+        path: str | Path | None = None,
+        *,
+        catalog: str | None = None,
+        backend: str | None = None,
+        engine: Engine | None = None,
+        scope: str = "default",
+        column_scope: str = "default",
+        public_url: str | None = None,
+        grace: Duration = "24h",
+        erase_delay: Duration | None = None,
+        limits: Limits | None = None,
+        clock: Callable[[], Instant] = clock_now,
+    ) -> None:
+        where = Path(path).absolute() if path is not None else None
+        opened = _catalog(where, catalog, engine, _backend_url(where, backend), clock)
+        rooms = Rooms(
+            opened,
+            open_backend(opened.backend_url),
+            "main",
+            Hosts(plain(column_scope, "scope")),
+            limits or Limits(),
+            duration(grace),
+            public_url,
+            Accesses(opened),
+        )
+        super().__init__(rooms, scope)
+        self._erase_delay = duration(erase_delay) if erase_delay is not None else 0
+        self._closing = weakref.finalize(self, _close, rooms)
+
+    @classmethod
+    def memory(cls, **options: object) -> Store:
+        """A store that lives and dies with the process: for tests."""
+        return cls(catalog="sqlite://", backend="memory:", **options)  # type: ignore[arg-type]
+
+    @classmethod
+    def from_config(cls, where: str | Path | None = None) -> Store:
+        """The store that the environment and the nearest ``calotype.toml`` describe."""
+        from calotype.config import load
+
+        return load(where).store()
+
+    def scope(self, name: str) -> Scope:
+        """The same store as another scope sees it."""
+        return Scope(self._rooms, name)
+
+    def close(self) -> None:
+        """Write the last access counts and close every connection. It can be used again."""
+        _close(self._rooms)
+
+    def __enter__(self) -> Self:
+        """The store itself."""
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Close it."""
+        self.close()
+
+    # -- letting go -------------------------------------------------------------------------
+
+    def plan_gc(
+        self,
+        grace: Duration | None = None,
+        erase_delay: Duration | None = None,
+        digests: Iterable[str] | None = None,
+        limit: int | None = None,
+        max_bytes: Size | None = None,
+        budget: Duration | None = None,
+        full: bool = False,
+        now: bool = False,
+    ) -> Plan:
+        """What gc would let go of and erase; nothing is removed until ``plan.execute()``.
+
+        What nothing has kept for ``grace`` is garbage; bytes are erased ``erase_delay`` after
+        they were let go; both are the store's own unless given, and ``now`` makes both 0. No
+        argument ever shortens a hold or a lease. ``full`` looks at every blob instead of the
+        candidates. ``limit`` and ``max_bytes`` bound one run, ``budget`` its time.
+        """
+        catalog = self._rooms.catalog
+        age = 0 if now else duration(grace) if grace is not None else self._rooms.grace
+        delay = duration(erase_delay) if erase_delay is not None else self._erase_delay
+        terms = Terms(
+            cutoff=catalog.clock() - age,
+            erase_delay=0 if now else delay,
+            digests=_sorted(digests),
+            limit=limit,
+            max_bytes=size(max_bytes) if max_bytes is not None else None,
+            budget=duration(budget) if budget is not None else None,
+            full=full or self._full_look_due(),
+        )
+        return self._gc().plan(terms)
+
+    def plan(self, ident: str) -> Plan:
+        """A plan made before, looked at anew."""
+        return self._gc().load(ident)
+
+    def gc(
+        self,
+        grace: Duration | None = None,
+        erase_delay: Duration | None = None,
+        digests: Iterable[str] | None = None,
+        limit: int | None = None,
+        max_bytes: Size | None = None,
+        budget: Duration | None = None,
+        full: bool = False,
+        now: bool = False,
+        force: bool = False,
+    ) -> Report:
+        """``plan_gc`` and ``execute`` in one; ``GcLimit`` where too much would go."""
+        return self.plan_gc(
+            grace, erase_delay, digests, limit, max_bytes, budget, full, now
+        ).execute(force=force)
+
+    def purge(
+        self, digest: str, block: bool = True, reason: str = "purged by an administrator"
+    ) -> Report:
+        """Remove a digest from every scope, erase its bytes, and refuse it from now on.
+
+        ``StillReferenced``, and nothing changed, where an application's column points at it.
+        """
+        parsed = Digest.parse(digest)
+        assets = Purger(self._rooms.catalog, self._rooms.hosts).purge(
+            parsed, block=block, reason=reason
+        )
+        erased = Erased()
+        terms = Terms(self._rooms.catalog.clock(), 0, (parsed,))
+        rooms = self._rooms
+        for _ in Eraser(rooms.catalog, rooms.backend, rooms.name, terms).erase(
+            erased, lambda: False
+        ):
+            continue
+        return Report(
+            "purge",
+            assets=assets,
+            erased=erased.erased,
+            erased_bytes=erased.erased_bytes,
+            failed=erased.failed,
+            items=tuple(erased.items),
+        )
+
+    # -- looking ----------------------------------------------------------------------------
+
+    def explain(self, digest: str) -> Explanation:
+        """What keeps a digest's bytes in the whole store, and until when."""
+        rooms = self._rooms
+        return Explainer(rooms.catalog, rooms.hosts, rooms.grace).explain(Digest.parse(digest))
+
+    def fsck(
+        self, read_data: bool = False, budget: Duration | None = None, repair: bool = False
+    ) -> Run[Finding, Check]:
+        """Compare catalog and backend in both directions: a Run of Finding.
+
+        ``read_data`` re-reads bytes, the longest unread first, within ``budget``; ``repair``
+        mends what can be mended. Orphans, strays and foreign objects are information.
+        """
+        rooms = self._rooms
+        return Fsck(rooms.catalog, rooms.backend, rooms.name, rooms.hosts).run(
+            read_data=read_data,
+            budget=duration(budget) if budget is not None else None,
+            repair=repair,
+        )
+
+    def stats(self) -> Stats:
+        """The whole store in numbers."""
+        catalog = self._rooms.catalog
+        if not catalog.exists():
+            return EMPTY
+        with catalog.read() as connection:
+            return totals.stats(connection, catalog.clock(), self._rooms.hosts)
+
+    def set_quota(self, scope: str, quota: Size | None) -> None:
+        """Limit the bytes of a scope's assets (trash included), or lift the limit."""
+        with self._rooms.catalog.write() as connection:
+            limit = size(quota) if quota is not None else None
+            settings.set_quota(connection, plain(scope, "scope"), limit)
+
+    def verify_url(self, url: str) -> Grant:
+        """What a URL (or token) made by ``url()`` allows; ``Denied``, ``UrlExpired``."""
+        return self._signer().verify(url)
+
+    def rotate_url_key(self) -> None:
+        """Sign URLs with a new key; those of the key before stay valid, older ones do not."""
+        self._signer().rotate()
+
+    def _gc(self) -> Gc:
+        rooms = self._rooms
+        return Gc(rooms.catalog, rooms.backend, rooms.name, rooms.hosts)
+
+    def _full_look_due(self) -> bool:
+        catalog = self._rooms.catalog
+        if not catalog.exists():
+            return False
+        with catalog.read() as connection:
+            return settings.get_meta(connection, "full_look") == "1"
+
+
+def _backend_url(path: Path | None, backend: str | None) -> str:
+    if backend is not None:
+        return backend
+    if path is None:
+        raise Misconfigured(
+            "Where are the bytes to be kept?", hint="Give a folder, or backend='file:DIR'."
+        )
+    return f"file:{path / 'blobs'}"
+
+
+def _catalog(
+    path: Path | None,
+    url: str | None,
+    engine: Engine | None,
+    backend_url: str,
+    clock: Callable[[], Instant],
+) -> Catalog:
+    if sum(given is not None for given in (path, url, engine)) != 1:
+        raise Misconfigured(
+            "A store has exactly one catalog.", hint="Give a folder, catalog= or engine=."
+        )
+    if url in ("sqlite://", "sqlite:///:memory:"):
+        return Catalog(memory=True, backend_url=backend_url, clock=clock)
+    if path is not None:
+        return Catalog(path=path / "catalog.db", backend_url=backend_url, clock=clock)
+    return Catalog(url=url, engine=engine, backend_url=backend_url, clock=clock)
+
+
+def _sorted(digests: Iterable[str] | None) -> tuple[str, ...] | None:
+    if digests is None:
+        return None
+    return tuple(sorted({Digest.parse(digest) for digest in digests}))
+
+
+def _close(rooms: Rooms) -> None:
+    rooms.accesses.flush()
+    rooms.catalog.close()

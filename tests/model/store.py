@@ -1,0 +1,103 @@
+"""One digest in one store: catalog, objects, and where every process has got to.
+
+A commit that is not durable leaves the versions before it in ``versions``: a power cut goes back
+to one of them, and a durable commit drops them all, its predecessors being durable with it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from tests.model import disk, rows
+from tests.model.disk import Files
+from tests.model.rows import KEPT, OWNED, PLAIN, Catalog, changed
+
+At = tuple[str, int]
+"""What a process does next, and at which key."""
+
+IDLE: At = ("idle", 0)
+
+
+class State(NamedTuple):
+    """The catalog as it is (last) and may be after a power cut, the objects, and who is where.
+
+    ``attaching`` is the application's open transaction, which holds the writer's lock.
+    ``promised`` has a bit for each putter, and one more for the attacher, that was told yes and
+    did not ask for a release since. ``linked_badly`` is for the invariants only.
+    """
+
+    versions: tuple[Catalog, ...]
+    files: Files
+    putters: tuple[At, ...]
+    collectors: tuple[At, ...]
+    attaching: bool
+    promised: int
+    fresh: int
+    cuts: int
+    rot: int
+    linked_badly: bool
+
+
+Step = tuple[str, State]
+
+
+@dataclass(frozen=True)
+class Terms:
+    """How large the model is, and what is wrong with it.
+
+    ``putters`` says of each into which scope it puts and what keeps it there. ``lazy`` makes every
+    commit that need not be durable one that is not; otherwise only the intent's is.
+    """
+
+    keys: int = 3
+    putters: tuple[tuple[int, int], ...] = ((0, OWNED), (1, KEPT))
+    collectors: int = 2
+    attacher: bool = True
+    cuts: int = 1
+    rot: int = 0
+    lazy: bool = False
+    mutant: str = ""
+
+    @property
+    def attached(self) -> int:
+        """The attacher's bit in ``promised``."""
+        return 1 << len(self.putters)
+
+
+def initial(terms: Terms) -> State:
+    """Nothing is there and nobody has begun."""
+    scopes = 1 + max(scope for scope, _ in terms.putters)
+    return State(
+        versions=(rows.empty(terms.keys, scopes),),
+        files=disk.empty(terms.keys),
+        putters=(IDLE,) * len(terms.putters),
+        collectors=(IDLE,) * terms.collectors,
+        attaching=False,
+        promised=0,
+        fresh=PLAIN + 1,
+        cuts=terms.cuts,
+        rot=terms.rot,
+        linked_badly=False,
+    )
+
+
+def commit(state: State, catalog: Catalog, *, durable: bool) -> State:
+    """The transaction is over; what is not durable is as good while no power cut may come."""
+    if durable or not state.cuts:
+        return state._replace(versions=(catalog,))
+    before = state.versions[-1]
+    if catalog == before:
+        return state
+    before = before._replace(looks=rows.unread(before.looks))
+    return state._replace(versions=(*state.versions[:-1], before, catalog))
+
+
+def putter_at(state: State, putter: int, at: At) -> State:
+    """Where a putter is next."""
+    return state._replace(putters=changed(state.putters, putter, at))
+
+
+def collector_at(state: State, collector: int, at: At) -> State:
+    """Where a collector is next."""
+    return state._replace(collectors=changed(state.collectors, collector, at))
