@@ -10,8 +10,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
 
-from calotype.errors import CalotypeError, Unavailable
 from calotype.catalog.holdings import Wish
+from calotype.errors import CalotypeError, Unavailable
 from calotype.model import Put, PutFailure, PutMany
 from calotype.progress import Progress
 from calotype.putting import Arrival, Putter

@@ -1,29 +1,29 @@
-"""Every error Calotype raises: one class a code, the same code in Python, the command line and HTTP.
+"""Every error Calotype raises: one class a code, the same in Python, command line and HTTP.
 
-    CalotypeError
-    ├── NotFound            nothing of that name in this scope
-    ├── AmbiguousPrefix     several digests begin so
-    ├── InvalidDigest       not 64 hexadecimal characters
-    ├── DigestMismatch      the bytes are not those that were announced; nothing was stored
-    ├── Corrupt             bytes or catalog are damaged
-    ├── StillReferenced     something points at it; nothing was changed
-    ├── Blocked             the digest was purged and may not come back
-    ├── TooLarge            over a limit of size
-    ├── QuotaExceeded       over the scope's quota
-    ├── NotAnImage          an image was asked for
-    ├── DecompressionBomb   more pixels than the limit
-    ├── Locked              the catalog is held by another writer
-    ├── GcLimit             a run would remove too much; ask again with force
-    ├── Denied              a token or key that does not fit
-    ├── UrlExpired          a signed URL past its end
-    ├── Unavailable         a backend or disk did not do what was asked; try again
-    ├── NoStore             no store at this place
-    ├── SchemaBehind        the catalog is older than this program; nothing was changed
-    ├── SchemaAhead         the catalog is newer than this program; nothing was changed
-    ├── MissingExtra        an optional package is not installed
-    ├── RoleCascades        an application's foreign key would let gc change its rows
-    ├── OpenToWorld         serving without authentication to the world
-    └── Misconfigured       a setting or argument that cannot be right
+CalotypeError
+├── NotFound            nothing of that name in this scope
+├── AmbiguousPrefix     several digests begin so
+├── InvalidDigest       not 64 hexadecimal characters
+├── DigestMismatch      the bytes are not those that were announced; nothing was stored
+├── Corrupt             bytes or catalog are damaged
+├── StillReferenced     something points at it; nothing was changed
+├── Blocked             the digest was purged and may not come back
+├── TooLarge            over a limit of size
+├── QuotaExceeded       over the scope's quota
+├── NotAnImage          an image was asked for
+├── DecompressionBomb   more pixels than the limit
+├── Locked              the catalog is held by another writer
+├── GcLimit             a run would remove too much; ask again with force
+├── Denied              a token or key that does not fit
+├── UrlExpired          a signed URL past its end
+├── Unavailable         a backend or disk did not do what was asked; try again
+├── NoStore             no store at this place
+├── SchemaBehind        the catalog is older than this program; nothing was changed
+├── SchemaAhead         the catalog is newer than this program; nothing was changed
+├── MissingExtra        an optional package is not installed
+├── RoleCascades        an application's foreign key would let gc change its rows
+├── OpenToWorld         serving without authentication to the world
+└── Misconfigured       a setting or argument that cannot be right
 """
 
 from __future__ import annotations

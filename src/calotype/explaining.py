@@ -101,9 +101,7 @@ def _verdict(
         sentence = f"In the trash until {until:%Y-%m-%d %H:%M:%S}Z; then the next gc lets it go."
     else:
         verdict, sentence = "garbage", "Nothing keeps it: the next gc lets it go."
-    return Explanation(
-        digest, verdict, blob, scopes, keepers, replicas, until, blocked, sentence
-    )
+    return Explanation(digest, verdict, blob, scopes, keepers, replicas, until, blocked, sentence)
 
 
 def _and(parts: list[str]) -> str:

@@ -127,9 +127,7 @@ class Fsck:
                 return
             yield from self._shard(shard, [], seen, repair)
 
-    def _shard(
-        self, shard: int, objects: Sequence[Listed], seen: _Seen, repair: bool
-    ) -> Findings:
+    def _shard(self, shard: int, objects: Sequence[Listed], seen: _Seen, repair: bool) -> Findings:
         with self.catalog.read() as connection:
             prefix = f"sha256/{shard:02x}"
             rows = copies.between(connection, self.name, f"{prefix}/", f"{prefix}0")
@@ -213,9 +211,7 @@ class Fsck:
 
     def _leaks(self, repair: bool) -> Findings:
         """I17: what is not kept for good has a candidate."""
-        for digest in self._pages(
-            lambda c, after: garbage.unwatched(c, self.hosts, after, PAGE)
-        ):
+        for digest in self._pages(lambda c, after: garbage.unwatched(c, self.hosts, after, PAGE)):
             if repair:
                 with self.catalog.write() as connection:
                     candidates.append(connection, [(digest, self.catalog.clock(), 0)])

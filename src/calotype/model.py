@@ -11,9 +11,7 @@ from calotype.digest import Digest
 from calotype.errors import Misconfigured
 
 Status = Literal["created", "duplicate", "restored", "healed"]
-FindingKind = Literal[
-    "orphan", "stray", "foreign", "missing", "corrupt", "leak", "drift", "broken"
-]
+FindingKind = Literal["orphan", "stray", "foreign", "missing", "corrupt", "leak", "drift", "broken"]
 Verdict = Literal["kept", "trash", "garbage", "doomed", "erased", "unknown"]
 Metadata = Mapping[str, object]
 
@@ -44,7 +42,7 @@ class Owner:
 
 
 def plain(text: str, what: str) -> str:
-    """Refuse names that no catalog or terminal could carry: empty, overlong, NUL, lone surrogates."""
+    """Refuse names that no catalog could carry: empty, overlong, NUL, lone surrogates."""
     if not text or len(text) > 1024 or "\x00" in text:
         raise Misconfigured(
             f"Not a usable {what}: {text[:80]!r}.", hint="Give 1 to 1024 characters without NUL."

@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from sqlalchemy import Connection, Row
+from sqlalchemy import Connection, RowMapping
 from sqlalchemy.exc import IntegrityError
 
 from calotype import staging
@@ -105,9 +105,7 @@ class Putter:
                     for copy in copies.live(connection, digests, self.name)
                     if not copy.suspect and copy.blob.digest in there
                 }
-                good = [
-                    each for each in hits if sound[each[1].content.digest].token in live
-                ]
+                good = [each for each in hits if sound[each[1].content.digest].token in live]
                 blobs = {digest: copy.blob for digest, copy in sound.items()}
                 return self._holdings(connection, good, blobs, mended)
         except IntegrityError:
@@ -117,7 +115,7 @@ class Putter:
         """Miss: intend, publish, settle. What was fenced off is left out."""
         if not misses:
             return {}
-        unique = {arrival.content.digest: arrival.content for _, arrival in misses}
+        unique = {str(arrival.content.digest): arrival.content for _, arrival in misses}
         ordered = [unique[digest] for digest in sorted(unique)]
         self._refuse_early(misses)
         with self.catalog.write(durable=False) as connection:
@@ -151,7 +149,9 @@ class Putter:
                 {arrival.content.digest for _, arrival in misses},
                 self.hosts.on_asset(connection),
             )
-            new = {a.content.digest: a.content.size for _, a in misses if a.content.digest not in here}
+            new = {
+                a.content.digest: a.content.size for _, a in misses if a.content.digest not in here
+            }
             settings.require_room(connection, self.scope, sum(new.values()))
 
     def _settle(
@@ -208,7 +208,10 @@ class Putter:
         now = self.catalog.clock()
         wishes = [arrival.wish for _, arrival in good]
         rows = holdings.assets(
-            connection, self.scope, {wish.digest for wish in wishes}, self.hosts.on_asset(connection)
+            connection,
+            self.scope,
+            {wish.digest for wish in wishes},
+            self.hosts.on_asset(connection),
         )
         ledger = _Ledger(now, rows, blobs, mended)
         answers = [ledger.enter(self.scope, wish) for wish in wishes]
@@ -229,7 +232,7 @@ class _Ledger:
     def __init__(
         self,
         now: Instant,
-        rows: Mapping[str, Row[tuple[object, ...]]],
+        rows: Mapping[str, RowMapping],
         blobs: Mapping[str, Blob],
         mended: Container[str],
     ) -> None:
@@ -237,7 +240,7 @@ class _Ledger:
         self._blobs = blobs
         self._mended = mended
         self._assets = {digest: holdings.to_asset(row, now) for digest, row in rows.items()}
-        self._ends = {digest: int(row._mapping["kept_until"]) for digest, row in rows.items()}
+        self._ends = {digest: int(row["kept_until"]) for digest, row in rows.items()}
         self.new: dict[str, Wish] = {}
         self.changed: dict[str, dict[str, object]] = {}
 
@@ -273,8 +276,8 @@ class _Ledger:
     def _merge(self, before: Asset, wish: Wish, *, restored: bool) -> None:
         """The later end wins; a name that is there stays, unless the asset was in the trash."""
         end = max(self._ends[wish.digest], wish.kept_until or 0)
-        filename = (wish.filename or before.filename) if restored else (
-            before.filename or wish.filename
+        filename = (
+            (wish.filename or before.filename) if restored else (before.filename or wish.filename)
         )
         metadata = {**before.metadata, **(wish.metadata or {})}
         after = replace(

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, RowMapping
 from sqlalchemy.exc import IntegrityError
 
 from calotype.catalog import Catalog, garbage, holdings
@@ -97,7 +97,7 @@ class Referrer:
             return Discarded(digest, tuple(self.kept_by(connection, digest)))
 
     def update(
-        self, digest: Digest, filename: str | None, metadata: dict[str, object] | None
+        self, digest: Digest, filename: str | None, metadata: Mapping[str, object] | None
     ) -> None:
         """Change an asset's name, or replace its metadata; None leaves either as it is."""
         self._visible(digest)
@@ -126,14 +126,15 @@ class Referrer:
             found.append(Kept("hold", "a hold", kept))
         elif kept is not None:
             found.append(Kept("library", "the library"))
-        for owner, role in holdings.uses(connection, self.scope, digest):
-            shown = f" as {role}" if role != digest else ""
-            found.append(Kept("reference", f"{owner}{shown}"))
-        for column in self.hosts.keeping_asset(connection, self.scope, digest):
-            found.append(Kept("column", f"the application's column {column}"))
-        for provider in garbage.in_flight(connection, self.scope, digest):
-            found.append(Kept("provider", f"an upload to {provider} under way"))
-        return found
+        uses = holdings.uses(connection, self.scope, digest)
+        columns = self.hosts.keeping_asset(connection, self.scope, digest)
+        uploads = garbage.in_flight(connection, self.scope, digest)
+        return [
+            *found,
+            *[Kept("reference", _use(owner, role, digest)) for owner, role in uses],
+            *[Kept("column", f"the application's column {column}") for column in columns],
+            *[Kept("provider", f"an upload to {name} under way") for name in uploads],
+        ]
 
     def trash_ends(self, connection: Connection, digest: Digest) -> datetime:
         """Until when the grace keeps an asset that nothing else keeps."""
@@ -142,11 +143,11 @@ class Referrer:
     def _visible(self, digest: Digest) -> None:
         self.asset(digest)
 
-    def _row(self, connection: Connection, digest: Digest) -> dict[str, object]:
+    def _row(self, connection: Connection, digest: Digest) -> RowMapping:
         rows = holdings.assets(connection, self.scope, [digest], self.hosts.on_asset(connection))
         if digest not in rows:
             raise self._not_found(digest)
-        return dict(rows[digest]._mapping)
+        return rows[digest]
 
     def _set_kept_until(
         self, digest: Digest, instant: Instant, connection: Joinable | None
@@ -169,5 +170,9 @@ class Referrer:
     def _not_found(self, digest: Digest) -> NotFound:
         return NotFound(
             f"No asset {digest} in scope {self.scope!r}.",
-            hint=f"Put the file; what was let go stays restorable for {human_duration(self.grace)}.",
+            hint=f"Put the file. What was let go can be restored for {human_duration(self.grace)}.",
         )
+
+
+def _use(owner: Owner, role: str, digest: Digest) -> str:
+    return f"{owner} as {role}" if role != digest else str(owner)

@@ -177,9 +177,7 @@ class Scope:
         self._rooms.accesses.note(self._name, found.digest)
         return file
 
-    def url(
-        self, digest: str, expires: Duration = 3600, disposition: str | None = None
-    ) -> str:
+    def url(self, digest: str, expires: Duration = 3600, disposition: str | None = None) -> str:
         """A URL for a visible asset that lives at least ``expires`` and keeps nothing alive.
 
         The same text within one multiple of ``expires``, so that caches keep it.

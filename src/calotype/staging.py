@@ -23,7 +23,8 @@ from calotype.model import Facts
 SMALL = 8 << 20
 """Contents up to this many bytes stay in memory until it is known that they are new."""
 
-Source = str | os.PathLike[str] | bytes | bytearray | memoryview | BinaryIO | Iterable[bytes]
+Unread = str | os.PathLike[str] | BinaryIO | Iterable[bytes]
+Source = Unread | bytes | bytearray | memoryview
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,8 +38,13 @@ class Limits:
 class Held(Protocol):
     """Bytes that can be read again from the start, any number of times."""
 
-    def open(self) -> BinaryIO: ...
-    def discard(self) -> None: ...
+    def open(self) -> BinaryIO:
+        """The bytes from the start."""
+        ...
+
+    def discard(self) -> None:
+        """Let go of them."""
+        ...
 
 
 @dataclass
@@ -109,9 +115,7 @@ class _Spooled:
         self._file.close()
 
 
-def receive(
-    source: Source, backend: Backend, limits: Limits, *, in_memory: int = SMALL
-) -> Content:
+def receive(source: Source, backend: Backend, limits: Limits, *, in_memory: int = SMALL) -> Content:
     """Read ``source`` to its end and hash it.
 
     Nothing touches the disk for contents up to ``in_memory`` bytes. Raises ``TooLarge`` at the limit,
@@ -126,9 +130,7 @@ def receive(
         return _gather(chunks, backend, limits, in_memory)
 
 
-def _gather(
-    chunks: Iterator[bytes], backend: Backend, limits: Limits, in_memory: int
-) -> Content:
+def _gather(chunks: Iterator[bytes], backend: Backend, limits: Limits, in_memory: int) -> Content:
     sha = hashlib.sha256()
     parts: list[bytes] = []
     size = 0
@@ -164,7 +166,7 @@ def _check_size(size: int, limits: Limits) -> None:
 
 
 @contextmanager
-def _chunks(source: str | os.PathLike[str] | BinaryIO | Iterable[bytes]) -> Iterator[Iterator[bytes]]:
+def _chunks(source: Unread) -> Iterator[Iterator[bytes]]:
     if isinstance(source, str | os.PathLike):
         with open_regular(source) as file:
             yield _read(file)
@@ -192,9 +194,7 @@ def _pieces(source: Iterable[object]) -> Iterator[bytes]:
 def _read(file: BinaryIO) -> Iterator[bytes]:
     while chunk := file.read(CHUNK):
         if not isinstance(chunk, bytes):
-            raise Misconfigured(
-                "The file was opened in text mode.", hint="Open it with mode 'rb'."
-            )
+            raise Misconfigured("The file was opened in text mode.", hint="Open it with mode 'rb'.")
         yield chunk
 
 
@@ -203,7 +203,9 @@ def open_regular(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     """Open a regular file for reading; never waits on a fifo, never reads a device."""
     shown = os.fsdecode(path)
     try:
-        handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+        handle = os.open(
+            path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+        )
     except (FileNotFoundError, NotADirectoryError):
         dangling = Path(shown).is_symlink()
         raise NotFound(
@@ -244,6 +246,6 @@ def keep(backend: Backend, items: list[tuple[Key, Content]]) -> None:
             staged.append((key, content.staged(backend)))
         backend.publish(staged)
     finally:
-        for (_, file), (_, content) in zip(staged, items, strict=False):
-            if file is not content.held:
-                file.discard()
+        for (_, fresh), (_, content) in zip(staged, items, strict=False):
+            if fresh is not content.held:
+                fresh.discard()

@@ -8,14 +8,47 @@ import pytest
 from hypothesis import settings
 from hypothesis.stateful import run_state_machine_as_test
 
-from calotype.backends import Backend, Locates, Stages, folders
+from calotype.backends import Backend, Key, Locates, Stages, folders
 from calotype.backends.local import LocalBackend
 from calotype.backends.memory import MemoryBackend
+from calotype.digest import Digest
 from calotype.testing.backends import BackendContract, machine
-from calotype.testing.objects import key, put
+from calotype.testing.objects import key, names, put
 from calotype.testing.stages import StagesContract
 
 LONG = settings(max_examples=25, stateful_step_count=25, deadline=None)
+
+
+DIGEST = Digest.of(b"a")
+SHARD = f"sha256/{DIGEST[:2]}/{DIGEST[2:4]}"
+
+
+@pytest.mark.parametrize("token", ["", "0123456789abcdef"])
+@pytest.mark.parametrize("extension", ["", "png", "jp2"])
+def test_a_key_is_read_back_from_its_name(token, extension):
+    assert Key.parse(str(Key(DIGEST, token, extension))) == Key(DIGEST, token, extension)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "",
+        "calotype.json",
+        f"{SHARD}/",
+        f"{SHARD}/{DIGEST}/x",
+        f"{SHARD}/{DIGEST}\n",
+        f"{SHARD}/{DIGEST}.",
+        f"{SHARD}/{DIGEST}.PNG",
+        f"{SHARD}/{DIGEST}.tar.gz",
+        f"{SHARD}/{DIGEST}~0123",
+        f"{SHARD}/{DIGEST.upper()}",
+        f"x/{SHARD}/{DIGEST}",
+        f"sha256/{DIGEST[2:4]}/{DIGEST[:2]}/{DIGEST}",
+        f"sha256/../{DIGEST[2:4]}/{DIGEST}",
+    ],
+)
+def test_any_other_name_is_no_key(name):
+    assert Key.parse(name) is None
 
 
 class TestMemory(BackendContract):
@@ -26,6 +59,16 @@ class TestMemory(BackendContract):
     def test_it_has_a_url_and_no_other_powers(self, backend):
         assert backend.url == "memory:"
         assert not isinstance(backend, Stages | Locates)
+
+    def test_a_scan_passes_over_what_is_deleted_meanwhile(self, backend):
+        for n in range(9):
+            put(backend, key(f"{n}"), b"bytes")
+        listing = backend.scan()
+        first = next(listing)
+        for name in names(backend):
+            backend.delete(Key.parse(name))
+        assert list(listing) == []
+        assert first.size == 5
 
     def test_it_behaves_as_a_dictionary_does(self):
         run_state_machine_as_test(machine(MemoryBackend), settings=LONG)

@@ -259,6 +259,10 @@ def _file_of(url: str | None, engine: Engine | None) -> Path | None:
         raise Misconfigured(
             f"Not a catalog URL: {url!r}.", hint="Write sqlite:///catalog.db or postgresql://..."
         ) from error
-    if parsed.get_backend_name() != "sqlite" or not parsed.database or parsed.database == ":memory:":
+    if (
+        parsed.get_backend_name() != "sqlite"
+        or not parsed.database
+        or parsed.database == ":memory:"
+    ):
         return None
     return Path(parsed.database).absolute()

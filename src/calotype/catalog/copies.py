@@ -6,7 +6,7 @@ import secrets
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, Row, and_, bindparam, delete, func, insert, select, update
+from sqlalchemy import Connection, RowMapping, and_, bindparam, delete, func, insert, select, update
 
 from calotype.backends import Key
 from calotype.catalog.among import among
@@ -72,9 +72,8 @@ _COPY = select(
 ).join_from(replica, blob, replica.c.digest == blob.c.digest)
 
 
-def to_blob(row: Row[tuple[object, ...]]) -> Blob:
+def to_blob(found: RowMapping) -> Blob:
     """The blob columns of a row as a value."""
-    found = row._mapping
     return Blob(
         Digest(found["digest"]),
         int(found["size"]),
@@ -92,13 +91,12 @@ def parse_key(name: str) -> Key:
     return key
 
 
-def _to_copy(row: Row[tuple[object, ...]]) -> Copy:
-    found = row._mapping
+def _to_copy(found: RowMapping) -> Copy:
     return Copy(
         found["backend"],
         parse_key(found["key"]),
         found["token"],
-        to_blob(row),
+        to_blob(found),
         found["suspect_at"] is not None,
         found["verified_at"],
     )
@@ -109,7 +107,7 @@ def live(connection: Connection, digests: Iterable[str], name: str | None = None
     statement = _COPY.where(among(replica.c.digest, digests), replica.c.state == LIVE)
     if name is not None:
         statement = statement.where(replica.c.backend == name)
-    return [_to_copy(row) for row in connection.execute(statement)]
+    return [_to_copy(row) for row in connection.execute(statement).mappings()]
 
 
 def present(connection: Connection, digests: Sequence[str]) -> set[str]:
@@ -121,7 +119,7 @@ def present(connection: Connection, digests: Sequence[str]) -> set[str]:
 def blobs(connection: Connection, digests: Iterable[str]) -> dict[str, Blob]:
     """The blob rows of ``digests``."""
     rows = connection.execute(select(blob).where(among(blob.c.digest, digests)))
-    return {row.digest: to_blob(row) for row in rows}
+    return {row["digest"]: to_blob(row) for row in rows.mappings()}
 
 
 def blocks(connection: Connection, digests: Sequence[str]) -> dict[str, str]:
@@ -296,11 +294,10 @@ def due(
     if digests is not None:
         statement = statement.where(among(replica.c.digest, digests))
     rows = connection.execute(statement.order_by(replica.c.due_at, replica.c.key).limit(limit))
-    return [(int(row.due_at), _to_due(row)) for row in rows]
+    return [(int(row["due_at"]), _to_due(row)) for row in rows.mappings()]
 
 
-def _to_due(row: Row[tuple[object, ...]]) -> Due:
-    found = row._mapping
+def _to_due(found: RowMapping) -> Due:
     key = parse_key(found["key"])
     return Due(
         found["backend"],
@@ -320,9 +317,7 @@ _BY_KEY = and_(replica.c.backend == bindparam("b_backend"), replica.c.key == bin
 def erasing(connection: Connection, name: str, keys: Sequence[Key]) -> set[Key]:
     """``doomed -> erasing``; the keys that may be deleted once this is committed durably."""
     here = and_(replica.c.backend == name, among(replica.c.key, [str(key) for key in keys]))
-    connection.execute(
-        update(replica).where(here, replica.c.state == DOOMED).values(state=ERASING)
-    )
+    connection.execute(update(replica).where(here, replica.c.state == DOOMED).values(state=ERASING))
     connection.execute(
         update(backend).where(backend.c.name == name).values(erase_seq=backend.c.erase_seq + 1)
     )
@@ -351,9 +346,7 @@ def abort(connection: Connection, tokens: Sequence[str], now: Instant) -> int:
     """``writing -> doomed`` for writers without a heartbeat; how many. They are fenced off."""
     stale = connection.execute(
         update(replica)
-        .where(
-            among(replica.c.token, tokens), replica.c.state == WRITING, replica.c.due_at <= now
-        )
+        .where(among(replica.c.token, tokens), replica.c.state == WRITING, replica.c.due_at <= now)
         .values(state=DOOMED, doomed_at=now, due_at=now)
     )
     return stale.rowcount
@@ -423,8 +416,7 @@ class Past:
     verified_at: Instant | None
 
 
-def _to_past(row: Row[tuple[object, ...]]) -> Past:
-    found = row._mapping
+def _to_past(found: RowMapping) -> Past:
     return Past(
         found["backend"],
         parse_key(found["key"]),
@@ -442,7 +434,7 @@ def history(connection: Connection, digest: str) -> list[Past]:
     rows = connection.execute(
         select(replica).where(replica.c.digest == digest).order_by(replica.c.backend, replica.c.key)
     )
-    return [_to_past(row) for row in rows]
+    return [_to_past(row) for row in rows.mappings()]
 
 
 def between(connection: Connection, name: str, first: str, last: str) -> list[Past]:
@@ -452,7 +444,7 @@ def between(connection: Connection, name: str, first: str, last: str) -> list[Pa
         .where(replica.c.backend == name, replica.c.key >= first, replica.c.key < last)
         .order_by(replica.c.key)
     )
-    return [_to_past(row) for row in rows]
+    return [_to_past(row) for row in rows.mappings()]
 
 
 def sweep_again(connection: Connection, name: str, keys: Sequence[Key], now: Instant) -> None:
@@ -472,7 +464,9 @@ def bare(connection: Connection, name: str, after: str, limit: int) -> list[str]
     """Digests of blobs without any live replica in the backend."""
     there = (
         select(1)
-        .where(replica.c.backend == name, replica.c.digest == blob.c.digest, replica.c.state == LIVE)
+        .where(
+            replica.c.backend == name, replica.c.digest == blob.c.digest, replica.c.state == LIVE
+        )
         .correlate(blob)
         .exists()
     )
@@ -480,7 +474,9 @@ def bare(connection: Connection, name: str, after: str, limit: int) -> list[str]
     return list(connection.scalars(statement.order_by(blob.c.digest).limit(limit)))
 
 
-def longest_unverified(connection: Connection, name: str, before: Instant, limit: int) -> list[Past]:
+def longest_unverified(
+    connection: Connection, name: str, before: Instant, limit: int
+) -> list[Past]:
     """Live replicas not read whole since ``before``, the longest unread first."""
     rows = connection.execute(
         select(replica)
@@ -492,4 +488,4 @@ def longest_unverified(connection: Connection, name: str, before: Instant, limit
         .order_by(func.coalesce(replica.c.verified_at, 0), replica.c.key)
         .limit(limit)
     )
-    return [_to_past(row) for row in rows]
+    return [_to_past(row) for row in rows.mappings()]

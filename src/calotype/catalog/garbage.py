@@ -88,20 +88,13 @@ def collect_assets(
     )
     gone = connection.execute(
         delete(asset)
-        .where(
-            among(asset.c.digest, digests), _collectable(cutoff, hosts.on_asset(connection))
-        )
+        .where(among(asset.c.digest, digests), _collectable(cutoff, hosts.on_asset(connection)))
         .returning(asset.c.scope, asset.c.digest)
     ).all()
-    sizes = dict(
-        connection.execute(
-            select(blob.c.digest, blob.c.size).where(
-                among(blob.c.digest, [row.digest for row in gone])
-            )
-        )
-        .tuples()
-        .all()
+    sized = select(blob.c.digest, blob.c.size).where(
+        among(blob.c.digest, [row.digest for row in gone])
     )
+    sizes = {row.digest: int(row.size) for row in connection.execute(sized)}
     collected = [Gone(row.scope, row.digest, sizes.get(row.digest, 0)) for row in gone]
     give_back(connection, collected)
     return references.rowcount, collected
@@ -174,26 +167,21 @@ def let_go(connection: Connection, digests: Sequence[str]) -> None:
     """Delete blob rows with what was derived from them; the database refuses if one is used."""
     connection.execute(
         delete(derivation).where(
-            or_(among(derivation.c.input_digest, digests),
-                among(derivation.c.output_digest, digests))
+            or_(
+                among(derivation.c.input_digest, digests),
+                among(derivation.c.output_digest, digests),
+            )
         )
     )
     connection.execute(delete(blob).where(among(blob.c.digest, digests)))
 
 
-def pending(
-    connection: Connection, digests: Sequence[str], hosts: Hosts
-) -> dict[str, Pending]:
+def pending(connection: Connection, digests: Sequence[str], hosts: Hosts) -> dict[str, Pending]:
     """For each digest that is not kept for good: when to look again, and whether a column keeps."""
     newest = (
         select(func.max(reference.c.released_at)).where(_uses()).correlate(asset).scalar_subquery()
     )
-    live = (
-        select(1)
-        .where(_uses(), reference.c.released_at.is_(None))
-        .correlate(asset)
-        .exists()
-    )
+    live = select(1).where(_uses(), reference.c.released_at.is_(None)).correlate(asset).exists()
     rows = connection.execute(
         select(
             asset.c.digest,
@@ -255,9 +243,7 @@ def derived_from(connection: Connection, digest: str) -> list[tuple[str, str]]:
 
 def unwatched(connection: Connection, hosts: Hosts, after: str, limit: int) -> list[str]:
     """Digests of blobs that are not kept for good and yet have no candidate: leaks (I17)."""
-    live = (
-        select(1).where(_uses(), reference.c.released_at.is_(None)).correlate(asset).exists()
-    )
+    live = select(1).where(_uses(), reference.c.released_at.is_(None)).correlate(asset).exists()
     good = (
         select(1)
         .where(asset.c.digest == blob.c.digest, or_(asset.c.kept_until == FOREVER, live))
@@ -270,12 +256,8 @@ def unwatched(connection: Connection, hosts: Hosts, after: str, limit: int) -> l
         .correlate(blob)
         .exists()
     )
-    output = (
-        select(1).where(derivation.c.output_digest == blob.c.digest).correlate(blob).exists()
-    )
-    watched = (
-        select(1).where(candidate.c.digest == blob.c.digest).correlate(blob).exists()
-    )
+    output = select(1).where(derivation.c.output_digest == blob.c.digest).correlate(blob).exists()
+    watched = select(1).where(candidate.c.digest == blob.c.digest).correlate(blob).exists()
     settled = and_(or_(good, output, hosts.on_blob(connection)), not_(unsettled))
     rows = connection.scalars(
         select(blob.c.digest)

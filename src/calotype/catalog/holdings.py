@@ -11,7 +11,7 @@ from typing import Literal
 from sqlalchemy import (
     ColumnElement,
     Connection,
-    Row,
+    RowMapping,
     Select,
     bindparam,
     func,
@@ -78,14 +78,13 @@ def visible(now: Instant, applied: ColumnElement[bool]) -> ColumnElement[bool]:
     return or_(asset.c.kept_until > now, referenced(), applied)
 
 
-def to_asset(row: Row[tuple[object, ...]], now: Instant) -> Asset:
+def to_asset(found: RowMapping, now: Instant) -> Asset:
     """An ``ASSET`` row as a value; ``held`` in the row says that an application keeps it."""
-    found = row._mapping
     kept_until = int(found["kept_until"])
     accessed = found["last_accessed"]
     return Asset(
         scope=found["scope"],
-        blob=to_blob(row),
+        blob=to_blob(found),
         filename=found["filename"],
         metadata=json.loads(found["metadata"]),
         kept=kept(kept_until, now),
@@ -128,12 +127,12 @@ class Wish:
 
 def assets(
     connection: Connection, scope: str, digests: Iterable[str], held: ColumnElement[bool]
-) -> dict[str, Row[tuple[object, ...]]]:
+) -> dict[str, RowMapping]:
     """The asset rows of ``digests`` in one scope, with ``held`` from the application."""
     statement = ASSET.add_columns(held.label("held")).where(
         asset.c.scope == scope, among(asset.c.digest, digests)
     )
-    return {row._mapping["digest"]: row for row in connection.execute(statement)}
+    return {row["digest"]: row for row in connection.execute(statement).mappings()}
 
 
 def lock(connection: Connection, scope: str, digest: str) -> bool:
@@ -146,9 +145,7 @@ def lock(connection: Connection, scope: str, digest: str) -> bool:
     return connection.scalar(statement) is not None
 
 
-def insert_assets(
-    connection: Connection, scope: str, wishes: Sequence[Wish], now: Instant
-) -> None:
+def insert_assets(connection: Connection, scope: str, wishes: Sequence[Wish], now: Instant) -> None:
     """Insert one asset row for each wish."""
     if wishes:
         connection.execute(
@@ -204,9 +201,7 @@ _SLOT = (
 )
 
 
-def refer(
-    connection: Connection, scope: str, wishes: Sequence[Wish], now: Instant
-) -> list[Digest]:
+def refer(connection: Connection, scope: str, wishes: Sequence[Wish], now: Instant) -> list[Digest]:
     """Put each wish's digest into its slot; the digests of the references that are new.
 
     The same digest there already: nothing changes. Another digest: its row is released first,
@@ -322,9 +317,8 @@ def known_owner(connection: Connection, scope: str, owner: Owner) -> bool:
     return connection.scalar(statement) is not None
 
 
-def to_reference(row: Row[tuple[object, ...]]) -> Reference:
+def to_reference(found: RowMapping) -> Reference:
     """A reference row as a value."""
-    found = row._mapping
     released = found["released_at"]
     return Reference(
         found["id"],
@@ -337,9 +331,7 @@ def to_reference(row: Row[tuple[object, ...]]) -> Reference:
     )
 
 
-def touch(
-    connection: Connection, accesses: Mapping[tuple[str, str], tuple[int, Instant]]
-) -> None:
+def touch(connection: Connection, accesses: Mapping[tuple[str, str], tuple[int, Instant]]) -> None:
     """Add gathered accesses: (scope, digest) -> (how many, the last one's instant)."""
     connection.execute(
         update(asset)

@@ -20,9 +20,17 @@ from calotype.errors import Misconfigured
 class DBAPIConnection(Protocol):
     """A PEP 249 connection, as far as it is needed to recognise one."""
 
-    def cursor(self) -> object: ...
-    def commit(self) -> None: ...
-    def rollback(self) -> None: ...
+    def cursor(self) -> object:
+        """A new cursor."""
+        ...
+
+    def commit(self) -> None:
+        """Commit the transaction."""
+        ...
+
+    def rollback(self) -> None:
+        """Roll the transaction back."""
+        ...
 
 
 Joinable = Session | Connection | DBAPIConnection
@@ -70,16 +78,17 @@ def _checked(catalog: Catalog, connection: Connection, needs_keys: bool) -> Conn
 
 @contextmanager
 def _whole(raw: sqlite3.Connection) -> Iterator[None]:
-    if raw.in_transaction or raw.isolation_level is not None:
-        yield
-        return
-    raw.execute("BEGIN IMMEDIATE")
+    ours = not raw.in_transaction and raw.isolation_level is None
+    if ours:
+        raw.execute("BEGIN IMMEDIATE")
     try:
         yield
-        raw.execute("COMMIT")
-    finally:
-        if raw.in_transaction:
+    except BaseException:
+        if ours:
             raw.execute("ROLLBACK")
+        raise
+    if ours:
+        raw.execute("COMMIT")
 
 
 def _nothing(*_: object) -> None:

@@ -8,7 +8,18 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Generic, Literal, TypeVar
 
-from sqlalchemy import ColumnElement, Connection, Row, Select, and_, func, not_, or_, select, tuple_
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    RowMapping,
+    Select,
+    and_,
+    func,
+    not_,
+    or_,
+    select,
+    tuple_,
+)
 
 from calotype.catalog import Catalog
 from calotype.catalog.columns import Hosts
@@ -167,7 +178,8 @@ class Lister:
             if after is not None:
                 statement = statement.where(reference.c.id > _unseal(after, 1)[0])
             with self.catalog.read() as connection:
-                rows = connection.execute(statement.order_by(reference.c.id).limit(limit + 1)).all()
+                ordered = statement.order_by(reference.c.id).limit(limit + 1)
+                rows = connection.execute(ordered).mappings().all()
             items = tuple(to_reference(row) for row in rows[:limit])
             return Page(items, _seal((items[-1].id,)) if len(rows) > limit else None)
 
@@ -205,15 +217,21 @@ def _matching(
     return statement
 
 
-def _paged(connection: Connection, statement: Select[tuple[object, ...]], sort: Sort,
-           place: str | None, limit: int) -> list[Row[tuple[object, ...]]]:
+def _paged(
+    connection: Connection,
+    statement: Select[tuple[object, ...]],
+    sort: Sort,
+    place: str | None,
+    limit: int,
+) -> list[RowMapping]:
     column, descending = _SORTS[sort]
     if place is not None:
         value, digest = _unseal(place, 2)
         beyond = column < value if descending else column > value
         statement = statement.where(or_(beyond, and_(column == value, asset.c.digest > digest)))
     order = column.desc() if descending else column
-    return list(connection.execute(statement.order_by(order, asset.c.digest).limit(limit + 1)))
+    ordered = statement.order_by(order, asset.c.digest).limit(limit + 1)
+    return list(connection.execute(ordered).mappings())
 
 
 def _place(item: Asset, sort: Sort) -> tuple[object, ...]:
@@ -226,7 +244,9 @@ def _place(item: Asset, sort: Sort) -> tuple[object, ...]:
     return (values[sort], item.digest)
 
 
-def orphans(connection: Connection, now: Instant, hosts: Hosts, limit: int, after: str) -> list[Blob]:
+def orphans(
+    connection: Connection, now: Instant, hosts: Hosts, limit: int, after: str
+) -> list[Blob]:
     """Blobs that nothing keeps now, the trash of every scope included, by digest."""
     held = visible(now, hosts.on_asset(connection))
     kept = select(1).where(asset.c.digest == blob.c.digest, held).correlate(blob).exists()
@@ -237,4 +257,4 @@ def orphans(connection: Connection, now: Instant, hosts: Hosts, limit: int, afte
         .order_by(blob.c.digest)
         .limit(limit)
     )
-    return [to_blob(row) for row in rows]
+    return [to_blob(row) for row in rows.mappings()]

@@ -17,7 +17,7 @@ from calotype.quantities import Instant
 if TYPE_CHECKING:
     from calotype.catalog import Catalog
 
-CURRENT = 2
+CURRENT = 1
 """The schema this program writes: the number of the last Alembic revision."""
 
 VERSION_TABLE = "calotype_version"
@@ -89,22 +89,18 @@ def require_current(found: int, catalog: Catalog) -> None:
 def upgrade(catalog: Catalog) -> Path | None:
     """Bring the catalog to the current schema; the path of the copy made before (SQLite).
 
-    Safe against a second upgrader: the revisions run in one write transaction, which looks
-    again at what is there.
+    Safe beside a second upgrader: the revisions run in one write transaction, which looks again
+    at what is there.
     """
+    return to(catalog, "head")
+
+
+def to(catalog: Catalog, revision: str) -> Path | None:
+    """Bring the catalog up or down to a revision, after a copy (SQLite), whose path is given."""
     from calotype.catalog import migrations
 
     copy = _copy(catalog)
-    migrations.to(catalog.engine, "head")
-    return copy
-
-
-def downgrade(catalog: Catalog, revision: str) -> Path | None:
-    """Take the catalog back to an older schema, after a copy (SQLite)."""
-    from calotype.catalog import migrations
-
-    copy = _copy(catalog)
-    migrations.to(catalog.engine, revision)
+    migrations.to(catalog.engine, revision, catalog.backend_url, catalog.clock())
     return copy
 
 
@@ -113,6 +109,8 @@ def _copy(catalog: Catalog) -> Path | None:
         return None
     with catalog.engine.connect() as connection:
         found = number(connection)
+        if found is None:
+            return None
         copy = catalog.path.with_name(f"{catalog.path.name}.schema{found}.{secrets.token_hex(3)}")
         connection.rollback()
         connection.exec_driver_sql("VACUUM INTO ?", (str(copy),))

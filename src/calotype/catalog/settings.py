@@ -100,7 +100,9 @@ def block(connection: Connection, digest: str, now: Instant, reason: str) -> Non
     connection.execute(insert(blocked).values(digest=digest, at=now, reason=reason))
 
 
-def save_plan(connection: Connection, ident: str, now: Instant, terms: Mapping[str, object]) -> None:
+def save_plan(
+    connection: Connection, ident: str, now: Instant, terms: Mapping[str, object]
+) -> None:
     """Keep the terms of a gc plan."""
     connection.execute(insert(plan).values(id=ident, created_at=now, terms=json.dumps(dict(terms))))
 
@@ -155,7 +157,7 @@ def record_usage(connection: Connection, now: Instant, scopes: Sequence[str] | N
     if scopes is not None:
         sums = sums.where(asset.c.scope.in_(scopes))
         live = live.where(reference.c.scope.in_(scopes))
-    references = dict(connection.execute(live).tuples().all())
+    references = {name: int(count) for name, count in connection.execute(live)}
     rows = [
         {
             "scope": name,

@@ -90,7 +90,7 @@ def file_system(path: Path) -> str:
     """The type of the file system that holds ``path``, or "" where it cannot be told."""
     try:
         mounts = Path("/proc/self/mountinfo").read_text(errors="replace").splitlines()
-        device = os.stat(_existing(path)).st_dev
+        device = _existing(path).stat().st_dev
     except OSError:
         return ""
     wanted = f"{os.major(device)}:{os.minor(device)}"
@@ -219,7 +219,7 @@ def holds_write_lock(path: Path) -> bool:
     wanted = {}
     for name, byte in ((f"{path}-shm", 120), (str(path), 0x40000001)):
         try:
-            wanted[os.stat(name).st_ino] = byte
+            wanted[Path(name).stat().st_ino] = byte
         except OSError:
             continue
     try:

@@ -29,15 +29,13 @@ metadata = MetaData()
 Hex64 = String(64).with_variant(String(64, collation="C"), "postgresql")
 Name = Text().with_variant(Text(collation="C"), "postgresql")
 Identity = BigInteger().with_variant(Integer, "sqlite")
-CLUSTERED = {"sqlite_with_rowid": False}
-NEVER_REUSED = {"sqlite_autoincrement": True}
 
 meta = Table(
     PREFIX + "meta",
     metadata,
     Column("key", Name, primary_key=True),
     Column("value", Text, nullable=False),
-    **CLUSTERED,
+    sqlite_with_rowid=False,
 )
 
 blob = Table(
@@ -51,7 +49,7 @@ blob = Table(
     Column("height", Integer),
     CheckConstraint("length(digest) = 64", name="calotype_blob_digest"),
     CheckConstraint("size >= 0", name="calotype_blob_size"),
-    **CLUSTERED,
+    sqlite_with_rowid=False,
 )
 
 backend = Table(
@@ -62,7 +60,7 @@ backend = Table(
     Column("role", Text, nullable=False),
     Column("epoch", Integer, nullable=False),
     Column("erase_seq", BigInteger, nullable=False),
-    **CLUSTERED,
+    sqlite_with_rowid=False,
 )
 
 replica = Table(
@@ -99,7 +97,7 @@ replica = Table(
         sqlite_where=text("due_at IS NOT NULL"),
         postgresql_where=text("due_at IS NOT NULL"),
     ),
-    **CLUSTERED,
+    sqlite_with_rowid=False,
 )
 
 scope = Table(
@@ -109,7 +107,7 @@ scope = Table(
     Column("quota", BigInteger, nullable=False),
     Column("used", BigInteger, nullable=False),
     CheckConstraint("used >= 0", name="calotype_scope_used"),
-    **CLUSTERED,
+    sqlite_with_rowid=False,
 )
 
 asset = Table(
@@ -130,7 +128,7 @@ asset = Table(
     Column("access_count", BigInteger, nullable=False, server_default=text("0")),
     Index("calotype_asset_digest", "digest"),
     Index("calotype_asset_recent", "scope", "created_at", "digest"),
-    **CLUSTERED,
+    sqlite_with_rowid=False,
 )
 
 reference = Table(
@@ -169,7 +167,7 @@ reference = Table(
         postgresql_where=text("released_at IS NOT NULL"),
     ),
     Index("calotype_reference_asset_ix", "digest", "scope", "released_at"),
-    **NEVER_REUSED,
+    sqlite_autoincrement=True,
 )
 
 candidate = Table(
@@ -181,7 +179,7 @@ candidate = Table(
     Column("pushed", BigInteger, nullable=False, server_default=text("0")),
     Index("calotype_candidate_digest", "digest"),
     Index("calotype_candidate_look_at", "look_at", "id"),
-    **NEVER_REUSED,
+    sqlite_autoincrement=True,
 )
 
 derivation = Table(
@@ -213,7 +211,7 @@ derivation = Table(
     ),
     Index("calotype_derivation_input_ix", "input_digest"),
     Index("calotype_derivation_output_ix", "output_digest"),
-    **CLUSTERED,
+    sqlite_with_rowid=False,
 )
 
 provider_upload = Table(
@@ -236,7 +234,7 @@ provider_upload = Table(
         ondelete="CASCADE",
     ),
     Index("calotype_provider_upload_asset_ix", "digest", "scope"),
-    **CLUSTERED,
+    sqlite_with_rowid=False,
 )
 
 blocked = Table(
@@ -245,7 +243,7 @@ blocked = Table(
     Column("digest", Hex64, primary_key=True),
     Column("at", BigInteger, nullable=False),
     Column("reason", Text, nullable=False),
-    **CLUSTERED,
+    sqlite_with_rowid=False,
 )
 
 plan = Table(
@@ -254,7 +252,7 @@ plan = Table(
     Column("id", Name, primary_key=True),
     Column("created_at", BigInteger, nullable=False),
     Column("terms", Text, nullable=False),
-    **CLUSTERED,
+    sqlite_with_rowid=False,
 )
 
 usage = Table(
@@ -266,7 +264,7 @@ usage = Table(
     Column("bytes", BigInteger, nullable=False),
     Column("references", BigInteger, nullable=False),
     Column("recorded_at", BigInteger, nullable=False),
-    **CLUSTERED,
+    sqlite_with_rowid=False,
 )
 
 signing_key = Table(
@@ -275,5 +273,5 @@ signing_key = Table(
     Column("id", Name, primary_key=True),
     Column("secret", Text, nullable=False),
     Column("created_at", BigInteger, nullable=False),
-    **CLUSTERED,
+    sqlite_with_rowid=False,
 )

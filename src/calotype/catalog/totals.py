@@ -33,10 +33,9 @@ def stats(connection: Connection, now: Instant, hosts: Hosts) -> Stats:
     kept = exists(select(1).where(asset.c.digest == blob.c.digest, held).correlate(blob))
     orphan = and_(not_(derived), not_(kept), not_(hosts.on_blob(connection)))
     orphaned, orphaned_bytes = connection.execute(sums.where(orphan)).one()
-    assets, alone, alone_bytes = connection.execute(
+    assets, alone_bytes = connection.execute(
         select(
             func.count(),
-            func.count().filter(asset.c.kept_until > now),
             func.coalesce(func.sum(blob.c.size).filter(asset.c.kept_until > now), 0),
         ).join_from(asset, blob, asset.c.digest == blob.c.digest)
     ).one()

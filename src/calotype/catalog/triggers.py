@@ -141,6 +141,13 @@ def ensure(connection: Connection) -> list[str]:
     return mended
 
 
+def drop(connection: Connection) -> None:
+    """Drop every trigger of ours, as tables are about to change."""
+    if connection.dialect.name == "sqlite":
+        for name in SQLITE:
+            connection.exec_driver_sql(f"DROP TRIGGER IF EXISTS {name}")
+
+
 def missing(connection: Connection) -> list[str]:
     """The names of triggers that are lost or not as they should be."""
     if connection.dialect.name != "sqlite":

@@ -174,7 +174,9 @@ class Collector:
 
 def describe(item: Garbage) -> PlanItem:
     """What would be doomed, and why, for people."""
-    reason = f"nothing keeps it since {when(item.since):%Y-%m-%d %H:%M:%S}Z" if item.since else (
-        "nothing keeps it"
+    reason = (
+        f"nothing keeps it since {when(item.since):%Y-%m-%d %H:%M:%S}Z"
+        if item.since
+        else ("nothing keeps it")
     )
     return PlanItem("doom", Digest(item.digest), item.size, reason)

@@ -8,6 +8,7 @@ writers that were fenced off and wrote late.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 from sqlalchemy import Connection
@@ -22,6 +23,7 @@ from calotype.model import PlanItem
 from calotype.quantities import SECOND, Instant
 
 BATCH = 500
+THREADS = 8
 SECOND_DELETE = 24 * 3600 * SECOND
 TOMBSTONES = 30 * SECOND_DELETE
 LONGEST_BACKOFF = SECOND_DELETE
@@ -119,16 +121,19 @@ class Eraser:
         tally.items += [PlanItem("erase", item.digest, item.size, "let go") for item in gone]
 
     def _delete(self, items: Sequence[Due]) -> tuple[list[Due], list[Due]]:
-        deleted: list[Due] = []
-        failed: list[Due] = []
-        for item in items:
-            try:
-                self.backend.delete(item.key)
-                there = self.backend.size(item.key) is not None
-            except CalotypeError:
-                there = True
-            (failed if there else deleted).append(item)
+        """Delete and look whether it is gone; deletes wait for the disk, so several at once."""
+        with ThreadPoolExecutor(THREADS) as pool:
+            gone = list(pool.map(self._delete_one, items))
+        deleted = [item for item, away in zip(items, gone, strict=True) if away]
+        failed = [item for item, away in zip(items, gone, strict=True) if not away]
         return deleted, failed
+
+    def _delete_one(self, item: Due) -> bool:
+        try:
+            self.backend.delete(item.key)
+            return self.backend.size(item.key) is None
+        except CalotypeError:
+            return False
 
     def _back_off(self, connection: Connection, failed: Sequence[Due], now: Instant) -> None:
         for item in failed:

@@ -168,5 +168,3 @@ class _Budget:
 
     def __call__(self) -> bool:
         return self._end is not None and time.monotonic() >= self._end
-
-

@@ -16,8 +16,8 @@ from calotype.digest import Digest
 from calotype.errors import NotFound
 
 
-class Broken(Exception):
-    """The error of a source that breaks: it must come out of ``put`` as it is."""
+class Broken(OSError):
+    """What a source breaks with: no backend may take it for an error of its own disk or network."""
 
 
 class Source:
