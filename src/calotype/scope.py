@@ -47,6 +47,7 @@ from calotype.reading import Reader
 from calotype.references import Referrer
 from calotype.signing import Signer
 from calotype.staging import Content, Limits, Source, receive
+from calotype.trend import Trend
 
 DAY = 24 * 3600 * SECOND
 
@@ -63,6 +64,7 @@ class Rooms:
     grace: int
     public_url: str | None
     accesses: Accesses
+    trend: Trend
 
 
 class Scope:
@@ -115,9 +117,11 @@ class Scope:
                 _require_image(content)
             name = filename if filename is not None else _base_name(source)
             wish = self._wish(content.digest, owner, role, name, metadata, hold)
-            return self._putter().put([Arrival(content, wish)])[0]
+            done = self._putter().put([Arrival(content, wish)])[0]
         finally:
             content.discard()
+        self._rooms.trend.note(self._name)
+        return done
 
     def put_many(
         self,
@@ -325,7 +329,10 @@ class Scope:
         connection: Joinable | None = None,
     ) -> Released:
         """Let go of an owner's references, in one statement; harmless to repeat."""
-        return self._referrer().release(Owner.parse(owner), role, connection)
+        released = self._referrer().release(Owner.parse(owner), role, connection)
+        if connection is None:
+            self._rooms.trend.note(self._name)
+        return released
 
     @overload
     def restore(self, digest: str, *, connection: Joinable | None = None) -> Restored: ...

@@ -118,9 +118,9 @@ class _Spooled:
 def receive(source: Source, backend: Backend, limits: Limits, *, in_memory: int = SMALL) -> Content:
     """Read ``source`` to its end and hash it.
 
-    Nothing touches the disk for contents up to ``in_memory`` bytes. Raises ``TooLarge`` at the limit,
-    ``NotFound``, ``Denied`` or ``Misconfigured`` for a path that is no readable file, and lets an
-    error of the source itself pass; nothing is left behind then.
+    Nothing touches the disk for contents up to ``in_memory`` bytes. Raises ``TooLarge`` at the
+    limit, ``NotFound``, ``Denied`` or ``Misconfigured`` for a path that is no readable file, and
+    lets an error of the source itself pass; nothing is left behind then.
     """
     if isinstance(source, bytes | bytearray | memoryview):
         data = bytes(source)

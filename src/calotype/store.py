@@ -9,6 +9,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from calotype.accesses import Accesses
+from calotype.backends import Backend
 from calotype.catalog import Catalog, settings, totals
 from calotype.catalog.columns import Hosts
 from calotype.digest import Digest
@@ -27,6 +28,7 @@ from calotype.quantities import Duration, Instant, Size, duration, size
 from calotype.quantities import now as clock_now
 from calotype.scope import Rooms, Scope
 from calotype.staging import Limits
+from calotype.trend import Trend
 
 if TYPE_CHECKING:
     from sqlalchemy import Engine
@@ -60,16 +62,18 @@ class Store(Scope):
         clock: Callable[[], Instant] = clock_now,
     ) -> None:
         where = Path(path).absolute() if path is not None else None
-        opened = _catalog(where, catalog, engine, _backend_url(where, backend), clock)
+        bytes_at = open_backend(_backend_url(where, backend))
+        opened = _catalog(where, catalog, engine, bytes_at, clock)
         rooms = Rooms(
             opened,
-            open_backend(opened.backend_url),
+            bytes_at,
             "main",
             Hosts(plain(column_scope, "scope")),
             limits or Limits(),
             duration(grace),
             public_url,
             Accesses(opened),
+            Trend(opened),
         )
         super().__init__(rooms, scope)
         self._erase_delay = duration(erase_delay) if erase_delay is not None else 0
@@ -260,7 +264,7 @@ def _catalog(
     path: Path | None,
     url: str | None,
     engine: Engine | None,
-    backend_url: str,
+    backend: Backend,
     clock: Callable[[], Instant],
 ) -> Catalog:
     if sum(given is not None for given in (path, url, engine)) != 1:
@@ -268,10 +272,10 @@ def _catalog(
             "A store has exactly one catalog.", hint="Give a folder, catalog= or engine=."
         )
     if url in ("sqlite://", "sqlite:///:memory:"):
-        return Catalog(memory=True, backend_url=backend_url, clock=clock)
+        return Catalog(memory=True, backend_url=backend.url, clock=clock)
     if path is not None:
-        return Catalog(path=path / "catalog.db", backend_url=backend_url, clock=clock)
-    return Catalog(url=url, engine=engine, backend_url=backend_url, clock=clock)
+        return Catalog(path=path / "catalog.db", backend_url=backend.url, clock=clock)
+    return Catalog(url=url, engine=engine, backend_url=backend.url, clock=clock)
 
 
 def _sorted(digests: Iterable[str] | None) -> tuple[str, ...] | None:

@@ -33,7 +33,8 @@ class Catalog:
     """One catalog, opened when it is first needed. Safe across threads, processes and fork.
 
     Exactly one of ``path`` (a file of our own), ``url`` and ``engine`` says where it is;
-    ``backend_url`` is noted in a catalog that this object makes.
+    ``backend_url`` is noted in a catalog that this object makes, and must be the one that is
+    noted in a catalog that is there.
     """
 
     def __init__(
@@ -49,9 +50,9 @@ class Catalog:
     ) -> None:
         sqlite.require_version()
         self.clock = clock
-        self.backend_url = backend_url
         self.own = path is not None or memory
         self.path = path if path is not None else _file_of(url, engine)
+        self.backend_url = _beside(self.path, backend_url)
         self._memory = memory
         self._given = engine
         self._url = url
@@ -118,10 +119,12 @@ class Catalog:
             return False
         with translated(), self._only_reader(), self.engine.connect() as connection:
             number = schema.number(connection)
-            self.store_id = connection.scalar(schema.STORE_ID) if number is not None else None
-        if number is None:
-            return False
+            if number is None:
+                return False
+            self.store_id = connection.scalar(schema.STORE_ID)
+            found = connection.scalar(schema.BACKEND_URL)
         schema.require_current(number, self)
+        schema.require_backend(found, self)
         self._ready = True
         return True
 
@@ -250,6 +253,16 @@ def take_write_lock(connection: Connection) -> None:
 def _in_transaction(connection: Connection) -> bool:
     driver = connection.connection.driver_connection
     return bool(getattr(driver, "in_transaction", False))
+
+
+def _beside(catalog: Path | None, backend_url: str) -> str:
+    """A folder's URL as seen from the catalog's folder, so that both can be moved together."""
+    if catalog is None or not backend_url.startswith("file:"):
+        return backend_url
+    try:
+        return f"file:{os.path.relpath(backend_url.removeprefix('file:'), catalog.parent)}"
+    except ValueError:
+        return backend_url
 
 
 def _file_of(url: str | None, engine: Engine | None) -> Path | None:

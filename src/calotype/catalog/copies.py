@@ -177,15 +177,6 @@ def _free_plain_keys(
     return keys.difference(used)
 
 
-def heartbeat(connection: Connection, tokens: Sequence[str], now: Instant) -> None:
-    """Say that the writers of ``tokens`` are alive."""
-    connection.execute(
-        update(replica)
-        .where(among(replica.c.token, tokens), replica.c.state == WRITING)
-        .values(due_at=now + INTENT_AGE)
-    )
-
-
 def still_writing(connection: Connection, tokens: Sequence[str]) -> set[str]:
     """Those of ``tokens`` whose writer was not fenced off; their rows are locked."""
     statement = select(replica.c.token).where(

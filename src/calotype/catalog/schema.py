@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from sqlalchemy import Connection, inspect, select
 
 from calotype.catalog import tables, triggers
-from calotype.errors import SchemaAhead, SchemaBehind
+from calotype.errors import Misconfigured, SchemaAhead, SchemaBehind
 from calotype.quantities import Instant
 
 if TYPE_CHECKING:
@@ -21,6 +21,8 @@ CURRENT = 1
 """The schema this program writes: the number of the last Alembic revision."""
 
 VERSION_TABLE = "calotype_version"
+
+BACKEND_URL = select(tables.backend.c.url).where(tables.backend.c.name == "main")
 
 STORE_ID = select(tables.meta.c.value).where(tables.meta.c.key == "store_id")
 
@@ -84,6 +86,16 @@ def require_current(found: int, catalog: Catalog) -> None:
             hint="Run 'calotype upgrade'.",
         )
     upgrade(catalog)
+
+
+def require_backend(found: str | None, catalog: Catalog) -> None:
+    """Refuse a backend that is not the one this catalog speaks of: its bytes would seem lost."""
+    if found != catalog.backend_url:
+        raise Misconfigured(
+            f"The catalog {catalog.name} keeps its bytes in {found}, not in "
+            f"{catalog.backend_url}; nothing was changed.",
+            hint="Pass that backend. To move a store, move its catalog and its blobs together.",
+        )
 
 
 def upgrade(catalog: Catalog) -> Path | None:

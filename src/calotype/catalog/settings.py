@@ -193,3 +193,9 @@ def usage_days(connection: Connection, name: str, since: str) -> list[UsageDay]:
         .order_by(usage_table.c.day)
     )
     return [UsageDay(*row) for row in rows]
+
+
+def usage_recorded(connection: Connection, name: str, since: Instant) -> bool:
+    """True when the scope's usage was written after ``since``."""
+    statement = select(func.max(usage_table.c.recorded_at)).where(usage_table.c.scope == name)
+    return (connection.scalar(statement) or 0) > since
