@@ -216,6 +216,13 @@ def test_a_jpeg_may_have_filling_between_its_segments(filling: bytes) -> None:
     assert facts(content[:20] + filling + content[20:]).width == WIDTH
 
 
+@pytest.mark.parametrize("marker", [0xC4, 0xC8, 0xCC, 0xDB, 0xDD, 0xE1, 0xFE])
+def test_a_table_before_the_frame_of_a_jpeg_is_not_taken_for_it(marker: int) -> None:
+    table = bytes([0xFF, marker, 0, 9]) + bytes(7)
+    content = encoded("RGB", "JPEG")
+    assert facts(content[:2] + table + content[2:]).width == WIDTH
+
+
 def test_a_bitmap_whose_rows_run_from_the_top_has_a_positive_height() -> None:
     content = bytearray(encoded("RGB", "BMP"))
     content[22:26] = pack("<i", -HEIGHT)
@@ -239,9 +246,10 @@ def test_a_bitmap_of_the_old_kind_has_its_size() -> None:
         ("image/gif", b"GIF89a" + pack("<HH", 0, 4)),
         ("image/jpeg", b"\xff\xd8\xff\xc0\0\x0b\x08" + pack(">HH", 0, 9) + b"\x01\x01\x11\0"),
         ("image/jpeg", b"\xff\xd8\xff\xe0\0\x01" + encoded("RGB", "JPEG")[2:]),
+        ("image/jpeg", b"\xff\xd8\xff\xda\0\x02" + encoded("RGB", "JPEG")[2:]),
         ("image/jpeg", b"\xff\xd8\xff\xd9" + encoded("RGB", "JPEG")[2:]),
         ("image/webp", b"RIFF" + pack("<I", 26) + b"WEBPVP8L" + pack("<I", 9) + b"?" + bytes(9)),
-        ("image/webp", b"RIFF" + pack("<I", 26) + b"WEBPVP8 " + pack("<I", 10) + bytes(10)),
+        ("image/webp", b"RIFF" + pack("<I", 26) + b"WEBPVP8 " + pack("<I", 10) + b"\1" * 10),
         ("image/webp", b"RIFF" + pack("<I", 26) + b"WEBPICCP" + pack("<I", 10) + bytes(10)),
         ("image/bmp", b"BM" + bytes(12) + pack("<Iii", 40, -4, 4)),
         ("image/tiff", b"II*\0" + pack("<I", 8) + b"\0\0"),
@@ -253,6 +261,14 @@ def test_a_bitmap_of_the_old_kind_has_its_size() -> None:
 )
 def test_a_broken_header_leaves_the_type_without_a_size(media_type: str, content: bytes) -> None:
     assert facts(content) == Facts(media_type, EXTENSION[media_type])
+
+
+def test_a_tiff_directory_is_read_for_512_entries() -> None:
+    other = pack("<HHII", 254, 4, 1, 0)
+    size = pack("<HHIIHHII", 256, 4, 1, 7, 257, 4, 1, 5)
+    start = b"II*\0" + pack("<IH", 8, 600)
+    assert facts(start + other * 510 + size).width == 7
+    assert facts(start + other * 511 + size).width is None
 
 
 def test_an_entry_of_a_tiff_directory_is_read_whatever_its_integer_type() -> None:
@@ -308,6 +324,18 @@ def test_a_spooled_temporary_file_is_a_source() -> None:
     with tempfile.SpooledTemporaryFile() as file:
         file.write(content)
         assert media.read(file, len(content)) == facts(content)
+
+
+class Dribbling(io.BytesIO):
+    """A file that returns less than was asked for."""
+
+    def read(self, size: int | None = -1) -> bytes:
+        return super().read(min(size or 0, 7))
+
+
+def test_a_file_of_short_reads_is_a_source() -> None:
+    content = encoded("RGB", "JPEG")
+    assert media.read(Dribbling(content), len(content)) == facts(content)
 
 
 def test_a_closed_file_is_the_caller_s_error() -> None:

@@ -141,6 +141,12 @@ COLUMNS = element(0x28, 0x11, b"US", b"\x09\0")
 UNDEFINED = 0xFFFFFFFF
 
 
+def test_a_sequence_of_unknown_type_is_passed_over() -> None:
+    items = pack("<HHI", 0xFFFE, 0xE000, 8) + bytes(8) + pack("<HHI", 0xFFFE, 0xE0DD, 0)
+    unknown = element(9, 0x10, b"UN", items, UNDEFINED)
+    assert facts(file_of(unknown, ROWS, COLUMNS)) == Facts("application/dicom", "dcm", 9, 7)
+
+
 def test_a_file_of_two_elements_has_its_size() -> None:
     assert facts(file_of(ROWS, COLUMNS)) == Facts("application/dicom", "dcm", 9, 7)
 
@@ -161,6 +167,7 @@ def test_a_file_of_two_elements_has_its_size() -> None:
         file_of(pack("<HHI", 0xFFFE, 0xE0DD, 0), ROWS, COLUMNS),
         file_of(element(0x29, 0, b"UL", bytes(4)), ROWS, COLUMNS),
         file_of(ROWS, COLUMNS, syntax=b""),
+        file_of(ROWS, COLUMNS, syntax=b"1.2.840.10008.1.2.1.99"),
         file_of(*[element(8, 0x60, b"CS", b"CT")] * 4096, ROWS, COLUMNS),
         file_of(*[element(8, 0x1140, b"SQ", b"", UNDEFINED)] * 5000),
         file_of(*[element(2, 0x13, b"SH", b"")] * 5000),

@@ -234,6 +234,7 @@ def test_an_svg_in_latin_1_is_recognised() -> None:
         "<1:svg>",
         "<:svg>",
         "<!-- <svg>",
+        "<!--><svg>",
         "<?xml <svg>",
         "<!DOCTYPE svg <svg>",
         "<!DOCTYPE svg [ <svg>",

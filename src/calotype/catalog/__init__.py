@@ -13,8 +13,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
-from sqlalchemy import Connection, Engine, create_engine, make_url
-from sqlalchemy.exc import ArgumentError, NoSuchModuleError
+from sqlalchemy import Connection, Engine, make_url
+from sqlalchemy.exc import ArgumentError
 
 from calotype.catalog import schema, sqlite
 from calotype.catalog.failures import meaning, translated
@@ -92,13 +92,10 @@ class Catalog:
             return sqlite.memory_engine()
         if self.path is not None:
             return sqlite.engine(self.path, own=self.own)
-        assert self._url is not None
-        try:
-            return create_engine(self._url, isolation_level="READ COMMITTED")
-        except (ArgumentError, NoSuchModuleError, ModuleNotFoundError) as error:
-            raise Misconfigured(
-                f"Not a usable catalog URL: {error}.", hint="Write sqlite:///catalog.db."
-            ) from error
+        raise Misconfigured(
+            f"This version keeps its catalog in SQLite, not in {self.name}.",
+            hint="Write catalog='sqlite:///catalog.db', or give a folder.",
+        )
 
     @property
     def is_sqlite(self) -> bool:
@@ -108,7 +105,9 @@ class Catalog:
     @property
     def name(self) -> str:
         """Where the catalog is, for people; no password in it."""
-        return str(self.path) if self.path is not None else str(self.engine.url)
+        if self.path is not None:
+            return str(self.path)
+        return make_url(self._url).render_as_string() if self._url else "this database"
 
     def exists(self) -> bool:
         """True when there is a catalog here; opens it, and upgrades an SQLite one if need be."""

@@ -35,7 +35,6 @@ class _Element:
     """A data element: its tag, where its value starts, and the value's length in bytes."""
 
     tag: int
-    kind: bytes
     start: int
     length: int
 
@@ -46,8 +45,8 @@ _META = _Syntax("<", explicit=True)
 def columns_and_rows(window: Window) -> Extent:
     """The extent of the image; ``Broken`` for anything unusual.
 
-    Unusual is: no transfer syntax, a deflated one, an unknown VR of undefined length, and more
-    than 4,096 elements before the image's own.
+    Unusual is: no transfer syntax, a deflated one, a data set that is not written as it says, and
+    more than 4,096 elements before the image's own.
     """
     syntax, at = _file_meta(window)
     found: dict[int, int] = {}
@@ -89,31 +88,23 @@ def _element(window: Window, at: int, syntax: _Syntax) -> _Element:
     tag = group << 16 | number
     if not syntax.explicit or group == _DELIMITERS:
         (length,) = unpack(syntax.order + "I", window.take(at + 4, 4))
-        return _Element(tag, b"", at + 8, length)
+        return _Element(tag, at + 8, length)
     kind, short = unpack(syntax.order + "2sH", window.take(at + 4, 4))
     if kind in _LONG_FORM:
         (length,) = unpack(syntax.order + "I", window.take(at + 8, 4))
-        return _Element(tag, kind, at + 12, length)
+        return _Element(tag, at + 12, length)
     if not (kind.isalpha() and kind.isupper()):
         raise Broken
-    return _Element(tag, kind, at + 8, short)
+    return _Element(tag, at + 8, short)
 
 
 def _onward(element: _Element, depth: int) -> tuple[int, int]:
     """The depth of nesting, and the place of the next element, which may be inside this one."""
     if element.tag in _ENDS:
-        return _inside(depth - 1), element.start
-    if element.length != _UNDEFINED:
-        return depth, element.start + element.length
-    if element.kind == b"UN":
-        raise Broken
-    return depth + 1, element.start
-
-
-def _inside(depth: int) -> int:
-    if depth < 0:
-        raise Broken
-    return depth
+        return depth - 1, element.start
+    if element.length == _UNDEFINED:
+        return depth + 1, element.start
+    return depth, element.start + element.length
 
 
 def _short(window: Window, element: _Element, syntax: _Syntax) -> int:
