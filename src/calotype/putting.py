@@ -8,23 +8,23 @@ commit. A writer that was fenced off meanwhile goes round again with the same by
 
 from __future__ import annotations
 
-import json
 from collections import Counter
-from collections.abc import Container, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
-from sqlalchemy import Connection, RowMapping
+from sqlalchemy import Connection
 from sqlalchemy.exc import IntegrityError
 
 from calotype import staging
 from calotype.backends import Backend
 from calotype.catalog import Catalog, copies, holdings, settings
 from calotype.catalog.columns import Hosts
-from calotype.catalog.copies import Copy, Intent
+from calotype.catalog.copies import Copy, Intent, Situation
 from calotype.catalog.holdings import Wish
+from calotype.digest import Digest
 from calotype.errors import Blocked, CalotypeError, Locked
-from calotype.model import Asset, Blob, Put, Status
-from calotype.quantities import Instant, when
+from calotype.ledger import Ledger
+from calotype.model import Blob, Put
 from calotype.staging import Content
 
 ROUNDS = 20
@@ -74,17 +74,17 @@ class Putter:
 
     def _probe(self, arrivals: Sequence[Arrival]) -> dict[str, Copy]:
         """The digests whose live replica is trusted and has its size; others become suspect."""
-        digests = sorted({arrival.content.digest for arrival in arrivals})
         if not self.catalog.exists():
             return {}
+        digests = sorted({arrival.content.digest for arrival in arrivals})
         with self.catalog.read() as connection:
-            found = copies.live(connection, digests, self.name)
+            found = copies.situation(connection, digests, self.name).copies
         sound = {}
-        for copy in found:
+        for digest, copy in found.items():
             if copy.suspect:
                 continue
             if self.backend.size(copy.key) == copy.blob.size:
-                sound[str(copy.blob.digest)] = copy
+                sound[digest] = copy
             else:
                 with self.catalog.write() as connection:
                     copies.suspect(connection, copy.token, self.catalog.clock())
@@ -96,18 +96,17 @@ class Putter:
         """TX1: assets and references for bytes that are here; what went meanwhile is left out."""
         if not hits:
             return {}
+        digests = sorted({arrival.content.digest for _, arrival in hits})
         try:
             with self.catalog.write() as connection:
-                digests = sorted({arrival.content.digest for _, arrival in hits})
-                there = copies.present(connection, digests)
-                live = {
-                    copy.token
-                    for copy in copies.live(connection, digests, self.name)
-                    if not copy.suspect and copy.blob.digest in there
-                }
-                good = [each for each in hits if sound[each[1].content.digest].token in live]
-                blobs = {digest: copy.blob for digest, copy in sound.items()}
-                return self._holdings(connection, good, blobs, mended)
+                copies.lock_blobs(connection, digests)
+                now_there = copies.situation(connection, digests, self.name)
+                good = [
+                    each
+                    for each in hits
+                    if _same(now_there.copies.get(each[1].content.digest), sound)
+                ]
+                return self._holdings(connection, good, now_there.blobs, mended)
         except IntegrityError:
             return {}
 
@@ -116,43 +115,30 @@ class Putter:
         if not misses:
             return {}
         unique = {str(arrival.content.digest): arrival.content for _, arrival in misses}
-        ordered = [unique[digest] for digest in sorted(unique)]
-        self._refuse_early(misses)
         with self.catalog.write(durable=False) as connection:
-            known = copies.blobs(connection, sorted(unique))
-            intents = copies.intend(
-                connection,
-                self.name,
-                [(each.digest, _extension(each, known), each.size) for each in ordered],
-                self.catalog.clock(),
-            )
+            intents = self._intend(connection, unique)
         try:
-            staging.keep(
-                self.backend,
-                [(intent.key, unique[intent.digest]) for intent in intents],
-            )
+            staging.keep(self.backend, [(intent.key, unique[intent.digest]) for intent in intents])
             with self.catalog.write() as connection:
                 return self._settle(connection, misses, intents, unique, mended)
         except BaseException:
-            self._give_up(intents)
+            self._withdraw(intents)
             raise
 
-    def _refuse_early(self, misses: Sequence[tuple[int, Arrival]]) -> None:
-        """Refuse before any byte is written what the settling transaction would refuse."""
-        if not self.catalog.exists():
-            return
-        with self.catalog.read() as connection:
-            _refuse_blocked(connection, [arrival.content.digest for _, arrival in misses])
-            here = holdings.assets(
-                connection,
-                self.scope,
-                {arrival.content.digest for _, arrival in misses},
-                self.hosts.on_asset(connection),
-            )
-            new = {
-                a.content.digest: a.content.size for _, a in misses if a.content.digest not in here
-            }
-            settings.require_room(connection, self.scope, sum(new.values()))
+    def _intend(self, connection: Connection, unique: Mapping[str, Content]) -> list[Intent]:
+        """Rows for the bytes to come; what settling would refuse is refused before any byte."""
+        digests = sorted(unique)
+        known = copies.situation(connection, digests, self.name)
+        _refuse_blocked(known)
+        settings.require_room(
+            connection, self.scope, {digest: unique[digest].size for digest in digests}
+        )
+        return copies.intend(
+            connection,
+            self.name,
+            [_wanted(unique[digest], known.blobs.get(digest)) for digest in digests],
+            self.catalog.clock(),
+        )
 
     def _settle(
         self,
@@ -166,32 +152,30 @@ class Putter:
         now = self.catalog.clock()
         digests = sorted(unique)
         settings.lock_digests(connection, digests)
-        _refuse_blocked(connection, digests)
-        ours = copies.still_writing(connection, [intent.token for intent in intents])
-        before = {copy.blob.digest: copy for copy in copies.live(connection, digests, self.name)}
-        blobs = copies.blobs(connection, digests)
-        winners = [i for i in intents if i.token in ours and not _taken(before.get(i.digest))]
-        losers = [intent for intent in intents if intent not in winners]
-        broken = [before[i.digest].token for i in winners if i.digest in before]
-        copies.doom(connection, [*broken, *(intent.token for intent in losers)], now)
-        fresh = [
-            _to_blob(unique[intent.digest]) for intent in winners if intent.digest not in blobs
-        ]
+        copies.lock_blobs(connection, digests)
+        tokens = [intent.token for intent in intents]
+        there = copies.situation(connection, digests, self.name, tokens)
+        _refuse_blocked(there)
+        trusted = {digest for digest, copy in there.copies.items() if not copy.suspect}
+        winners = [i for i in intents if i.token in there.writing and i.digest not in trusted]
+        broken = [i.digest for i in winners if i.digest in there.copies]
+        losers = [intent.token for intent in intents if intent not in winners]
+        copies.doom(connection, [*losers, *(there.copies[d].token for d in broken)], now)
+        fresh = [_to_blob(unique[i.digest]) for i in winners if i.digest not in there.blobs]
         copies.insert_blobs(connection, fresh)
         copies.set_live(connection, [intent.token for intent in winners], now)
-        blobs |= {str(each.digest): each for each in fresh}
-        mended.update(i.digest for i in winners if i.digest in before)
-        standing = {i.digest for i in winners} | {d for d, c in before.items() if _taken(c)}
+        mended.update(broken)
+        standing = trusted.union(intent.digest for intent in winners)
         good = [each for each in misses if each[1].content.digest in standing]
+        blobs = there.blobs | {str(blob.digest): blob for blob in fresh}
         return self._holdings(connection, good, blobs, mended)
 
-    def _give_up(self, intents: Sequence[Intent]) -> None:
+    def _withdraw(self, intents: Sequence[Intent]) -> None:
         """Doom what was intended, so that gc need not wait for its age; best effort."""
         try:
             with self.catalog.write() as connection:
                 tokens = [intent.token for intent in intents]
-                writing = copies.still_writing(connection, tokens)
-                copies.doom(connection, sorted(writing), self.catalog.clock())
+                copies.withdraw(connection, tokens, self.catalog.clock())
         except CalotypeError:
             return
 
@@ -211,12 +195,13 @@ class Putter:
             connection,
             self.scope,
             {wish.digest for wish in wishes},
-            self.hosts.on_asset(connection),
+            self.hosts,
         )
-        ledger = _Ledger(now, rows, blobs, mended)
+        ledger = Ledger(now, rows, blobs, mended)
         answers = [ledger.enter(self.scope, wish) for wish in wishes]
         new = list(ledger.new.values())
-        settings.take_room(connection, self.scope, sum(blobs[wish.digest].size for wish in new))
+        sizes = {str(wish.digest): blobs[wish.digest].size for wish in new}
+        settings.take_room(connection, self.scope, sizes)
         holdings.insert_assets(connection, self.scope, new, now)
         holdings.update_assets(connection, self.scope, ledger.changed)
         added = Counter(holdings.refer(connection, self.scope, wishes, now))
@@ -226,99 +211,15 @@ class Putter:
         }
 
 
-class _Ledger:
-    """Works out, wish by wish, what becomes of the assets of one scope."""
-
-    def __init__(
-        self,
-        now: Instant,
-        rows: Mapping[str, RowMapping],
-        blobs: Mapping[str, Blob],
-        mended: Container[str],
-    ) -> None:
-        self._now = now
-        self._blobs = blobs
-        self._mended = mended
-        self._assets = {digest: holdings.to_asset(row, now) for digest, row in rows.items()}
-        self._ends = {digest: int(row["kept_until"]) for digest, row in rows.items()}
-        self.new: dict[str, Wish] = {}
-        self.changed: dict[str, dict[str, object]] = {}
-
-    def enter(self, scope: str, wish: Wish) -> Status:
-        """Note one wish and say what status its put has."""
-        before = self._assets.get(wish.digest)
-        if before is None:
-            self._assets[wish.digest] = self._created(scope, wish)
-            return "created"
-        status: Status = "restored" if before.trashed else "duplicate"
-        if status == "duplicate" and wish.digest in self._mended:
-            status = "healed"
-        self._merge(before, wish, restored=before.trashed)
-        return status
-
-    def _created(self, scope: str, wish: Wish) -> Asset:
-        end = self._now if wish.kept_until is None else wish.kept_until
-        self.new[wish.digest] = wish
-        self._ends[wish.digest] = end
-        return Asset(
-            scope=scope,
-            blob=self._blobs[wish.digest],
-            filename=wish.filename,
-            metadata=dict(wish.metadata or {}),
-            kept=holdings.kept(end, self._now),
-            trashed=False,
-            references=0,
-            created_at=when(self._now),
-            last_accessed=None,
-            access_count=0,
-        )
-
-    def _merge(self, before: Asset, wish: Wish, *, restored: bool) -> None:
-        """The later end wins; a name that is there stays, unless the asset was in the trash."""
-        end = max(self._ends[wish.digest], wish.kept_until or 0)
-        filename = (
-            (wish.filename or before.filename) if restored else (before.filename or wish.filename)
-        )
-        metadata = {**before.metadata, **(wish.metadata or {})}
-        after = replace(
-            before,
-            filename=filename,
-            metadata=metadata,
-            kept=holdings.kept(end, self._now),
-            trashed=False,
-        )
-        self._assets[wish.digest] = after
-        if (after.filename, after.metadata, end) == (
-            before.filename,
-            before.metadata,
-            self._ends[wish.digest],
-        ):
-            return
-        self._ends[wish.digest] = end
-        if (pending := self.new.get(wish.digest)) is not None:
-            self.new[wish.digest] = replace(
-                pending, kept_until=end, filename=filename, metadata=metadata
-            )
-        else:
-            self.changed[wish.digest] = {
-                "kept_until": end,
-                "filename": filename,
-                "metadata": json.dumps(metadata),
-            }
-
-    def asset(self, digest: str, added: int) -> Asset:
-        """The asset as the transaction leaves it, with ``added`` references more."""
-        found = self._assets[digest]
-        return replace(found, references=found.references + added)
+def _same(copy: Copy | None, probed: Mapping[str, Copy]) -> bool:
+    if copy is None or copy.suspect:
+        return False
+    return copy.token == probed[copy.blob.digest].token
 
 
-def _taken(copy: Copy | None) -> bool:
-    return copy is not None and not copy.suspect
-
-
-def _extension(content: Content, known: Mapping[str, Blob]) -> str:
-    here = known.get(content.digest)
-    return here.extension if here is not None else content.facts.extension
+def _wanted(content: Content, known: Blob | None) -> tuple[Digest, str, int]:
+    extension = known.extension if known is not None else content.facts.extension
+    return content.digest, extension, content.size
 
 
 def _to_blob(content: Content) -> Blob:
@@ -333,8 +234,8 @@ def _to_blob(content: Content) -> Blob:
     )
 
 
-def _refuse_blocked(connection: Connection, digests: Sequence[str]) -> None:
-    for digest, reason in copies.blocks(connection, digests).items():
+def _refuse_blocked(situation: Situation) -> None:
+    for digest, reason in situation.blocked.items():
         raise Blocked(
             f"{digest} was purged and is blocked: {reason}.",
             hint="Nothing was stored. An administrator can take it off the block-list.",

@@ -108,9 +108,7 @@ class Referrer:
         """The asset; ``NotFound`` unless it is visible (or in the trash, where asked for)."""
         if self.catalog.exists():
             with self.catalog.read() as connection:
-                rows = holdings.assets(
-                    connection, self.scope, [digest], self.hosts.on_asset(connection)
-                )
+                rows = holdings.assets(connection, self.scope, [digest], self.hosts)
             if digest in rows:
                 found = holdings.to_asset(rows[digest], self.catalog.clock())
                 if trashed or not found.trashed:
@@ -144,7 +142,7 @@ class Referrer:
         self.asset(digest)
 
     def _row(self, connection: Connection, digest: Digest) -> RowMapping:
-        rows = holdings.assets(connection, self.scope, [digest], self.hosts.on_asset(connection))
+        rows = holdings.assets(connection, self.scope, [digest], self.hosts)
         if digest not in rows:
             raise self._not_found(digest)
         return rows[digest]

@@ -240,8 +240,7 @@ class Scope:
         answers: dict[Digest, Asset | None] = dict.fromkeys(wanted)
         if wanted and self._rooms.catalog.exists():
             with self._rooms.catalog.read() as connection:
-                held = self._rooms.hosts.on_asset(connection)
-                rows = holdings.assets(connection, self._name, answers, held)
+                rows = holdings.assets(connection, self._name, answers, self._rooms.hosts)
                 now = self._rooms.catalog.clock()
                 for digest, row in rows.items():
                     answers[Digest(digest)] = holdings.to_asset(row, now)

@@ -173,12 +173,28 @@ def test_files_that_fail_to_sync_are_discarded_and_never_trusted_again(
         backend.publish(items[:1])
 
 
-def sick_libc():
+def sick_libc(healthy: int = 0):
+    """A C library whose syncfs works so many times, and fails from then on."""
+    libc = ctypes.CDLL(None)
+    outcomes = iter([0] * healthy)
+
     def syncfs(_: int) -> int:
         ctypes.set_errno(errno.EIO)
-        return -1
+        return next(outcomes, -1)
 
-    return SimpleNamespace(fstatfs=ctypes.CDLL(None).fstatfs, syncfs=syncfs)
+    return SimpleNamespace(fstatfs=libc.fstatfs, syncfs=syncfs)
+
+
+def recorded(monkeypatch) -> list[str]:
+    """The paths of what is synced from now on."""
+    synced, real = [], os.fsync
+
+    def fsync(descriptor: int) -> None:
+        synced.append(os.readlink(f"/proc/self/fd/{descriptor}"))
+        real(descriptor)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    return synced
 
 
 def test_a_folder_that_fails_to_sync_is_not_taken_for_durable(backend, monkeypatch):
@@ -187,14 +203,25 @@ def test_a_folder_that_fails_to_sync_is_not_taken_for_durable(backend, monkeypat
         failing(broken, os, "fsync", errno.EIO, lambda fd: stat.S_ISDIR(os.fstat(fd).st_mode))
         with pytest.raises(Unavailable):
             put(backend, A, BYTES)
-    synced = []
-    real = os.fsync
-    monkeypatch.setattr(
-        os, "fsync", lambda fd: (synced.append(os.readlink(f"/proc/self/fd/{fd}")), real(fd))[1]
-    )
+    synced = recorded(monkeypatch)
     put(backend, A, BYTES)
-    assert str(Path(backend.path(A)).parents[2]) in synced
-    assert str(Path(backend.path(A)).parent) in synced
+    shard = Path(backend.path(A)).parent
+    assert {str(shard), str(shard.parent), str(shard.parents[1])} <= set(synced)
+
+
+def test_folders_of_a_batch_that_fail_to_sync_are_not_taken_for_durable(backend, monkeypatch):
+    items = [(key(f"{n}"), staged(backend)) for n in range(FEW + 8)]
+    libc = sick_libc(healthy=1)
+    with monkeypatch.context() as broken:
+        broken.setattr(folders, "_libc", lambda: libc)
+        with pytest.raises(Unavailable, match=r"Cannot sync the disk of .*: Input/output error"):
+            backend.publish(items)
+    synced = recorded(monkeypatch)
+    put(backend, key("3"), BYTES)
+    shard = Path(backend.path(key("3"))).parent
+    assert {str(shard), str(shard.parent), str(shard.parents[1])} <= set(synced)
+    for _, file in items:
+        file.discard()
 
 
 def test_a_parent_of_the_root_that_may_not_be_read_is_no_obstacle(backend, root, monkeypatch):

@@ -46,3 +46,8 @@ def _compile(element: _Among, compiler: SQLCompiler, **options: Any) -> str:
 def among(column: ColumnElement[Any], values: Iterable[str]) -> ColumnElement[bool]:
     """True for rows whose ``column`` is one of ``values``; served by the column's index."""
     return _Among(column, bindparam(None, list(values), _Values(), unique=True))
+
+
+def among_given(column: ColumnElement[Any], name: str) -> ColumnElement[bool]:
+    """``among`` with values that are given as parameter ``name`` when the statement runs."""
+    return _Among(column, bindparam(name, type_=_Values()))

@@ -69,11 +69,7 @@ class Hosts:
 
     def on_asset(self, connection: Connection) -> ColumnElement[bool]:
         """True for assets that a column keeps."""
-        found = self.columns(connection)
-        whole = [host.points_at(asset) for host in found if host.target == asset.name]
-        digests = [_by_digest(host) for host in found if host.target == blob.name]
-        mine = asset.c.scope == self.column_scope
-        return or_(false(), *whole, *[and_(mine, there) for there in digests])
+        return on_asset(self.columns(connection), self.column_scope)
 
     def on_blob(self, connection: Connection) -> ColumnElement[bool]:
         """True for blobs that a column keeps directly."""
@@ -130,6 +126,14 @@ class Hosts:
             )
         ]
         return [*self.keeping_blob(connection, digest), *at_assets]
+
+
+def on_asset(columns: Sequence[HostColumn], column_scope: str) -> ColumnElement[bool]:
+    """True for assets that one of ``columns`` keeps."""
+    whole = [host.points_at(asset) for host in columns if host.target == asset.name]
+    digests = [_by_digest(host) for host in columns if host.target == blob.name]
+    mine = asset.c.scope == column_scope
+    return or_(false(), *whole, *[and_(mine, there) for there in digests])
 
 
 def _by_digest(host: HostColumn) -> ColumnElement[bool]:

@@ -6,10 +6,23 @@ import secrets
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, RowMapping, and_, bindparam, delete, func, insert, select, update
+from sqlalchemy import (
+    Connection,
+    RowMapping,
+    and_,
+    bindparam,
+    delete,
+    func,
+    insert,
+    literal_column,
+    null,
+    select,
+    union_all,
+    update,
+)
 
 from calotype.backends import Key
-from calotype.catalog.among import among
+from calotype.catalog.among import among, among_given
 from calotype.catalog.states import DOOMED, ERASED, ERASING, LIVE, WRITING
 from calotype.catalog.tables import backend, blob, blocked, replica
 from calotype.digest import Digest
@@ -91,12 +104,12 @@ def parse_key(name: str) -> Key:
     return key
 
 
-def _to_copy(found: RowMapping) -> Copy:
+def _of_blob(found: RowMapping, of: Blob) -> Copy:
     return Copy(
         found["backend"],
         parse_key(found["key"]),
         found["token"],
-        to_blob(found),
+        of,
         found["suspect_at"] is not None,
         found["verified_at"],
     )
@@ -107,13 +120,99 @@ def live(connection: Connection, digests: Iterable[str], name: str | None = None
     statement = _COPY.where(among(replica.c.digest, digests), replica.c.state == LIVE)
     if name is not None:
         statement = statement.where(replica.c.backend == name)
-    return [_to_copy(row) for row in connection.execute(statement).mappings()]
+    rows = connection.execute(statement).mappings()
+    return [_of_blob(row, to_blob(row)) for row in rows]
 
 
-def present(connection: Connection, digests: Sequence[str]) -> set[str]:
-    """Those of ``digests`` that have a blob row, which is locked against removal."""
-    statement = select(blob.c.digest).where(among(blob.c.digest, digests))
-    return set(connection.scalars(statement.with_for_update(key_share=True, read=True)))
+@dataclass(frozen=True, slots=True)
+class Situation:
+    """What the catalog says about some digests, read by one statement.
+
+    ``copies`` are live replicas in one backend, suspect ones too; ``writing`` the tokens asked
+    about whose writer was not fenced off; ``blocked`` the reasons.
+    """
+
+    blobs: dict[str, Blob]
+    copies: dict[str, Copy]
+    writing: frozenset[str]
+    blocked: dict[str, str]
+
+
+_NOTHING = null()
+_SITUATION = union_all(
+    select(
+        literal_column("'blob'").label("kind"),
+        blob.c.digest,
+        blob.c.size,
+        blob.c.media_type,
+        blob.c.extension,
+        blob.c.width,
+        blob.c.height,
+        _NOTHING.label("backend"),
+        _NOTHING.label("key"),
+        _NOTHING.label("token"),
+        _NOTHING.label("suspect_at"),
+        _NOTHING.label("verified_at"),
+        _NOTHING.label("note"),
+    ).where(among_given(blob.c.digest, "digests")),
+    select(
+        literal_column("'copy'"),
+        replica.c.digest,
+        *[_NOTHING] * 5,
+        replica.c.backend,
+        replica.c.key,
+        replica.c.token,
+        replica.c.suspect_at,
+        replica.c.verified_at,
+        _NOTHING,
+    ).where(
+        among_given(replica.c.digest, "digests"),
+        replica.c.backend == bindparam("backend_name"),
+        replica.c.state == LIVE,
+    ),
+    select(
+        literal_column("'writing'"),
+        replica.c.digest,
+        *[_NOTHING] * 7,
+        replica.c.token,
+        *[_NOTHING] * 3,
+    ).where(among_given(replica.c.token, "tokens"), replica.c.state == WRITING),
+    select(
+        literal_column("'blocked'"),
+        blocked.c.digest,
+        *[_NOTHING] * 10,
+        blocked.c.reason,
+    ).where(among_given(blocked.c.digest, "digests")),
+)
+
+
+def situation(
+    connection: Connection, digests: Sequence[str], name: str, tokens: Sequence[str] = ()
+) -> Situation:
+    """What there is of ``digests`` in backend ``name``, and which of ``tokens`` still write."""
+    rows = (
+        connection.execute(_SITUATION, {"digests": digests, "backend_name": name, "tokens": tokens})
+        .mappings()
+        .all()
+    )
+    blobs = {row["digest"]: to_blob(row) for row in rows if row["kind"] == "blob"}
+    return Situation(
+        blobs,
+        {
+            row["digest"]: _of_blob(row, blobs[row["digest"]])
+            for row in rows
+            if row["kind"] == "copy" and row["digest"] in blobs
+        },
+        frozenset(row["token"] for row in rows if row["kind"] == "writing"),
+        {row["digest"]: row["note"] for row in rows if row["kind"] == "blocked"},
+    )
+
+
+def lock_blobs(connection: Connection, digests: Sequence[str]) -> None:
+    """Lock blob rows against removal; SQLite's only writer has them all."""
+    if connection.dialect.name == "postgresql":
+        statement = select(blob.c.digest).where(among(blob.c.digest, digests))
+        connection.execute(statement.with_for_update(key_share=True, read=True))
 
 
 def blobs(connection: Connection, digests: Iterable[str]) -> dict[str, Blob]:
@@ -147,7 +246,7 @@ def intend(
         plain.discard(str(bare))
         intents.append(Intent(digest, key, token))
     connection.execute(
-        insert(replica),
+        _INSERT_REPLICA,
         [
             {
                 "backend": name,
@@ -164,32 +263,32 @@ def intend(
     return intents
 
 
+_USED_KEYS = select(replica.c.key).where(
+    replica.c.backend == bindparam("backend_name"), among_given(replica.c.key, "keys")
+)
+_LATER_EPOCH = select(backend.c.name).where(
+    backend.c.name == bindparam("backend_name"), backend.c.epoch > 1
+)
+
+
 def _free_plain_keys(
     connection: Connection, name: str, wanted: Sequence[tuple[Digest, str, int]]
 ) -> set[str]:
-    epoch = connection.scalar(select(backend.c.epoch).where(backend.c.name == name))
-    if epoch != 1:
-        return set()
     keys = {str(Key(digest, "", extension)) for digest, extension, _ in wanted}
-    used = connection.scalars(
-        select(replica.c.key).where(replica.c.backend == name, among(replica.c.key, list(keys)))
-    )
-    return keys.difference(used)
+    used = set(connection.scalars(_PLAIN_KEYS_TAKEN, {"backend_name": name, "keys": list(keys)}))
+    return set() if name in used else keys - used
 
 
-def still_writing(connection: Connection, tokens: Sequence[str]) -> set[str]:
-    """Those of ``tokens`` whose writer was not fenced off; their rows are locked."""
-    statement = select(replica.c.token).where(
-        among(replica.c.token, tokens), replica.c.state == WRITING
-    )
-    return set(connection.scalars(statement.with_for_update()))
+_PLAIN_KEYS_TAKEN = union_all(_USED_KEYS, _LATER_EPOCH)
+_INSERT_REPLICA = insert(replica)
+_INSERT_BLOB = insert(blob)
 
 
 def insert_blobs(connection: Connection, new: Sequence[Blob]) -> None:
     """Insert blob rows that are not there yet."""
     if new:
         connection.execute(
-            insert(blob),
+            _INSERT_BLOB,
             [
                 {
                     "digest": item.digest,
@@ -204,13 +303,17 @@ def insert_blobs(connection: Connection, new: Sequence[Blob]) -> None:
         )
 
 
+_SET_LIVE = (
+    update(replica)
+    .where(among_given(replica.c.token, "tokens"), replica.c.state == WRITING)
+    .values(state=LIVE, due_at=None, verified_at=bindparam("now"))
+)
+
+
 def set_live(connection: Connection, tokens: Sequence[str], now: Instant) -> None:
     """``writing -> live`` for the rows of ``tokens``, whose bytes were hashed as they came in."""
-    connection.execute(
-        update(replica)
-        .where(among(replica.c.token, tokens), replica.c.state == WRITING)
-        .values(state=LIVE, due_at=None, verified_at=now)
-    )
+    if tokens:
+        connection.execute(_SET_LIVE, {"tokens": tokens, "now": now})
 
 
 def doom(connection: Connection, tokens: Sequence[str], now: Instant) -> None:
@@ -221,6 +324,15 @@ def doom(connection: Connection, tokens: Sequence[str], now: Instant) -> None:
             .where(among(replica.c.token, tokens), replica.c.state.in_((WRITING, LIVE)))
             .values(state=DOOMED, doomed_at=now, due_at=now)
         )
+
+
+def withdraw(connection: Connection, tokens: Sequence[str], now: Instant) -> None:
+    """``writing -> doomed`` for intents that their own writer gives up."""
+    connection.execute(
+        update(replica)
+        .where(among(replica.c.token, tokens), replica.c.state == WRITING)
+        .values(state=DOOMED, doomed_at=now, due_at=now)
+    )
 
 
 def doom_all(connection: Connection, digests: Sequence[str], now: Instant) -> None:
@@ -389,7 +501,7 @@ def tombstone(
         if str(key) not in used
     ]
     if rows:
-        connection.execute(insert(replica), rows)
+        connection.execute(_INSERT_REPLICA, rows)
     return len(rows)
 
 

@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import lru_cache
 from typing import Literal
 
 from sqlalchemy import (
@@ -21,7 +22,8 @@ from sqlalchemy import (
     update,
 )
 
-from calotype.catalog.among import among
+from calotype.catalog.among import among, among_given
+from calotype.catalog.columns import HostColumn, Hosts, on_asset
 from calotype.catalog.copies import to_blob
 from calotype.catalog.tables import asset, blob, reference
 from calotype.digest import Digest
@@ -126,13 +128,22 @@ class Wish:
 
 
 def assets(
-    connection: Connection, scope: str, digests: Iterable[str], held: ColumnElement[bool]
+    connection: Connection, scope: str, digests: Iterable[str], hosts: Hosts
 ) -> dict[str, RowMapping]:
-    """The asset rows of ``digests`` in one scope, with ``held`` from the application."""
-    statement = ASSET.add_columns(held.label("held")).where(
-        asset.c.scope == scope, among(asset.c.digest, digests)
+    """The asset rows of ``digests`` in one scope; ``held`` where the application keeps one."""
+    statement = _assets_statement(hosts.columns(connection), hosts.column_scope)
+    rows = connection.execute(statement, {"scope_name": scope, "digests": list(digests)})
+    return {row["digest"]: row for row in rows.mappings()}
+
+
+@lru_cache(maxsize=32)
+def _assets_statement(
+    columns: tuple[HostColumn, ...], column_scope: str
+) -> Select[tuple[object, ...]]:
+    """Built once for each set of application columns: building costs more than running it."""
+    return ASSET.add_columns(on_asset(columns, column_scope).label("held")).where(
+        asset.c.scope == bindparam("scope_name"), among_given(asset.c.digest, "digests")
     )
-    return {row["digest"]: row for row in connection.execute(statement).mappings()}
 
 
 def lock(connection: Connection, scope: str, digest: str) -> bool:
@@ -145,11 +156,15 @@ def lock(connection: Connection, scope: str, digest: str) -> bool:
     return connection.scalar(statement) is not None
 
 
+_INSERT_ASSET = insert(asset)
+_INSERT_REFERENCE = insert(reference)
+
+
 def insert_assets(connection: Connection, scope: str, wishes: Sequence[Wish], now: Instant) -> None:
     """Insert one asset row for each wish."""
     if wishes:
         connection.execute(
-            insert(asset),
+            _INSERT_ASSET,
             [
                 {
                     "scope": scope,
@@ -219,7 +234,7 @@ def refer(connection: Connection, scope: str, wishes: Sequence[Wish], now: Insta
             [_slot_parameters(wish) for wish in displaced],
         )
     if fresh:
-        connection.execute(insert(reference), [_reference_row(scope, wish, now) for wish in fresh])
+        connection.execute(_INSERT_REFERENCE, [_reference_row(scope, wish, now) for wish in fresh])
     return [wish.digest for wish in fresh]
 
 

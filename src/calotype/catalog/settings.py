@@ -6,8 +6,9 @@ import json
 import secrets
 from collections.abc import Mapping, Sequence
 
-from sqlalchemy import Connection, delete, func, insert, select, text, update
+from sqlalchemy import Connection, bindparam, delete, func, insert, select, text, update
 
+from calotype.catalog.among import among
 from calotype.catalog.tables import asset, blob, blocked, meta, plan, reference, scope, signing_key
 from calotype.catalog.tables import usage as usage_table
 from calotype.errors import QuotaExceeded
@@ -34,29 +35,37 @@ def lock_digests(connection: Connection, digests: Sequence[str]) -> None:
             connection.execute(text("SELECT pg_advisory_xact_lock(:number)"), {"number": number})
 
 
-def require_room(connection: Connection, name: str, size: int) -> None:
-    """Raise ``QuotaExceeded`` when the scope has no room for ``size`` bytes more."""
-    row = connection.execute(
-        select(scope.c.quota, scope.c.used).where(scope.c.scope == name)
-    ).one_or_none()
-    if row is not None and size and row.used + size > row.quota:
+_QUOTA = select(scope.c.quota, scope.c.used).where(scope.c.scope == bindparam("name"))
+
+
+def require_room(connection: Connection, name: str, sizes: Mapping[str, int]) -> None:
+    """Raise ``QuotaExceeded`` when the scope has no room for those of ``sizes`` it has not yet."""
+    row = connection.execute(_QUOTA, {"name": name}).one_or_none()
+    if row is None:
+        return
+    had = connection.scalars(
+        select(asset.c.digest).where(asset.c.scope == name, among(asset.c.digest, list(sizes)))
+    )
+    extra = sum(sizes.values()) - sum(sizes[digest] for digest in had)
+    if extra and row.used + extra > row.quota:
         raise QuotaExceeded(
             f"The quota of scope {name!r} is {human_size(row.quota)}, {human_size(row.used)} are "
-            f"used and {human_size(size)} more were to be put; nothing was stored.",
+            f"used and {human_size(extra)} more were to be put; nothing was stored.",
             hint="Release and collect something, or raise it with 'calotype quota'.",
         )
 
 
-def take_room(connection: Connection, name: str, size: int) -> None:
-    """Count ``size`` bytes to the scope's quota if it has one, in the caller's transaction."""
-    if size:
+def take_room(connection: Connection, name: str, sizes: Mapping[str, int]) -> None:
+    """Count new assets to the scope's quota if it has one, in the caller's transaction."""
+    if sizes and connection.execute(_QUOTA, {"name": name}).one_or_none() is not None:
+        total = sum(sizes.values())
         taken = connection.execute(
             update(scope)
-            .where(scope.c.scope == name, scope.c.used + size <= scope.c.quota)
-            .values(used=scope.c.used + size)
+            .where(scope.c.scope == name, scope.c.used + total <= scope.c.quota)
+            .values(used=scope.c.used + total)
         )
         if taken.rowcount == 0:
-            require_room(connection, name, size)
+            require_room(connection, name, sizes)
 
 
 def set_quota(connection: Connection, name: str, quota: int | None) -> None:

@@ -14,7 +14,10 @@ The fixture gives an empty backend to each test. One that also stages files has
 from __future__ import annotations
 
 import io
+import threading
 from collections.abc import Callable
+from contextlib import suppress
+from itertools import count
 
 import pytest
 from hypothesis import assume
@@ -173,10 +176,18 @@ class BackendContract:
         """Different bytes of different length under one key; readers beside see whole ones."""
         contents = [noise(50_000 + 13_000 * seed, seed) for seed in range(6)]
         put(backend, key("a"), contents[0])
+        gate = threading.Barrier(len(contents))
 
         def write(content: bytes) -> None:
+            reads = count()
+
+            def in_step() -> None:
+                if next(reads) < 3:
+                    with suppress(threading.BrokenBarrierError):  # where a backend queues them
+                        gate.wait(1)
+
             for _ in range(3):
-                backend.put(key("a"), source(content), len(content))
+                backend.put(key("a"), source(content, before=in_step), len(content))
 
         def look() -> None:
             for _ in range(20):
@@ -262,18 +273,25 @@ class BackendContract:
         for n in range(10):
             put(backend, key(f"stay{n}"), b"x")
 
+        done = threading.Event()
+
         def change(writer: int) -> None:
-            for n in range(30):
+            for n in count():
                 put(backend, key(f"{writer} {n % 7}"), b"y")
                 backend.delete(key(f"{writer} {(n + 3) % 7}"))
+                if done.is_set():
+                    return
 
         def look() -> None:
-            for _ in range(15):
-                listed = names(backend)
-                assert listed == sorted(set(listed))
-                assert stay <= set(listed)
+            try:
+                for _ in range(20):
+                    listed = names(backend)
+                    assert listed == sorted(set(listed))
+                    assert stay <= set(listed)
+            finally:
+                done.set()
 
-        together(look, look, *[lambda w=writer: change(w) for writer in range(3)])
+        together(look, *[lambda w=writer: change(w) for writer in range(3)])
 
     def test_many_threads_work_at_once(self, backend: Backend) -> None:
         """Each on objects of its own: none disturbs another."""

@@ -1,0 +1,245 @@
+"""A process stopped at each of its system calls below one folder: watched, killed, or failed.
+
+Python's ctypes and ``ptrace(2)``, x86-64 Linux alone. ``strace -e inject`` counts each call of each
+thread by itself and starts anew for every point; here all calls of all threads have one order, only
+those below the folder count, and a point costs milliseconds.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+import platform
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from tests.crash import syscalls
+
+Fault = Literal["none", "kill", "fail", "fail-on"]
+"""Watch; kill before the call; fail that call alone; fail it and all of its kind that follow."""
+
+_TRACEME, _POKEUSER, _SYSCALL, _SETOPTIONS, _SYSCALL_INFO = 0, 6, 24, 0x4200, 0x420E
+_OPTIONS = 0x00000001 | 0x00000008 | 0x00100000  # TRACESYSGOOD, TRACECLONE, EXITKILL
+_SYSCALL_STOP = signal.SIGTRAP | 0x80
+_ORIG_RAX, _RAX = 120, 80
+_ENTRY, _EXIT = 1, 2
+_WALL = 0x40000000
+_AT_FDCWD = -100
+
+
+def missing() -> str:
+    """What keeps this machine from tracing, or an empty string."""
+    if sys.platform != "linux" or platform.machine() != "x86_64":
+        return "the crash points need Linux on x86-64 (ptrace)"
+    scope = Path("/proc/sys/kernel/yama/ptrace_scope")
+    if scope.exists() and int(scope.read_text()) > 2:
+        return "ptrace is switched off (kernel.yama.ptrace_scope = 3)"
+    return ""
+
+
+class _Info(ctypes.Structure):
+    _fields_ = (
+        ("op", ctypes.c_uint8),
+        ("pad", ctypes.c_uint8 * 3),
+        ("arch", ctypes.c_uint32),
+        ("ip", ctypes.c_uint64),
+        ("sp", ctypes.c_uint64),
+        ("number", ctypes.c_uint64),
+        ("arguments", ctypes.c_uint64 * 6),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One system call below the folder: its place in the order, and what it was about to do."""
+
+    ordinal: int
+    name: str
+    kind: syscalls.Kind
+    grows: bool
+    path: str
+    acked: bool
+
+    def __str__(self) -> str:
+        return f"#{self.ordinal} {self.name} {self.path}"
+
+
+@dataclass(slots=True)
+class Trace:
+    """What happened: the calls in order, the one that was hit, and whether the child was killed."""
+
+    calls: list[Call] = field(default_factory=list)
+    hit: Call | None = None
+    killed: bool = False
+
+
+def trace(
+    work: Callable[[], None],
+    root: Path,
+    *,
+    fault: Fault = "none",
+    at: int = 0,
+    number: int = errno.EIO,
+    acked: Callable[[], bool] = lambda: False,
+    over: Callable[[], bool] = lambda: False,
+) -> Trace:
+    """Run ``work`` in a fork and do ``fault`` at its call ``at`` (from 1) below ``root``.
+
+    ``number`` is the error that a failing call answers. ``acked`` is asked at every call for the
+    log; once ``over`` says so, nothing fails any more. The caller must have no other children.
+    """
+    child = os.fork()
+    if child == 0:
+        try:
+            _ptrace(_TRACEME, 0, 0)
+            os.kill(os.getpid(), signal.SIGSTOP)
+            work()
+        finally:
+            os._exit(0)
+    os.waitpid(child, 0)
+    _ptrace(_SETOPTIONS, child, _OPTIONS)
+    with _memory(child) as memory:
+        run = _Tracer(child, str(root), memory, fault, at, number, acked, over)
+        run.go()
+    return run.trace
+
+
+@contextmanager
+def _memory(child: int) -> Iterator[int]:
+    handle = os.open(f"/proc/{child}/mem", os.O_RDONLY)
+    try:
+        yield handle
+    finally:
+        os.close(handle)
+
+
+class _Tracer:
+    def __init__(
+        self,
+        child: int,
+        root: str,
+        memory: int,
+        fault: Fault,
+        at: int,
+        number: int,
+        acked: Callable[[], bool],
+        over: Callable[[], bool],
+    ) -> None:
+        self.trace = Trace()
+        self._child = child
+        self._root = root
+        self._memory = memory
+        self._fault = fault
+        self._at = at
+        self._number = number
+        self._acked = acked
+        self._over = over
+        self._failing: set[int] = set()
+
+    def go(self) -> None:
+        """Until the last thread is gone."""
+        thread, resume = self._child, 0
+        while True:
+            _ptrace(_SYSCALL, thread, resume)
+            while True:
+                thread, status = os.waitpid(-1, _WALL)
+                if os.WIFSTOPPED(status):
+                    break
+                if thread == self._child:
+                    self.trace.killed = os.WIFSIGNALED(status)
+                    return
+            resume = self._stopped(thread, os.WSTOPSIG(status))
+
+    def _stopped(self, thread: int, sign: int) -> int:
+        """Deal with one stop; the signal to pass on."""
+        if sign == _SYSCALL_STOP:
+            info = _Info()
+            _ptrace(_SYSCALL_INFO, thread, ctypes.sizeof(info), ctypes.byref(info))
+            if info.op == _ENTRY and info.number in syscalls.SHAPES:
+                self._entered(thread, int(info.number), tuple(info.arguments))
+            elif info.op == _EXIT and thread in self._failing:
+                self._failing.discard(thread)
+                _ptrace(_POKEUSER, thread, _RAX, -self._number)
+            return 0
+        return 0 if sign in (signal.SIGTRAP, signal.SIGSTOP) else sign
+
+    def _entered(self, thread: int, number: int, arguments: tuple[int, ...]) -> None:
+        sort = syscalls.kind(number, arguments)
+        path = self._below(thread, number, arguments) if sort else None
+        if sort is None or path is None:
+            return
+        shape = syscalls.SHAPES[number]
+        call = Call(len(self.trace.calls) + 1, shape.name, *sort, path, self._acked())
+        self.trace.calls.append(call)
+        if self._due(call):
+            self.trace.hit = self.trace.hit or call
+            if self._fault == "kill":
+                os.kill(self._child, signal.SIGKILL)
+            else:
+                _ptrace(_POKEUSER, thread, _ORIG_RAX, -1)
+                self._failing.add(thread)
+
+    def _due(self, call: Call) -> bool:
+        if self._fault == "none":
+            return False
+        if self._fault != "fail-on":
+            return call.ordinal == self._at
+        wanted = call.grows if self._number == errno.ENOSPC else call.kind != "lock"
+        return call.ordinal >= self._at and wanted and not self._over()
+
+    def _below(self, thread: int, number: int, arguments: tuple[int, ...]) -> str | None:
+        """The first of the call's files that lies below the root, relative to it."""
+        shape = syscalls.SHAPES[number]
+        found = [self._of_descriptor(thread, arguments[index]) for index in shape.fds]
+        found += [
+            self._of_path(thread, None if at is None else arguments[at], arguments[text])
+            for at, text in shape.paths
+        ]
+        for path in found:
+            if path == self._root or path.startswith(self._root + "/"):
+                return path[len(self._root) + 1 :]
+        return None
+
+    def _of_descriptor(self, thread: int, descriptor: int) -> str:
+        number = ctypes.c_int32(descriptor & 0xFFFFFFFF).value
+        name = "cwd" if number == _AT_FDCWD else f"fd/{number}"
+        try:
+            return os.readlink(f"/proc/{thread}/{name}")
+        except OSError:
+            return ""
+
+    def _of_path(self, thread: int, at: int | None, address: int) -> str:
+        text = self._text(address)
+        if text.startswith("/"):
+            return text
+        folder = self._of_descriptor(thread, _AT_FDCWD if at is None else at)
+        return f"{folder}/{text}" if text else folder
+
+    def _text(self, address: int) -> str:
+        page = 4096 - address % 4096
+        raw = os.pread(self._memory, page, address) if address else b""
+        if b"\0" not in raw and raw:
+            raw += os.pread(self._memory, 4096, address + page)
+        return os.fsdecode(raw.split(b"\0", 1)[0])
+
+
+_libc = ctypes.CDLL(None, use_errno=True)
+_libc.ptrace.restype = ctypes.c_long
+_libc.ptrace.argtypes = (ctypes.c_long, ctypes.c_long, ctypes.c_void_p, ctypes.c_void_p)
+
+
+def _ptrace(request: int, thread: int, address: int, data: object = 0) -> None:
+    """One ptrace request; a thread that is gone meanwhile is no error."""
+    at, value = (0, address) if request in (_SYSCALL, _SETOPTIONS) else (address, data)
+    if isinstance(value, int):
+        value = ctypes.c_void_p(value & 0xFFFFFFFFFFFFFFFF)
+    if _libc.ptrace(request, thread, ctypes.c_void_p(at), value) < 0:
+        number = ctypes.get_errno()
+        if number != errno.ESRCH:
+            raise OSError(number, os.strerror(number))
