@@ -10,7 +10,16 @@ from dataclasses import dataclass, field, replace
 from itertools import groupby
 
 from calotype.backends import Backend, Key, Listed
-from calotype.catalog import Catalog, candidates, copies, garbage, health, listing, settings
+from calotype.catalog import (
+    Catalog,
+    candidates,
+    copies,
+    garbage,
+    health,
+    listing,
+    replicas,
+    settings,
+)
 from calotype.catalog.columns import Hosts
 from calotype.catalog.copies import Past
 from calotype.catalog.states import ERASED, LIVE
@@ -163,8 +172,8 @@ class Fsck:
         if repair and (strays or late):
             now = self.catalog.clock()
             with self.catalog.write() as connection:
-                copies.tombstone(connection, self.name, strays, now, now + STRAY_DELAY)
-                copies.sweep_again(connection, self.name, late, now)
+                replicas.tombstone(connection, self.name, strays, now, now + STRAY_DELAY)
+                replicas.sweep_again(connection, self.name, late, now)
 
     def _expected(self, row: Past, listed_size: int | None) -> Findings:
         if listed_size == row.size and not row.suspect:
@@ -187,7 +196,7 @@ class Fsck:
         with self.catalog.write() as connection:
             live = {copy.token for copy in copies.live(connection, [row.digest], self.name)}
             if row.token in live:
-                copies.suspect(connection, row.token, self.catalog.clock())
+                replicas.suspect(connection, row.token, self.catalog.clock())
         if row.token in live:
             hint = "wanted: put the file again"
             yield self._finding(kind, note, digest=row.digest, key=str(row.key), action=hint)
@@ -200,7 +209,7 @@ class Fsck:
             return False
         if sound:
             with self.catalog.write() as connection:
-                copies.verified(connection, [row.token], self.catalog.clock())
+                replicas.verified(connection, [row.token], self.catalog.clock())
         return sound
 
     def _bare(self) -> Findings:
@@ -285,7 +294,7 @@ class Fsck:
     def _verified(self, tokens: Sequence[str]) -> None:
         if tokens:
             with self.catalog.write(durable=False) as connection:
-                copies.verified(connection, tokens, self.catalog.clock())
+                replicas.verified(connection, tokens, self.catalog.clock())
 
     def _hash(self, row: Past, seen: _Seen) -> str:
         sha = hashlib.sha256()

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from sqlalchemy.exc import IntegrityError
 
-from calotype.catalog import Catalog, copies, garbage, settings
+from calotype.catalog import Catalog, copies, garbage, replicas, settings
 from calotype.catalog.columns import Hosts
 from calotype.digest import Digest
 from calotype.errors import NotFound, StillReferenced
@@ -45,7 +45,7 @@ class Purger:
                     f"{digest} is still referenced by the application; nothing was changed.",
                     hint="'calotype doctor' lists the columns that point at Calotype's tables.",
                 ) from error
-            copies.doom_all(connection, [digest], now)
+            replicas.doom_all(connection, [digest], now)
             if block:
                 settings.block(connection, digest, now, reason)
         return assets

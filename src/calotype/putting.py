@@ -17,10 +17,11 @@ from sqlalchemy.exc import IntegrityError
 
 from calotype import staging
 from calotype.backends import Backend
-from calotype.catalog import Catalog, copies, holdings, settings
+from calotype.catalog import Catalog, copies, holdings, replicas, settings
 from calotype.catalog.columns import Hosts
-from calotype.catalog.copies import Copy, Intent, Situation
+from calotype.catalog.copies import Copy, Situation
 from calotype.catalog.holdings import Wish
+from calotype.catalog.replicas import Intent
 from calotype.digest import Digest
 from calotype.errors import Blocked, CalotypeError, Locked
 from calotype.ledger import Ledger
@@ -87,7 +88,7 @@ class Putter:
                 sound[digest] = copy
             else:
                 with self.catalog.write() as connection:
-                    copies.suspect(connection, copy.token, self.catalog.clock())
+                    replicas.suspect(connection, copy.token, self.catalog.clock())
         return sound
 
     def _link(
@@ -133,7 +134,7 @@ class Putter:
         settings.require_room(
             connection, self.scope, {digest: unique[digest].size for digest in digests}
         )
-        return copies.intend(
+        return replicas.intend(
             connection,
             self.name,
             [_wanted(unique[digest], known.blobs.get(digest)) for digest in digests],
@@ -160,10 +161,10 @@ class Putter:
         winners = [i for i in intents if i.token in there.writing and i.digest not in trusted]
         broken = [i.digest for i in winners if i.digest in there.copies]
         losers = [intent.token for intent in intents if intent not in winners]
-        copies.doom(connection, [*losers, *(there.copies[d].token for d in broken)], now)
+        replicas.doom(connection, [*losers, *(there.copies[d].token for d in broken)], now)
         fresh = [_to_blob(unique[i.digest]) for i in winners if i.digest not in there.blobs]
         copies.insert_blobs(connection, fresh)
-        copies.set_live(connection, [intent.token for intent in winners], now)
+        replicas.set_live(connection, [intent.token for intent in winners], now)
         mended.update(broken)
         standing = trusted.union(intent.digest for intent in winners)
         good = [each for each in misses if each[1].content.digest in standing]
@@ -175,7 +176,7 @@ class Putter:
         try:
             with self.catalog.write() as connection:
                 tokens = [intent.token for intent in intents]
-                copies.withdraw(connection, tokens, self.catalog.clock())
+                replicas.withdraw(connection, tokens, self.catalog.clock())
         except CalotypeError:
             return
 

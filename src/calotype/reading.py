@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import BinaryIO
 
 from calotype.backends import Backend
-from calotype.catalog import Catalog, copies
+from calotype.catalog import Catalog, copies, replicas
 from calotype.catalog.copies import Copy
 from calotype.digest import CHUNK, Digest
 from calotype.errors import CalotypeError, Corrupt, Misconfigured, NotFound
@@ -71,7 +71,7 @@ class Reader:
             return NotFound(f"{copy.blob.digest} was let go meanwhile.", hint="Put it again.")
         if not copy.suspect:
             with self.catalog.write() as connection:
-                copies.suspect(connection, copy.token, self.catalog.clock())
+                replicas.suspect(connection, copy.token, self.catalog.clock())
         return Corrupt(
             f"{copy.blob.digest} is damaged: {what}.",
             hint="Put the same file again: that mends it. 'calotype fsck' lists the others.",

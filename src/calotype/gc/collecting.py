@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from sqlalchemy import Connection
 from sqlalchemy.exc import IntegrityError
 
-from calotype.catalog import Catalog, candidates, copies, garbage
+from calotype.catalog import Catalog, candidates, garbage, replicas
 from calotype.catalog.candidates import Look
 from calotype.catalog.columns import Hosts
 from calotype.catalog.garbage import Garbage
@@ -147,7 +147,7 @@ class Collector:
         digests = [item.digest for item in taken]
         if digests:
             garbage.let_go(connection, digests)
-            copies.doom_all(connection, digests, self.catalog.clock())
+            replicas.doom_all(connection, digests, self.catalog.clock())
 
     def _settle(self, connection: Connection, looks: Sequence[Look]) -> None:
         """Take off what is settled; look again later at what only waits for its time."""

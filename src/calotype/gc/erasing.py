@@ -14,8 +14,8 @@ from dataclasses import dataclass, field
 from sqlalchemy import Connection
 
 from calotype.backends import Backend, Stages
-from calotype.catalog import Catalog, copies
-from calotype.catalog.copies import INTENT_AGE, Due
+from calotype.catalog import Catalog, replicas
+from calotype.catalog.replicas import INTENT_AGE, Due
 from calotype.catalog.states import DOOMED, ERASED, ERASING, WRITING
 from calotype.errors import CalotypeError
 from calotype.gc.terms import Allowance, Terms
@@ -80,7 +80,7 @@ class Eraser:
         place = (0, "")
         while True:
             with self.catalog.read() as connection:
-                rows = copies.due(
+                rows = replicas.due(
                     connection,
                     states,
                     cutoff,
@@ -98,16 +98,16 @@ class Eraser:
         now = self.catalog.clock()
         for batch in _batches(self._rows((WRITING,), now)):
             with self.catalog.write() as connection:
-                tally.intents += copies.abort(connection, [item.token for item in batch], now)
+                tally.intents += replicas.abort(connection, [item.token for item in batch], now)
 
     def _erase(self, items: Sequence[Due], tally: Tally) -> None:
         keys = [item.key for item in items]
         with self.catalog.write() as connection:
-            allowed = copies.erasing(connection, self.name, keys)
+            allowed = replicas.erasing(connection, self.name, keys)
         deleted, failed = self._delete([item for item in items if item.key in allowed])
         now = self.catalog.clock()
         with self.catalog.write() as connection:
-            moved = copies.erased(
+            moved = replicas.erased(
                 connection,
                 self.name,
                 [item.key for item in deleted],
@@ -138,7 +138,7 @@ class Eraser:
     def _back_off(self, connection: Connection, failed: Sequence[Due], now: Instant) -> None:
         for item in failed:
             wait = min(60 * SECOND << min(item.attempts, 20), LONGEST_BACKOFF)
-            copies.put_off(connection, [item], now + wait)
+            replicas.put_off(connection, [item], now + wait)
 
     def _sweep(self, items: Sequence[Due], tally: Tally) -> None:
         """The second delete; after it a token key's tombstone is forgotten, a plain one stays."""
@@ -146,9 +146,9 @@ class Eraser:
         deleted, failed = self._delete(first)
         now = self.catalog.clock()
         with self.catalog.write() as connection:
-            copies.put_off(connection, [i for i in deleted if not i.plain], now + TOMBSTONES)
-            copies.put_off(connection, [item for item in deleted if item.plain], None)
-            copies.prune(connection, [item for item in items if item.attempts])
+            replicas.put_off(connection, [i for i in deleted if not i.plain], now + TOMBSTONES)
+            replicas.put_off(connection, [item for item in deleted if item.plain], None)
+            replicas.prune(connection, [item for item in items if item.attempts])
         tally.failed += len(failed)
 
 

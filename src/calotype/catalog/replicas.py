@@ -1,0 +1,306 @@
+"""Statements that move replicas from state to state: always forward, never back."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from sqlalchemy import (
+    Connection,
+    RowMapping,
+    and_,
+    bindparam,
+    delete,
+    insert,
+    select,
+    union_all,
+    update,
+)
+
+from calotype.backends import Key
+from calotype.catalog.among import among, among_given
+from calotype.catalog.copies import parse_key
+from calotype.catalog.states import DOOMED, ERASED, ERASING, LIVE, WRITING
+from calotype.catalog.tables import backend, replica
+from calotype.digest import Digest
+from calotype.quantities import SECOND, Instant
+
+INTENT_AGE = 15 * 60 * SECOND
+"""How long a ``writing`` replica may go without a heartbeat before gc fences its writer off."""
+
+
+@dataclass(frozen=True, slots=True)
+class Intent:
+    """A ``writing`` replica of ours: the key to write to, fenced by its token."""
+
+    digest: Digest
+    key: Key
+    token: str
+
+
+def intend(
+    connection: Connection, name: str, wanted: Sequence[tuple[Digest, str, int]], now: Instant
+) -> list[Intent]:
+    """Insert a ``writing`` replica for each (digest, extension, size), with a fresh token.
+
+    The plain key goes to the first writer ever, in the backend's first epoch; after that every
+    writer has a key of its own.
+    """
+    plain = _free_plain_keys(connection, name, wanted)
+    intents = []
+    for digest, extension, _ in wanted:
+        token = secrets.token_hex(8)
+        bare = Key(digest, "", extension)
+        key = bare if str(bare) in plain else Key(digest, token, extension)
+        plain.discard(str(bare))
+        intents.append(Intent(digest, key, token))
+    connection.execute(
+        _INSERT_REPLICA,
+        [
+            {
+                "backend": name,
+                "key": str(intent.key),
+                "digest": intent.digest,
+                "token": intent.token,
+                "size": size,
+                "state": WRITING,
+                "due_at": now + INTENT_AGE,
+            }
+            for intent, (_, _, size) in zip(intents, wanted, strict=True)
+        ],
+    )
+    return intents
+
+
+_USED_KEYS = select(replica.c.key).where(
+    replica.c.backend == bindparam("backend_name"), among_given(replica.c.key, "keys")
+)
+_LATER_EPOCH = select(backend.c.name).where(
+    backend.c.name == bindparam("backend_name"), backend.c.epoch > 1
+)
+
+
+def _free_plain_keys(
+    connection: Connection, name: str, wanted: Sequence[tuple[Digest, str, int]]
+) -> set[str]:
+    keys = {str(Key(digest, "", extension)) for digest, extension, _ in wanted}
+    used = set(connection.scalars(_PLAIN_KEYS_TAKEN, {"backend_name": name, "keys": list(keys)}))
+    return set() if name in used else keys - used
+
+
+_PLAIN_KEYS_TAKEN = union_all(_USED_KEYS, _LATER_EPOCH)
+_INSERT_REPLICA = insert(replica)
+_SET_LIVE = (
+    update(replica)
+    .where(among_given(replica.c.token, "tokens"), replica.c.state == WRITING)
+    .values(state=LIVE, due_at=None, verified_at=bindparam("now"))
+)
+
+
+def set_live(connection: Connection, tokens: Sequence[str], now: Instant) -> None:
+    """``writing -> live`` for the rows of ``tokens``, whose bytes were hashed as they came in."""
+    if tokens:
+        connection.execute(_SET_LIVE, {"tokens": tokens, "now": now})
+
+
+def doom(connection: Connection, tokens: Sequence[str], now: Instant) -> None:
+    """``writing`` or ``live`` ``-> doomed`` for the rows of ``tokens``; others are left alone."""
+    if tokens:
+        connection.execute(
+            update(replica)
+            .where(among(replica.c.token, tokens), replica.c.state.in_((WRITING, LIVE)))
+            .values(state=DOOMED, doomed_at=now, due_at=now)
+        )
+
+
+def withdraw(connection: Connection, tokens: Sequence[str], now: Instant) -> None:
+    """``writing -> doomed`` for intents that their own writer gives up."""
+    connection.execute(
+        update(replica)
+        .where(among(replica.c.token, tokens), replica.c.state == WRITING)
+        .values(state=DOOMED, doomed_at=now, due_at=now)
+    )
+
+
+def doom_all(connection: Connection, digests: Sequence[str], now: Instant) -> None:
+    """Doom every replica of ``digests`` that is not on its way out already."""
+    connection.execute(
+        update(replica)
+        .where(among(replica.c.digest, digests), replica.c.state.in_((WRITING, LIVE)))
+        .values(state=DOOMED, doomed_at=now, due_at=now)
+    )
+
+
+def suspect(connection: Connection, token: str, now: Instant) -> None:
+    """Mark a live replica as not to be trusted until it is mended."""
+    connection.execute(
+        update(replica)
+        .where(replica.c.token == token, replica.c.state == LIVE, replica.c.suspect_at.is_(None))
+        .values(suspect_at=now)
+    )
+
+
+def verified(connection: Connection, tokens: Sequence[str], now: Instant) -> None:
+    """Note that the live replicas of ``tokens`` were read whole and hash to their names."""
+    connection.execute(
+        update(replica)
+        .where(among(replica.c.token, tokens), replica.c.state == LIVE)
+        .values(verified_at=now, suspect_at=None)
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Due:
+    """A replica that gc has to do something about."""
+
+    backend: str
+    key: Key
+    digest: Digest
+    token: str
+    size: int
+    state: str
+    attempts: int
+    plain: bool
+
+
+def due(
+    connection: Connection,
+    states: Sequence[str],
+    cutoff: Instant,
+    *,
+    backend: str,
+    digests: Sequence[str] | None,
+    after: tuple[Instant, str],
+    limit: int,
+) -> list[tuple[Instant, Due]]:
+    """Replicas in ``states`` that were due at ``cutoff``, the longest due first."""
+    statement = select(replica).where(
+        replica.c.backend == backend,
+        replica.c.due_at.between(after[0], cutoff),
+        replica.c.state.in_(states),
+        (replica.c.due_at > after[0])
+        | and_(replica.c.due_at == after[0], replica.c.key > after[1]),
+    )
+    if digests is not None:
+        statement = statement.where(among(replica.c.digest, digests))
+    rows = connection.execute(statement.order_by(replica.c.due_at, replica.c.key).limit(limit))
+    return [(int(row["due_at"]), _to_due(row)) for row in rows.mappings()]
+
+
+def _to_due(found: RowMapping) -> Due:
+    key = parse_key(found["key"])
+    return Due(
+        found["backend"],
+        key,
+        key.digest,
+        found["token"],
+        found["size"],
+        found["state"],
+        found["attempts"],
+        not key.token,
+    )
+
+
+_BY_KEY = and_(replica.c.backend == bindparam("b_backend"), replica.c.key == bindparam("b_key"))
+
+
+def erasing(connection: Connection, name: str, keys: Sequence[Key]) -> set[Key]:
+    """``doomed -> erasing``; the keys that may be deleted once this is committed durably."""
+    here = and_(replica.c.backend == name, among(replica.c.key, [str(key) for key in keys]))
+    connection.execute(update(replica).where(here, replica.c.state == DOOMED).values(state=ERASING))
+    connection.execute(
+        update(backend).where(backend.c.name == name).values(erase_seq=backend.c.erase_seq + 1)
+    )
+    allowed = select(replica.c.key).where(here, replica.c.state.in_((ERASING, ERASED)))
+    return {parse_key(key) for key in connection.scalars(allowed)}
+
+
+def erased(
+    connection: Connection, name: str, keys: Sequence[Key], *, again_at: Instant
+) -> set[Key]:
+    """``erasing -> erased``, to be deleted once more at ``again_at``; the keys that moved."""
+    moved = connection.execute(
+        update(replica)
+        .where(
+            replica.c.backend == name,
+            among(replica.c.key, [str(key) for key in keys]),
+            replica.c.state == ERASING,
+        )
+        .values(state=ERASED, due_at=again_at, attempts=0)
+        .returning(replica.c.key)
+    )
+    return {parse_key(key) for key in moved.scalars()}
+
+
+def abort(connection: Connection, tokens: Sequence[str], now: Instant) -> int:
+    """``writing -> doomed`` for writers without a heartbeat; how many. They are fenced off."""
+    stale = connection.execute(
+        update(replica)
+        .where(among(replica.c.token, tokens), replica.c.state == WRITING, replica.c.due_at <= now)
+        .values(state=DOOMED, doomed_at=now, due_at=now)
+    )
+    return stale.rowcount
+
+
+def put_off(connection: Connection, items: Sequence[Due], until: Instant | None) -> None:
+    """Leave the rows alone until then (None: for good), and count the attempt."""
+    if items:
+        connection.execute(
+            update(replica).where(_BY_KEY).values(due_at=until, attempts=replica.c.attempts + 1),
+            [{"b_backend": item.backend, "b_key": str(item.key)} for item in items],
+        )
+
+
+def prune(connection: Connection, items: Sequence[Due]) -> None:
+    """Forget tombstones of token keys; a plain key's tombstone stays for ever."""
+    parameters = [{"b_backend": i.backend, "b_key": str(i.key)} for i in items if not i.plain]
+    if parameters:
+        connection.execute(delete(replica).where(_BY_KEY, replica.c.state == ERASED), parameters)
+
+
+def tombstone(
+    connection: Connection,
+    name: str,
+    keys: Sequence[tuple[Key, int]],
+    now: Instant,
+    due_at: Instant,
+) -> int:
+    """Give strays a ``doomed`` row each, due at ``due_at``; those that have a row are left."""
+    used = set(
+        connection.scalars(
+            select(replica.c.key).where(
+                replica.c.backend == name, among(replica.c.key, [str(key) for key, _ in keys])
+            )
+        )
+    )
+    rows = [
+        {
+            "backend": name,
+            "key": str(key),
+            "digest": key.digest,
+            "token": secrets.token_hex(8),
+            "size": size,
+            "state": DOOMED,
+            "doomed_at": now,
+            "due_at": due_at,
+        }
+        for key, size in keys
+        if str(key) not in used
+    ]
+    if rows:
+        connection.execute(_INSERT_REPLICA, rows)
+    return len(rows)
+
+
+def sweep_again(connection: Connection, name: str, keys: Sequence[Key], now: Instant) -> None:
+    """Have gc delete erased keys once more, under which bytes turned up late."""
+    connection.execute(
+        update(replica)
+        .where(
+            replica.c.backend == name,
+            among(replica.c.key, [str(key) for key in keys]),
+            replica.c.state == ERASED,
+        )
+        .values(due_at=now, attempts=0)
+    )
