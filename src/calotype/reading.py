@@ -66,8 +66,8 @@ class Reader:
     def _damaged(self, copy: Copy, what: str) -> CalotypeError:
         """Mark the copy suspect, unless it was let go meanwhile; the error to raise."""
         with self.catalog.read() as connection:
-            now_live = {each.token for each in copies.live(connection, [copy.blob.digest])}
-        if copy.token not in now_live:
+            now = copies.live(connection, [copy.blob.digest], self.name)
+        if copy.token not in {each.token for each in now}:
             return NotFound(f"{copy.blob.digest} was let go meanwhile.", hint="Put it again.")
         if not copy.suspect:
             with self.catalog.write() as connection:

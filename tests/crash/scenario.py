@@ -6,7 +6,6 @@ operation, prints an acknowledgement once it has returned, and closes: for a loo
 
 from __future__ import annotations
 
-import os
 import random
 import sys
 from collections.abc import Callable, Iterator
@@ -15,17 +14,17 @@ from functools import partial
 from pathlib import Path
 
 from calotype import Digest, Store
-from calotype.errors import Corrupt
+from calotype.errors import Corrupt, Unavailable
 from calotype.quantities import SECOND, Instant, now
+from tests.crash.tracing import Call, trace
 
 PNG = bytes.fromhex(
     "89504e470d0a1a0a0000000d49484452000000010000000108060000001f15c4890000000d49444154789c6360"
     "60606000000005000186a029d70000000049454e44ae426082"
 )
-MINUTE = 60 * SECOND
-DAY = 24 * 60 * MINUTE
+DAY = 24 * 3600 * SECOND
 
-Prepare = Callable[[Path], None]
+Step = Callable[[Path], None]
 Act = Callable[[Store], object]
 
 
@@ -37,8 +36,8 @@ class Scenario:
     """
 
     name: str
-    prepare: Prepare
     act: Act
+    prepare: Step
     whole: bool = True
     ahead: int = 0
     damaged: tuple[str, ...] = ()
@@ -58,9 +57,9 @@ def noise(name: str, size: int = 3000) -> bytes:
     return random.Random(name).randbytes(size)
 
 
-def pieces(name: str, size: int) -> Iterator[bytes]:
-    """The same bytes as ``noise`` for each megabyte, one by one, so that put cannot know the end."""
-    for number in range(size >> 20):
+def pieces(name: str, megabytes: int) -> Iterator[bytes]:
+    """Bytes of that name, one megabyte at a time: put cannot know where they end."""
+    for number in range(megabytes):
         yield noise(f"{name} {number}", 1 << 20)
 
 
@@ -69,16 +68,14 @@ def digest(data: bytes) -> str:
     return str(Digest.of(data))
 
 
-LIBRARY, SHARED, TRASHED, HELD, DOUBLE = (
-    noise(each) for each in ("library", "shared", "trashed", "held", "double")
+LIBRARY, SHARED, TRASHED, HELD, DOUBLE, FIRST, SECOND_ONE = (
+    noise(each) for each in ("library", "shared", "trashed", "held", "double", "first", "second")
 )
 NEW = PNG + noise("new")
-"""A real extension: sniffed as image/png."""
-
 MANY = [noise(f"many {number}") for number in range(5)]
 
 
-def _furnished(path: Path) -> None:
+def furnish(path: Path) -> None:
     """A store in which there is something of each sort that no operation may harm."""
     with Store(path) as store:
         other = store.scope("other")
@@ -90,66 +87,56 @@ def _furnished(path: Path) -> None:
         store.release("scan/2")
         store.put(HELD, hold="52w")
         other.put(DOUBLE)
-        store.put(noise("two of one owner"), owner="scan/3", role="original")
-        store.put(noise("the other one"), owner="scan/3", role="annotated")
+        store.put(FIRST, owner="scan/3", role="original")
+        store.put(SECOND_ONE, owner="scan/3", role="annotated")
 
 
-def _then(*steps: Act) -> Prepare:
+def _after(*steps: Step) -> Step:
+    """A furnished store on which these steps were done."""
+
     def prepare(path: Path) -> None:
-        _furnished(path)
-        for step in steps:
-            with Store(path) as store:
-                step(store)
+        for step in (furnish, *steps):
+            step(path)
 
     return prepare
 
 
-def _path_of(store: Store, data: bytes) -> Path:
-    found = [each for each in store.explain(digest(data)).replicas if each.state == "live"]
-    return Path(store.fsck.__self__._rooms.backend.url.removeprefix("file:")) / found[0].key
-
-
-def _spoil(data: bytes, how: Callable[[Path], None]) -> Act:
-    def step(store: Store) -> None:
-        path = _path_of(store, data)
-        path.chmod(0o600)
-        how(path)
+def _doing(*acts: Act) -> Step:
+    def step(path: Path) -> None:
+        for act in acts:
+            with Store(path) as store:
+                act(store)
 
     return step
 
 
-def _flip(path: Path) -> None:
-    path.write_bytes(bytes([path.read_bytes()[0] ^ 1]) + path.read_bytes()[1:])
+# -- what was there before ------------------------------------------------------------------
 
 
-def _noticed(data: bytes) -> Act:
-    def step(store: Store) -> None:
-        try:
-            store.open(digest(data))
-        except Corrupt:
-            return
-        raise AssertionError("damage was not noticed")
+def _spoil(data: bytes, how: Callable[[Path], None]) -> Step:
+    def step(path: Path) -> None:
+        (found,) = path.glob(f"blobs/sha256/*/*/{digest(data)}*")
+        found.chmod(0o600)
+        how(found)
 
     return step
 
 
-def _put_new(store: Store) -> object:
-    return store.put(NEW, owner="scan/9", role="original", filename="new.png").status
+def _flip(file: Path) -> None:
+    data = file.read_bytes()
+    file.write_bytes(bytes([data[0] ^ 1]) + data[1:])
 
 
-def _put_nine_megabytes(store: Store) -> object:
-    return store.put(pieces("nine", 9 << 20), owner="scan/9").status
+def _truncate(file: Path) -> None:
+    file.write_bytes(file.read_bytes()[:10])
 
 
-def _put_many(store: Store) -> object:
-    sources: list[bytes | Iterator[bytes]] = [*MANY, MANY[0], LIBRARY, pieces("three", 3 << 20)]
-    done = store.put_many(sources, owner="batch/1").result()
-    assert not done.failures, done.failures
-    return done.created
-
-
-def _put_in_doubt(store: Store) -> object:
-    return store.scope("other").put(LIBRARY, owner="scan/8").status
+def _notice(store: Store) -> None:
+    try:
+        store.open(digest(LIBRARY))
+    except Corrupt:
+        return
+    raise AssertionError("the damage was not noticed")
 
 
 def _let_go(store: Store) -> None:
@@ -158,42 +145,124 @@ def _let_go(store: Store) -> None:
     store.discard(digest(LIBRARY))
 
 
+def _gone_and_back(store: Store) -> None:
+    """The second replica of a digest has a key with a token, beside the first one's tombstone."""
+    store.release("scan/3")
+    store.gc(now=True)
+    store.put(SECOND_ONE, owner="scan/3", role="annotated")
+    store.release("scan/3")
+
+
+def _placed(call: Call) -> bool:
+    return call.name == "fsync" and call.path.count("/") == 3
+
+
+def _written(call: Call) -> bool:
+    return call.name == "fchmod"
+
+
+def _leave_unfinished(path: Path) -> None:
+    """Writers that died: one with its bytes in place, one with a temporary file."""
+    for data, due in ((noise("placed"), _placed), (noise("written"), _written)):
+        put = _doing(lambda store, data=data: store.put(data, owner="lost/1"))
+        assert trace(partial(put, path), path, fault="kill", due=due).killed
+
+
+def _fill_log(path: Path) -> None:
+    """Leave a write-ahead log just short of the size at which a put checkpoints it."""
+    store = Store(path)
+    log = path / "catalog.db-wal"
+    for size in (500_000, 50_000):
+        while not log.exists() or log.stat().st_size < (8 << 20) - size:
+            store.update(digest(LIBRARY), metadata={"a": noise("a", size // 4).hex()})
+    kept = log.read_bytes()
+    store.close()
+    log.write_bytes(kept)
+
+
+# -- the operations -------------------------------------------------------------------------
+
+
+def _put_new(store: Store) -> object:
+    return store.put(NEW, owner="scan/9", role="original", filename="new.png").status
+
+
+def _put_staged(store: Store) -> object:
+    return store.put(pieces("nine", 9), owner="scan/9").status
+
+
+def _put_many(store: Store) -> object:
+    sources: list[bytes | Iterator[bytes]] = [*MANY, MANY[0], LIBRARY, pieces("three", 3)]
+    done = store.put_many(sources, owner="batch/1").result()
+    for failure in done.failures:
+        raise Unavailable(failure.message, hint=failure.hint)
+    return done.created
+
+
 def _gc(store: Store) -> object:
     report = store.gc(now=True)
-    assert not report.failed, report
+    if report.failed:
+        raise Unavailable(f"{report.failed} keys could not be erased.", hint="Run gc again.")
     return report.erased
 
 
-def _dooms_only(store: Store) -> None:
-    store.gc(grace=0, erase_delay="1h")
+def _mend(store: Store) -> object:
+    return store.fsck(read_data=True, repair=True).result().problems
 
 
-def _gone_and_back(store: Store) -> None:
-    store.release("scan/3")
-    store.gc(now=True)
-    store.put(noise("the other one"), owner="scan/3", role="annotated")
-    store.release("scan/3")
+def _scenarios() -> Iterator[Scenario]:
+    library = (digest(LIBRARY),)
+    heal = partial(Store.put, source=LIBRARY)
+    yield Scenario("put-new", _put_new, furnish)
+    yield Scenario("put-first", _put_new, lambda _: None)
+    yield Scenario("put-staged", _put_staged, furnish)
+    yield Scenario("put-duplicate", lambda s: s.put(LIBRARY, owner="scan/9").status, furnish)
+    yield Scenario(
+        "put-other-scope", lambda s: s.scope("other").put(LIBRARY, owner="scan/8").status, furnish
+    )
+    yield Scenario("put-restored", lambda s: s.put(TRASHED).status, furnish)
+    yield Scenario("put-slot", lambda s: s.put(NEW, "scan/3", "original").status, furnish)
+    yield Scenario(
+        "put-back", lambda s: s.put(FIRST, owner="scan/9").status, _after(_doing(_gone_and_back))
+    )
+    yield Scenario("put-checkpoint", _put_new, _after(_fill_log))
+    spoiled = _after(_spoil(LIBRARY, _flip), _doing(_notice))
+    yield Scenario("heal-suspect", lambda s: heal(s).status, spoiled, damaged=library)
+    short = _after(_spoil(LIBRARY, _truncate))
+    yield Scenario("heal-short", lambda s: heal(s).status, short, damaged=library)
+    lost = _after(_spoil(LIBRARY, Path.unlink))
+    yield Scenario("heal-missing", lambda s: heal(s).status, lost, damaged=library)
+    yield Scenario("put-many", _put_many, furnish, whole=False)
+    yield Scenario("attach", lambda s: s.attach(digest(LIBRARY), "scan/9", "original"), furnish)
+    yield Scenario("attach-slot", lambda s: s.attach(digest(LIBRARY), "scan/3", "original"), furnish)
+    yield Scenario("release", lambda s: s.release("scan/3").references, furnish)
+    yield Scenario(
+        "restore-owner",
+        lambda s: s.restore(owner="scan/3").digests,
+        _after(_doing(lambda s: s.release("scan/3"))),
+    )
+    yield Scenario("restore-asset", lambda s: s.restore(digest(TRASHED)).digests, furnish)
+    yield Scenario("discard", lambda s: s.discard(digest(LIBRARY)).digest, furnish)
+    yield Scenario("gc", _gc, _after(_doing(_gone_and_back, _let_go)), whole=False)
+    doomed = _after(_doing(_let_go, lambda s: s.gc(grace=0, erase_delay="1h")))
+    yield Scenario("gc-erase", _gc, doomed, whole=False)
+    unfinished = _after(_doing(_gone_and_back, _gc), _leave_unfinished)
+    yield Scenario("gc-late", _gc, unfinished, whole=False, ahead=DAY + DAY // 24)
+    yield Scenario("purge", lambda s: s.purge(digest(SHARED)).assets, furnish)
+    yield Scenario("fsck-repair", _mend, _after(_spoil(LIBRARY, Path.unlink)), damaged=library)
 
 
-def _unfinished(path: Path) -> None:
-    """An intent whose writer is gone with its bytes in place, another with a temporary file."""
-    from tests.crash import tracing
-
-    _let_go_all = _then(_let_go, _gc, _let_go)
-    _let_go_all(path)
-    for data, last in ((NEW, "renameat"), (noise("lost"), "fchmod")):
-        work = partial(_put_and_close, path, data)
-        seen = tracing.trace(partial(_put_and_close, path.with_name("other"), data), path)
-        del seen
-        _kill_after(path, work, last)
+SCENARIOS = {scenario.name: scenario for scenario in _scenarios()}
 
 
-def _put_and_close(path: Path, data: bytes) -> None:
-    with Store(path) as store:
-        store.put(data, owner="lost/1")
+def main(name: str, store: str) -> None:
+    """Perform the scenario ``name`` on the store at that path."""
+    path = Path(store)
+    if not path.exists():
+        SCENARIOS[name].prepare(path)
+    with SCENARIOS[name].store(path) as opened:
+        print("acked", SCENARIOS[name].act(opened), flush=True)
 
 
-def _kill_after(path: Path, work: Callable[[], None], name: str) -> None:
-    from tests.crash import tracing
-
-    raise NotImplementedError
+if __name__ == "__main__":
+    main(*sys.argv[1:])

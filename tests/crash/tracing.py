@@ -84,12 +84,12 @@ def trace(
     root: Path,
     *,
     fault: Fault = "none",
-    at: int = 0,
+    due: Callable[[Call], bool] = lambda _: False,
     number: int = errno.EIO,
     acked: Callable[[], bool] = lambda: False,
     over: Callable[[], bool] = lambda: False,
 ) -> Trace:
-    """Run ``work`` in a fork and do ``fault`` at its call ``at`` (from 1) below ``root``.
+    """Run ``work`` in a fork and do ``fault`` at the first call below ``root`` that is ``due``.
 
     ``number`` is the error that a failing call answers. ``acked`` is asked at every call for the
     log; once ``over`` says so, nothing fails any more. The caller must have no other children.
@@ -105,7 +105,7 @@ def trace(
     os.waitpid(child, 0)
     _ptrace(_SETOPTIONS, child, _OPTIONS)
     with _memory(child) as memory:
-        run = _Tracer(child, str(root), memory, fault, at, number, acked, over)
+        run = _Tracer(child, str(root), memory, fault, due, number, acked, over)
         run.go()
     return run.trace
 
@@ -126,7 +126,7 @@ class _Tracer:
         root: str,
         memory: int,
         fault: Fault,
-        at: int,
+        due: Callable[[Call], bool],
         number: int,
         acked: Callable[[], bool],
         over: Callable[[], bool],
@@ -136,7 +136,7 @@ class _Tracer:
         self._root = root
         self._memory = memory
         self._fault = fault
-        self._at = at
+        self._due = due
         self._number = number
         self._acked = acked
         self._over = over
@@ -177,7 +177,7 @@ class _Tracer:
         shape = syscalls.SHAPES[number]
         call = Call(len(self.trace.calls) + 1, shape.name, *sort, path, self._acked())
         self.trace.calls.append(call)
-        if self._due(call):
+        if self._strikes(call):
             self.trace.hit = self.trace.hit or call
             if self._fault == "kill":
                 os.kill(self._child, signal.SIGKILL)
@@ -185,13 +185,13 @@ class _Tracer:
                 _ptrace(_POKEUSER, thread, _ORIG_RAX, -1)
                 self._failing.add(thread)
 
-    def _due(self, call: Call) -> bool:
-        if self._fault == "none":
+    def _strikes(self, call: Call) -> bool:
+        if self._fault == "none" or self._over():
             return False
-        if self._fault != "fail-on":
-            return call.ordinal == self._at
+        if self.trace.hit is None:
+            return self._due(call)
         wanted = call.grows if self._number == errno.ENOSPC else call.kind != "lock"
-        return call.ordinal >= self._at and wanted and not self._over()
+        return self._fault == "fail-on" and wanted
 
     def _below(self, thread: int, number: int, arguments: tuple[int, ...]) -> str | None:
         """The first of the call's files that lies below the root, relative to it."""

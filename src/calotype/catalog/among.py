@@ -14,7 +14,7 @@ from sqlalchemy import ARRAY, ColumnElement, Dialect, Text, bindparam
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.functions import FunctionElement
-from sqlalchemy.types import Boolean, TypeDecorator, TypeEngine
+from sqlalchemy.types import NullType, TypeDecorator, TypeEngine
 
 
 class _Values(TypeDecorator[Sequence[str]]):
@@ -29,7 +29,8 @@ class _Values(TypeDecorator[Sequence[str]]):
 
 
 class _Among(FunctionElement[bool]):
-    type = Boolean()
+    # A Boolean here would be written "... = 1" on SQLite, which no index serves.
+    type = NullType()  # type: ignore[assignment]
     inherit_cache = True
 
 

@@ -19,7 +19,7 @@ from sqlalchemy import (
 
 from calotype.backends import Key
 from calotype.catalog.among import among, among_given
-from calotype.catalog.states import LIVE, WRITING
+from calotype.catalog.states import WRITING
 from calotype.catalog.tables import blob, blocked, replica
 from calotype.digest import Digest
 from calotype.model import Blob
@@ -37,6 +37,9 @@ class Copy:
     suspect: bool
     verified_at: Instant | None
 
+
+IS_LIVE = replica.c.state == literal_column("'live'")
+"""Spelled out, not a parameter: only so can the index of live replicas serve it."""
 
 _COPY = select(
     replica.c.backend,
@@ -83,12 +86,16 @@ def _of_blob(found: RowMapping, of: Blob) -> Copy:
     )
 
 
-def live(connection: Connection, digests: Iterable[str], name: str | None = None) -> list[Copy]:
-    """The live replicas of ``digests``, suspect ones too, in backend ``name`` or in all."""
-    statement = _COPY.where(among(replica.c.digest, digests), replica.c.state == LIVE)
-    if name is not None:
-        statement = statement.where(replica.c.backend == name)
-    rows = connection.execute(statement).mappings()
+_LIVE = _COPY.where(
+    among_given(replica.c.digest, "digests"),
+    replica.c.backend == bindparam("backend_name"),
+    IS_LIVE,
+)
+
+
+def live(connection: Connection, digests: Sequence[str], name: str) -> list[Copy]:
+    """The live replicas of ``digests`` in backend ``name``, suspect ones too."""
+    rows = connection.execute(_LIVE, {"digests": digests, "backend_name": name}).mappings()
     return [_of_blob(row, to_blob(row)) for row in rows]
 
 
@@ -136,7 +143,7 @@ _SITUATION = union_all(
     ).where(
         among_given(replica.c.digest, "digests"),
         replica.c.backend == bindparam("backend_name"),
-        replica.c.state == LIVE,
+        IS_LIVE,
     ),
     select(
         literal_column("'writing'"),
@@ -268,9 +275,7 @@ def bare(connection: Connection, name: str, after: str, limit: int) -> list[str]
     """Digests of blobs without any live replica in the backend."""
     there = (
         select(1)
-        .where(
-            replica.c.backend == name, replica.c.digest == blob.c.digest, replica.c.state == LIVE
-        )
+        .where(replica.c.backend == name, replica.c.digest == blob.c.digest, IS_LIVE)
         .correlate(blob)
         .exists()
     )
@@ -286,7 +291,7 @@ def longest_unverified(
         select(replica)
         .where(
             replica.c.backend == name,
-            replica.c.state == LIVE,
+            IS_LIVE,
             func.coalesce(replica.c.verified_at, 0) < before,
         )
         .order_by(func.coalesce(replica.c.verified_at, 0), replica.c.key)

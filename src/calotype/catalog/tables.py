@@ -66,8 +66,8 @@ backend = Table(
 replica = Table(
     PREFIX + "replica",
     metadata,
-    Column("backend", Name, primary_key=True),
     Column("key", Name, primary_key=True),
+    Column("backend", Name, primary_key=True),
     Column("digest", Hex64, nullable=False),
     Column("token", Name, nullable=False),
     Column("size", BigInteger, nullable=False),
@@ -83,8 +83,8 @@ replica = Table(
     ),
     Index(
         "calotype_replica_live",
-        "backend",
         "digest",
+        "backend",
         unique=True,
         sqlite_where=text("state = 'live'"),
         postgresql_where=text("state = 'live'"),

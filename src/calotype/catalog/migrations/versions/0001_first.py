@@ -96,8 +96,8 @@ def upgrade() -> None:
     )
     op.create_table(
         "calotype_replica",
-        sa.Column("backend", Name, nullable=False),
         sa.Column("key", Name, nullable=False),
+        sa.Column("backend", Name, nullable=False),
         sa.Column("digest", Hex64, nullable=False),
         sa.Column("token", Name, nullable=False),
         sa.Column("size", sa.BigInteger(), nullable=False),
@@ -116,7 +116,7 @@ def upgrade() -> None:
             "state IN ('writing', 'live', 'doomed', 'erasing', 'erased')",
             name="calotype_replica_state",
         ),
-        sa.PrimaryKeyConstraint("backend", "key"),
+        sa.PrimaryKeyConstraint("key", "backend"),
         sqlite_with_rowid=False,
     )
     op.create_index("calotype_replica_digest", "calotype_replica", ["digest"], unique=False)
@@ -131,7 +131,7 @@ def upgrade() -> None:
     op.create_index(
         "calotype_replica_live",
         "calotype_replica",
-        ["backend", "digest"],
+        ["digest", "backend"],
         unique=True,
         sqlite_where=sa.text("state = 'live'"),
         postgresql_where=sa.text("state = 'live'"),
