@@ -6,10 +6,9 @@ import json
 from collections.abc import Container, Mapping
 from dataclasses import replace
 
-from sqlalchemy import RowMapping
-
 from calotype.catalog import holdings
 from calotype.catalog.holdings import Wish
+from calotype.catalog.prepared import Found
 from calotype.model import Asset, Blob, Status
 from calotype.quantities import Instant, when
 
@@ -25,7 +24,7 @@ class Ledger:
     def __init__(
         self,
         now: Instant,
-        rows: Mapping[str, RowMapping],
+        rows: Mapping[str, Found],
         blobs: Mapping[str, Blob],
         mended: Container[str],
     ) -> None:

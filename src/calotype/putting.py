@@ -79,13 +79,13 @@ class Putter:
             return {}
         digests = sorted({arrival.content.digest for arrival in arrivals})
         with self.catalog.read() as connection:
-            found = copies.situation(connection, digests, self.name).copies
+            found = copies.live(connection, digests, self.name)
         sound = {}
-        for digest, copy in found.items():
+        for copy in found:
             if copy.suspect:
                 continue
             if self.backend.size(copy.key) == copy.blob.size:
-                sound[digest] = copy
+                sound[str(copy.blob.digest)] = copy
             else:
                 with self.catalog.write() as connection:
                     replicas.suspect(connection, copy.token, self.catalog.clock())
@@ -101,13 +101,11 @@ class Putter:
         try:
             with self.catalog.write() as connection:
                 copies.lock_blobs(connection, digests)
-                now_there = copies.situation(connection, digests, self.name)
-                good = [
-                    each
-                    for each in hits
-                    if _same(now_there.copies.get(each[1].content.digest), sound)
-                ]
-                return self._holdings(connection, good, now_there.blobs, mended)
+                tokens = [sound[digest].token for digest in digests]
+                live = copies.still_sound(connection, tokens)
+                good = [each for each in hits if sound[each[1].content.digest].token in live]
+                blobs = {digest: copy.blob for digest, copy in sound.items()}
+                return self._holdings(connection, good, blobs, mended)
         except IntegrityError:
             return {}
 
@@ -210,12 +208,6 @@ class Putter:
             number: Put(wish.digest, status, ledger.asset(wish.digest, added[wish.digest]))
             for (number, _), wish, status in zip(good, wishes, answers, strict=True)
         }
-
-
-def _same(copy: Copy | None, probed: Mapping[str, Copy]) -> bool:
-    if copy is None or copy.suspect:
-        return False
-    return copy.token == probed[copy.blob.digest].token
 
 
 def _wanted(content: Content, known: Blob | None) -> tuple[Digest, str, int]:

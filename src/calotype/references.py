@@ -7,13 +7,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import Connection, RowMapping
+from sqlalchemy import Connection
 from sqlalchemy.exc import IntegrityError
 
 from calotype.catalog import Catalog, garbage, holdings
 from calotype.catalog.columns import Hosts
 from calotype.catalog.holdings import Wish
 from calotype.catalog.joining import Joinable, joined
+from calotype.catalog.prepared import Found
 from calotype.digest import Digest
 from calotype.errors import NotFound
 from calotype.model import Asset, Discarded, Kept, Owner, Released, Restored
@@ -141,7 +142,7 @@ class Referrer:
     def _visible(self, digest: Digest) -> None:
         self.asset(digest)
 
-    def _row(self, connection: Connection, digest: Digest) -> RowMapping:
+    def _row(self, connection: Connection, digest: Digest) -> Found:
         rows = holdings.assets(connection, self.scope, [digest], self.hosts)
         if digest not in rows:
             raise self._not_found(digest)

@@ -14,7 +14,7 @@ import sys
 import tempfile
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from functools import partial
@@ -24,7 +24,8 @@ from calotype.errors import CalotypeError
 from tests.crash import tracing
 from tests.crash.scenario import SCENARIOS, Scenario
 from tests.crash.tracing import Call, Trace, trace
-from tests.crash.verdict import Expected, judge, view
+from tests.crash.verdict import Expected, judge, traits, view
+from tests.invariants import broken_invariants
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,11 +65,12 @@ FAULTS = {
 
 @dataclass(slots=True)
 class Result:
-    """``points`` that were hit; ``faults`` say the point and the broken promise."""
+    """``points`` that were hit and the different ``states`` they left; ``faults`` name the point."""
 
     scenario: str
     fault: str
     points: int = 0
+    states: int = 0
     missed: int = 0
     seconds: float = 0.0
     answers: dict[str, int] = field(default_factory=dict)
@@ -102,8 +104,13 @@ class Voice:
 class Sweep:
     """One scenario and one fault in a folder of its own, which has to be empty."""
 
-    def __init__(self, scenario: Scenario, fault: Fault, folder: Path) -> None:
+    def __init__(
+        self, scenario: Scenario, fault: Fault, folder: Path, *, thorough: bool = False
+    ) -> None:
         self._scenario = scenario
+        self._thorough = thorough
+        self._judged_before: set[Hashable] = set()
+        self._aside = folder / "aside"
         self._fault = fault
         self._base = folder / "base"
         self._path = folder / "store"
@@ -117,12 +124,12 @@ class Sweep:
         started = time.monotonic()
         result = Result(self._scenario.name, self._fault.name)
         points = [call for call in self.calls if self._fault.concerns(call)][offset % every :: every]
-        for number, call in enumerate(points):
-            self._strike(call, result, repeat=number % 2 == 0)
+        for call in points:
+            self._strike(call, result)
         result.seconds = time.monotonic() - started
         return result
 
-    def _strike(self, planned: Call, result: Result, *, repeat: bool) -> None:
+    def _strike(self, planned: Call, result: Result) -> None:
         done, words = self._run(lambda call: call.ordinal == planned.ordinal)
         if done.hit is None:
             result.missed += 1
@@ -132,11 +139,34 @@ class Sweep:
         answer = next((each for each in ("broken", "failed", "acked") if each in words), "killed")
         code = f"{answer} {words.get('failed', '').partition(' ')[0]}".strip()
         result.answers[code] = result.answers.get(code, 0) + 1
-        acked = "acked" in words or "again" in words
-        faults += judge(
-            self._scenario, self._path, self._expected, acked=acked, repeat=repeat and not acked
-        )
+        faults += self._judged(result, acked="acked" in words or "again" in words)
         result.faults += [f"{done.hit}: {fault}" for fault in faults]
+
+    def _judged(self, result: Result, *, acked: bool) -> list[str]:
+        """What is wrong with what is left; used up only where no other point left the same."""
+        damaged = () if acked else self._scenario.damaged
+        faults = broken_invariants(self._path, damaged=damaged)
+        state = acked, traits(self._path)
+        if faults or (state in self._judged_before and not self._thorough):
+            return faults
+        self._judged_before.add(state)
+        result.states += 1
+        for repeat in (True, False) if not acked else (False,):
+            with self._set_aside(keep=repeat):
+                faults += judge(
+                    self._scenario, self._path, self._expected, acked=acked, repeat=repeat
+                )
+        return faults
+
+    @contextmanager
+    def _set_aside(self, *, keep: bool) -> Iterator[None]:
+        """Have the store again as it is now when the block ends."""
+        if keep:
+            shutil.copytree(self._path, self._aside)
+        yield
+        if keep:
+            shutil.rmtree(self._path)
+            self._aside.rename(self._path)
 
     def _answered(self, done: Trace, words: dict[str, str]) -> list[str]:
         """What is wrong with the operation's own answer."""
@@ -144,7 +174,7 @@ class Sweep:
             return []
         faults = [f"{word}: {words[word]}" for word in words if word.startswith("broken")]
         if "failed" in words and "again" not in words:
-            faults.append(f"failed, and then again: {words}")
+            faults.append(f"it failed ({words['failed']}) and could not be done again")
         if "closed" not in words and "broken-close" not in words:
             faults.append(f"never came to its end: {words}")
         assert done.hit is not None
@@ -190,20 +220,30 @@ def _operate(scenario: Scenario, path: Path, voice: Voice) -> None:
     except CalotypeError as error:
         voice.say("failed", f"{error.code} {error} | {error.hint}")
         _again(scenario, store, voice)
-    except BaseException:
-        voice.say("broken", traceback.format_exc())
+    except BaseException as error:
+        voice.say("broken", _told(error))
     try:
         store.close()
         voice.say("closed")
-    except BaseException:
-        voice.say("broken-close", traceback.format_exc())
+    except BaseException as error:
+        voice.say("broken-close", _told(error))
 
 
 def _again(scenario: Scenario, store: object, voice: Voice) -> None:
     try:
         voice.say("again", str(scenario.act(store)))
-    except BaseException:
-        voice.say("broken-again", traceback.format_exc())
+    except BaseException as error:
+        voice.say("broken-again", _told(error))
+
+
+def _told(error: BaseException) -> str:
+    """The error, and the last place in the package that it passed."""
+    places = [
+        f"{Path(frame.filename).name}:{frame.lineno} in {frame.name}"
+        for frame in traceback.extract_tb(error.__traceback__)
+        if "/calotype/" in frame.filename
+    ]
+    return f"{type(error).__name__}: {error} at {places[-1] if places else 'nowhere of ours'}"
 
 
 @contextmanager

@@ -44,12 +44,22 @@ class Scenario:
 
     def store(self, path: Path) -> Store:
         """The store as the operation sees it."""
-        return Store(path, clock=ahead(self.ahead))
+        return Store(path, clock=Clock(self.ahead))
 
 
-def ahead(by: int) -> Callable[[], Instant]:
-    """A clock that runs ``by`` microseconds ahead of this machine's."""
-    return lambda: now() + by
+class Clock:
+    """This machine's clock, set on by ``ahead`` microseconds, and further at any time."""
+
+    def __init__(self, ahead: int) -> None:
+        self._ahead = ahead
+
+    def __call__(self) -> Instant:
+        """The instant that it shows."""
+        return now() + self._ahead
+
+    def forward(self, by: int) -> None:
+        """Set it on by as many microseconds."""
+        self._ahead += by
 
 
 def noise(name: str, size: int = 3000) -> bytes:

@@ -2,17 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+import re
+import sqlite3
+from collections.abc import Collection, Hashable, Iterator, Mapping
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
 from calotype import Digest, Store
 from calotype.errors import CalotypeError, Corrupt
 from calotype.scope import Scope
-from tests.crash.scenario import DAY, Scenario, ahead
-from tests.invariants import broken_invariants, objects_of, temporary_of
+from tests.crash.scenario import DAY, Clock, Scenario
+from tests.invariants import FOREVER, broken_invariants, objects_of, temporary_of
 
 SCOPES = ("default", "other")
+_RANDOM = re.compile(
+    r"(?<=~)[0-9a-f]{16}\b|\b[0-9a-f]{16}\b|(?<=tmp/)[0-9a-f]{32}\b|(?<=gc-)[0-9a-f]{8}\b"
+    r"|(?<=catalog\.db\.)[0-9a-f]{12}\b"
+)
+_TABLES = (
+    "SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite_%'"
+    " AND name NOT IN ('calotype_signing_key', 'calotype_meta')"
+)
 _FILES = frozenset(("catalog.db", "catalog.db-wal", "catalog.db-shm", "catalog.db-checkpoint"))
 
 
@@ -95,75 +106,96 @@ def judge(
     """Every way in which the store at ``path`` breaks a promise after a crash or failure.
 
     Uses the store up: reads everything, does the operation again if ``repeat``, collects all
-    garbage, lets two days pass, and looks for what is left over.
+    garbage, lets three days pass, and looks for what is left over.
     """
-    damaged = () if acked else scenario.damaged
-    faults = _tagged("at once", broken_invariants(path, damaged=damaged))
+    settled = acked or repeat
+    faults: list[str] = []
+    clock = Clock(scenario.ahead)
     try:
-        faults += _used(scenario, path, expected, acked=acked, repeat=repeat)
+        with Store(path, clock=clock) as store:
+            found = view(store)
+            faults += between(found, expected.before, expected.after, whole=scenario.whole)
+            if acked:
+                faults += _same("acknowledged and lost", found, expected.after)
+            if repeat:
+                scenario.act(store)
+                faults += _same("done again", view(store), expected.after)
+            faults += _collected(store, clock, expected.after if settled else found)
+            faults += _checked(store, () if settled else scenario.damaged)
+            faults += _left_over(store, path)
     except (CalotypeError, AssertionError) as error:
         faults.append(f"using it: {type(error).__name__}: {error}")
-    damaged = () if acked or repeat else scenario.damaged
-    faults += _tagged("at the end", broken_invariants(path, damaged=damaged))
-    return faults + _left_over(path)
+    spoiled = () if settled else scenario.damaged
+    return faults + _tagged("at the end", broken_invariants(path, damaged=spoiled))
 
 
-def _used(
-    scenario: Scenario, path: Path, expected: Expected, *, acked: bool, repeat: bool
-) -> list[str]:
-    with scenario.store(path) as store:
-        found = view(store)
-        faults = between(found, expected.before, expected.after, whole=scenario.whole)
-        if acked and found != expected.after:
-            faults.append(f"acknowledged and lost: {_difference(found, expected.after)}")
-        if repeat:
-            scenario.act(store)
-            again = view(store)
-            if again != expected.after:
-                faults.append(f"done again: {_difference(again, expected.after)}")
-    settled = acked or repeat
-    wanted = expected.after if settled else found
-    visible = {name: holding for name, holding in wanted.items() if not holding.trashed}
-    for by in (scenario.ahead, scenario.ahead + DAY + DAY // 24, scenario.ahead + 3 * DAY):
-        faults += _collected(path, by, visible)
-    return faults + _checked(path, () if settled else scenario.damaged)
+def traits(path: Path) -> Hashable:
+    """What a store at rest comes to, instants and random names left out.
 
-
-def _collected(path: Path, by: int, visible: View) -> list[str]:
-    with Store(path, clock=ahead(by)) as store:
-        report = store.gc(now=True)
-        left = view(store)
-    faults = [f"gc: {report}"] if report.failed or report.refused else []
-    if left != visible:
-        faults.append(f"after gc: {_difference(left, visible)}")
-    return faults
-
-
-def _checked(path: Path, damaged: Collection[str]) -> list[str]:
-    with Store(path) as store:
-        return [
-            f"fsck: {found}"
-            for found in store.fsck(read_data=True)
-            if not (found.kind in ("corrupt", "missing") and found.digest in damaged)
+    Two crashes that left the same traits left the same store: judging one of them is enough.
+    """
+    catalog = path / "catalog.db"
+    names = sorted(_nameless(each.relative_to(path).as_posix()) for each in path.rglob("*"))
+    if not catalog.exists():
+        return tuple(names), ()
+    with closing(sqlite3.connect(f"file:{catalog}?mode=ro", uri=True)) as connection:
+        tables = [name for (name,) in connection.execute(_TABLES)]
+        rows = [
+            (table, *(_nameless(value) for value in row))
+            for table in tables
+            for row in connection.execute(f"SELECT * FROM {table}")
         ]
+    return tuple(names), tuple(sorted(map(repr, rows)))
+
+
+def _nameless(value: object) -> object:
+    if isinstance(value, int) and 10**14 < value < FOREVER:
+        return "instant"
+    return _RANDOM.sub("random", value) if isinstance(value, str) else value
+
+
+def _collected(store: Store, clock: Clock, wanted: View) -> list[str]:
+    """Collect now, when unfinished writers are given up, and at the second delete."""
+    faults = []
+    for pause in (0, DAY // 24, DAY + DAY // 24, 2 * DAY):
+        clock.forward(pause)
+        report = store.gc(now=True)
+        faults += [f"gc: {report}"] if report.failed or report.refused else []
+    visible = {name: holding for name, holding in wanted.items() if not holding.trashed}
+    return faults + _same("after gc", view(store), visible)
+
+
+def _checked(store: Store, damaged: Collection[str]) -> list[str]:
+    return [
+        f"fsck: {found}"
+        for found in store.fsck(read_data=True)
+        if not (found.kind in ("corrupt", "missing") and found.digest in damaged)
+    ]
+
+
+def _same(what: str, found: View, wanted: View) -> list[str]:
+    return [f"{what}: {_difference(found, wanted)}"] if found != wanted else []
 
 
 def _tagged(when: str, sentences: list[str]) -> list[str]:
     return [f"{when}: {sentence}" for sentence in sentences]
 
 
-def _left_over(path: Path) -> list[str]:
+def _left_over(store: Store, path: Path) -> list[str]:
     """Files that nothing accounts for once everything was collected."""
-    faults = [f"left over: tmp/{name}" for name in temporary_of(path)]
-    faults += [
-        f"left over: {each.name}" for each in path.glob("*") if each.is_file() and each.name not in _FILES
+    used = {
+        replica.key
+        for scope in SCOPES
+        for asset in store.scope(scope).assets()
+        for replica in store.explain(asset.digest).replicas
+        if replica.state == "live"
+    }
+    beside = [each.name for each in path.glob("*") if each.is_file() and each.name not in _FILES]
+    return [
+        f"left over: {name}"
+        for name in (
+            *beside,
+            *(f"tmp/{name}" for name in temporary_of(path)),
+            *(name for name in objects_of(path) if name not in used),
+        )
     ]
-    with Store(path) as store:
-        used = {
-            replica.key
-            for scope in SCOPES
-            for asset in store.scope(scope).assets()
-            for replica in store.explain(asset.digest).replicas
-            if replica.state == "live"
-        }
-    return faults + [f"left over: {name}" for name in objects_of(path) if name not in used]

@@ -151,7 +151,16 @@ class Candidates:
     def clock(self, state: State) -> Iterator[Step]:
         """Time passes."""
         if state.now < self.terms.until:
-            yield f"it is {state.now + 1}", state._replace(now=state.now + 1)
+            now, catalog = state.now + 1, state.catalog
+            due = frozenset(
+                look._replace(look_at=max(look.look_at, self.due_at(now)))
+                for look in catalog.looks
+            )
+            yield f"it is {now}", state._replace(now=now, catalog=catalog._replace(looks=due))
+
+    def due_at(self, now: int) -> int:
+        """The latest look_at that is due now; earlier ones are as good, and made one with it."""
+        return now - self.terms.grace
 
     def application(self, state: State) -> Iterator[Step]:
         """Put, hold, keep, attach, release, discard: all that the library offers."""
@@ -202,7 +211,8 @@ class Candidates:
                     state._replace(catalog=fewer),
                 )
             else:
-                fewer = self.look(self._set(catalog, scope, None), 0, "asset delete")
+                due = self.due_at(now)
+                fewer = self.look(self._set(catalog, scope, None), due, "asset delete")
                 yield f"scope {scope}: DELETE the asset", state._replace(catalog=fewer)
 
     def column(self, state: State) -> Iterator[Step]:
@@ -221,7 +231,7 @@ class Candidates:
         """Each collector runs over and over."""
         for number, collector in enumerate(state.collectors):
             if collector.doing == "idle":
-                cutoff = state.now - self.terms.grace
+                cutoff = self.due_at(state.now)
                 due = any(look.look_at <= cutoff for look in state.catalog.looks)
                 taken = self._begin(state, number, cutoff) if due else None
             else:
@@ -258,7 +268,7 @@ class Candidates:
     def _assets(self, state: State, number: int, mine: Collector) -> Step:
         then = mine._replace(doing="blob")
         return "collects assets", self._at(
-            state, number, then, self.collected(state.catalog, mine.cutoff)
+            state, number, then, self.collected(state.catalog, mine.cutoff, self.due_at(state.now))
         )
 
     def _blob(self, state: State, number: int, mine: Collector) -> Step:
@@ -284,7 +294,7 @@ class Candidates:
             catalog = self.look(catalog, mine.again_at)
         return "takes its ids off", self._at(state, number, Collector(), catalog)
 
-    def collected(self, catalog: Catalog, cutoff: int) -> Catalog:
+    def collected(self, catalog: Catalog, cutoff: int, due: int) -> Catalog:
         """Away with released references and then with assets whose time is over."""
         for scope, asset in enumerate(catalog.assets):
             if asset is None:
@@ -295,7 +305,7 @@ class Candidates:
             if asset.used or held or asset.ends_at > cutoff:
                 catalog = self._set(catalog, scope, asset)
             else:
-                catalog = self.look(self._set(catalog, scope, None), 0, "asset delete")
+                catalog = self.look(self._set(catalog, scope, None), due, "asset delete")
         return catalog
 
     def decision(self, catalog: Catalog, now: int) -> int:
@@ -328,7 +338,7 @@ class Candidates:
         def drained(catalog: Catalog) -> bool:
             """Whether gc, alone and for ever, leaves just what is kept."""
             while catalog.looks:
-                before = doomed(self.collected(catalog._replace(looks=frozenset()), FOREVER - 1))
+                before = doomed(self.collected(catalog._replace(looks=frozenset()), FOREVER - 1, 0))
                 again_at = self.decision(before, 0)
                 catalog = before if again_at == NEVER else self.look(before, again_at)
             kept = [asset for asset in catalog.assets if asset is not None]

@@ -156,6 +156,7 @@ class Catalog:
         """One consistent view of the catalog; ``NoStore`` where there is none."""
         self.require()
         with translated(), self._only_reader(), self.engine.connect() as connection:
+            connection.begin()
             if self.is_sqlite and not _in_transaction(connection):
                 connection.exec_driver_sql("BEGIN")
             yield connection
@@ -208,6 +209,7 @@ class Catalog:
 
     def _begin(self, connection: Connection) -> None:
         if connection.dialect.name != "sqlite":
+            connection.begin()
             return
         started = time.monotonic()
         while True:

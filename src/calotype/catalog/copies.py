@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 from sqlalchemy import (
+    BigInteger,
     Connection,
-    RowMapping,
+    Text,
     bindparam,
+    cast,
     func,
-    insert,
     literal_column,
     null,
     select,
@@ -19,6 +20,7 @@ from sqlalchemy import (
 
 from calotype.backends import Key
 from calotype.catalog.among import among, among_given
+from calotype.catalog.prepared import Found, Prepared, prepared_insert
 from calotype.catalog.states import WRITING
 from calotype.catalog.tables import blob, blocked, replica
 from calotype.digest import Digest
@@ -56,7 +58,7 @@ _COPY = select(
 ).join_from(replica, blob, replica.c.digest == blob.c.digest)
 
 
-def to_blob(found: RowMapping) -> Blob:
+def to_blob(found: Found) -> Blob:
     """The blob columns of a row as a value."""
     return Blob(
         Digest(found["digest"]),
@@ -75,7 +77,7 @@ def parse_key(name: str) -> Key:
     return key
 
 
-def _of_blob(found: RowMapping, of: Blob) -> Copy:
+def _of_blob(found: Found, of: Blob) -> Copy:
     return Copy(
         found["backend"],
         parse_key(found["key"]),
@@ -86,16 +88,18 @@ def _of_blob(found: RowMapping, of: Blob) -> Copy:
     )
 
 
-_LIVE = _COPY.where(
-    among_given(replica.c.digest, "digests"),
-    replica.c.backend == bindparam("backend_name"),
-    IS_LIVE,
+_LIVE = Prepared(
+    _COPY.where(
+        among_given(replica.c.digest, "digests"),
+        replica.c.backend == bindparam("backend_name"),
+        IS_LIVE,
+    )
 )
 
 
 def live(connection: Connection, digests: Sequence[str], name: str) -> list[Copy]:
     """The live replicas of ``digests`` in backend ``name``, suspect ones too."""
-    rows = connection.execute(_LIVE, {"digests": digests, "backend_name": name}).mappings()
+    rows = _LIVE(connection, digests=digests, backend_name=name)
     return [_of_blob(row, to_blob(row)) for row in rows]
 
 
@@ -114,50 +118,52 @@ class Situation:
 
 
 _NOTHING = null()
-_SITUATION = union_all(
-    select(
-        literal_column("'blob'").label("kind"),
-        blob.c.digest,
-        blob.c.size,
-        blob.c.media_type,
-        blob.c.extension,
-        blob.c.width,
-        blob.c.height,
-        _NOTHING.label("backend"),
-        _NOTHING.label("key"),
-        _NOTHING.label("token"),
-        _NOTHING.label("suspect_at"),
-        _NOTHING.label("verified_at"),
-        _NOTHING.label("note"),
-    ).where(among_given(blob.c.digest, "digests")),
-    select(
-        literal_column("'copy'"),
-        replica.c.digest,
-        *[_NOTHING] * 5,
-        replica.c.backend,
-        replica.c.key,
-        replica.c.token,
-        replica.c.suspect_at,
-        replica.c.verified_at,
-        _NOTHING,
-    ).where(
-        among_given(replica.c.digest, "digests"),
-        replica.c.backend == bindparam("backend_name"),
-        IS_LIVE,
-    ),
-    select(
-        literal_column("'writing'"),
-        replica.c.digest,
-        *[_NOTHING] * 7,
-        replica.c.token,
-        *[_NOTHING] * 3,
-    ).where(among_given(replica.c.token, "tokens"), replica.c.state == WRITING),
-    select(
-        literal_column("'blocked'"),
-        blocked.c.digest,
-        *[_NOTHING] * 10,
-        blocked.c.reason,
-    ).where(among_given(blocked.c.digest, "digests")),
+_SITUATION = Prepared(
+    union_all(
+        select(
+            literal_column("'blob'").label("kind"),
+            blob.c.digest,
+            blob.c.size,
+            blob.c.media_type,
+            blob.c.extension,
+            blob.c.width,
+            blob.c.height,
+            cast(_NOTHING, Text).label("backend"),
+            cast(_NOTHING, Text).label("key"),
+            cast(_NOTHING, Text).label("token"),
+            cast(_NOTHING, BigInteger).label("suspect_at"),
+            cast(_NOTHING, BigInteger).label("verified_at"),
+            cast(_NOTHING, Text).label("note"),
+        ).where(among_given(blob.c.digest, "digests")),
+        select(
+            literal_column("'copy'"),
+            replica.c.digest,
+            *[_NOTHING] * 5,
+            replica.c.backend,
+            replica.c.key,
+            replica.c.token,
+            replica.c.suspect_at,
+            replica.c.verified_at,
+            _NOTHING,
+        ).where(
+            among_given(replica.c.digest, "digests"),
+            replica.c.backend == bindparam("backend_name"),
+            IS_LIVE,
+        ),
+        select(
+            literal_column("'writing'"),
+            replica.c.digest,
+            *[_NOTHING] * 7,
+            replica.c.token,
+            *[_NOTHING] * 3,
+        ).where(among_given(replica.c.token, "tokens"), replica.c.state == WRITING),
+        select(
+            literal_column("'blocked'"),
+            blocked.c.digest,
+            *[_NOTHING] * 10,
+            blocked.c.reason,
+        ).where(among_given(blocked.c.digest, "digests")),
+    )
 )
 
 
@@ -165,11 +171,7 @@ def situation(
     connection: Connection, digests: Sequence[str], name: str, tokens: Sequence[str] = ()
 ) -> Situation:
     """What there is of ``digests`` in backend ``name``, and which of ``tokens`` still write."""
-    rows = (
-        connection.execute(_SITUATION, {"digests": digests, "backend_name": name, "tokens": tokens})
-        .mappings()
-        .all()
-    )
+    rows = _SITUATION(connection, digests=digests, backend_name=name, tokens=tokens)
     blobs = {row["digest"]: to_blob(row) for row in rows if row["kind"] == "blob"}
     return Situation(
         blobs,
@@ -181,6 +183,18 @@ def situation(
         frozenset(row["token"] for row in rows if row["kind"] == "writing"),
         {row["digest"]: row["note"] for row in rows if row["kind"] == "blocked"},
     )
+
+
+_STILL_SOUND = Prepared(
+    select(replica.c.token).where(
+        among_given(replica.c.token, "tokens"), IS_LIVE, replica.c.suspect_at.is_(None)
+    )
+)
+
+
+def still_sound(connection: Connection, tokens: Sequence[str]) -> set[str]:
+    """Those of ``tokens`` whose replica is live and trusted."""
+    return {row["token"] for row in _STILL_SOUND(connection, tokens=tokens)}
 
 
 def lock_blobs(connection: Connection, digests: Sequence[str]) -> None:
@@ -204,26 +218,12 @@ def blocks(connection: Connection, digests: Sequence[str]) -> dict[str, str]:
     return {row.digest: row.reason for row in rows}
 
 
-_INSERT_BLOB = insert(blob)
+_INSERT_BLOB = prepared_insert(blob, "digest", "size", "media_type", "extension", "width", "height")
 
 
 def insert_blobs(connection: Connection, new: Sequence[Blob]) -> None:
     """Insert blob rows that are not there yet."""
-    if new:
-        connection.execute(
-            _INSERT_BLOB,
-            [
-                {
-                    "digest": item.digest,
-                    "size": item.size,
-                    "media_type": item.media_type,
-                    "extension": item.extension,
-                    "width": item.width,
-                    "height": item.height,
-                }
-                for item in new
-            ],
-        )
+    _INSERT_BLOB.many(connection, [asdict(item) for item in new])
 
 
 @dataclass(frozen=True, slots=True)
@@ -240,7 +240,7 @@ class Past:
     verified_at: Instant | None
 
 
-def _to_past(found: RowMapping) -> Past:
+def _to_past(found: Found) -> Past:
     return Past(
         found["backend"],
         parse_key(found["key"]),

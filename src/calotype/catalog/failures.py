@@ -53,7 +53,7 @@ _SIGNS: tuple[tuple[str, type[CalotypeError], str, str], ...] = (
         "Restore it from a copy; the blobs are untouched.",
     ),
     (
-        "malformed",
+        "disk image is malformed",
         Corrupt,
         "The catalog is damaged",
         "Restore it from a copy, or salvage it with sqlite3's .recover; the blobs are untouched.",

@@ -12,19 +12,18 @@ from typing import Literal
 from sqlalchemy import (
     ColumnElement,
     Connection,
-    RowMapping,
     Select,
     bindparam,
     func,
-    insert,
     or_,
     select,
     update,
 )
 
-from calotype.catalog.among import among, among_given
+from calotype.catalog.among import among_given
 from calotype.catalog.columns import HostColumn, Hosts, on_asset
 from calotype.catalog.copies import to_blob
+from calotype.catalog.prepared import Found, Prepared, prepared_insert
 from calotype.catalog.tables import asset, blob, reference
 from calotype.digest import Digest
 from calotype.model import Asset, Owner, Reference
@@ -80,7 +79,7 @@ def visible(now: Instant, applied: ColumnElement[bool]) -> ColumnElement[bool]:
     return or_(asset.c.kept_until > now, referenced(), applied)
 
 
-def to_asset(found: RowMapping, now: Instant) -> Asset:
+def to_asset(found: Found, now: Instant) -> Asset:
     """An ``ASSET`` row as a value; ``held`` in the row says that an application keeps it."""
     kept_until = int(found["kept_until"])
     accessed = found["last_accessed"]
@@ -129,20 +128,21 @@ class Wish:
 
 def assets(
     connection: Connection, scope: str, digests: Iterable[str], hosts: Hosts
-) -> dict[str, RowMapping]:
+) -> dict[str, Found]:
     """The asset rows of ``digests`` in one scope; ``held`` where the application keeps one."""
     statement = _assets_statement(hosts.columns(connection), hosts.column_scope)
-    rows = connection.execute(statement, {"scope_name": scope, "digests": list(digests)})
-    return {row["digest"]: row for row in rows.mappings()}
+    rows = statement(connection, scope_name=scope, digests=list(digests))
+    return {row["digest"]: row for row in rows}
 
 
 @lru_cache(maxsize=32)
-def _assets_statement(
-    columns: tuple[HostColumn, ...], column_scope: str
-) -> Select[tuple[object, ...]]:
+def _assets_statement(columns: tuple[HostColumn, ...], column_scope: str) -> Prepared:
     """Built once for each set of application columns: building costs more than running it."""
-    return ASSET.add_columns(on_asset(columns, column_scope).label("held")).where(
-        asset.c.scope == bindparam("scope_name"), among_given(asset.c.digest, "digests")
+    held = on_asset(columns, column_scope).label("held")
+    return Prepared(
+        ASSET.add_columns(held).where(
+            asset.c.scope == bindparam("scope_name"), among_given(asset.c.digest, "digests")
+        )
     )
 
 
@@ -156,27 +156,30 @@ def lock(connection: Connection, scope: str, digest: str) -> bool:
     return connection.scalar(statement) is not None
 
 
-_INSERT_ASSET = insert(asset)
-_INSERT_REFERENCE = insert(reference)
+_INSERT_ASSET = prepared_insert(
+    asset, "scope", "digest", "kept_until", "filename", "metadata", "created_at"
+)
+_INSERT_REFERENCE = prepared_insert(
+    reference, "scope", "owner_kind", "owner_id", "role", "digest", "created_at"
+)
 
 
 def insert_assets(connection: Connection, scope: str, wishes: Sequence[Wish], now: Instant) -> None:
     """Insert one asset row for each wish."""
-    if wishes:
-        connection.execute(
-            _INSERT_ASSET,
-            [
-                {
-                    "scope": scope,
-                    "digest": wish.digest,
-                    "kept_until": now if wish.kept_until is None else wish.kept_until,
-                    "filename": wish.filename,
-                    "metadata": json.dumps(dict(wish.metadata or {})),
-                    "created_at": now,
-                }
-                for wish in wishes
-            ],
-        )
+    _INSERT_ASSET.many(
+        connection,
+        [
+            {
+                "scope": scope,
+                "digest": wish.digest,
+                "kept_until": now if wish.kept_until is None else wish.kept_until,
+                "filename": wish.filename,
+                "metadata": json.dumps(dict(wish.metadata or {})),
+                "created_at": now,
+            }
+            for wish in wishes
+        ],
+    )
 
 
 def update_assets(
@@ -233,9 +236,19 @@ def refer(connection: Connection, scope: str, wishes: Sequence[Wish], now: Insta
             .values(released_at=now),
             [_slot_parameters(wish) for wish in displaced],
         )
-    if fresh:
-        connection.execute(_INSERT_REFERENCE, [_reference_row(scope, wish, now) for wish in fresh])
+    _INSERT_REFERENCE.many(connection, [_reference_row(scope, wish, now) for wish in fresh])
     return [wish.digest for wish in fresh]
+
+
+_LIVE_SLOTS = Prepared(
+    select(reference.c.role, reference.c.digest).where(
+        reference.c.scope == bindparam("scope_name"),
+        reference.c.owner_kind == bindparam("kind"),
+        reference.c.owner_id == bindparam("ident"),
+        among_given(reference.c.role, "roles"),
+        reference.c.released_at.is_(None),
+    )
+)
 
 
 def _slots(
@@ -245,16 +258,10 @@ def _slots(
     found: dict[tuple[str, str, str] | None, str] = {}
     for owner in owners:
         roles = [wish.slot[2] for wish in wishes if wish.owner == owner and wish.slot]
-        rows = connection.execute(
-            select(reference.c.role, reference.c.digest).where(
-                reference.c.scope == scope,
-                reference.c.owner_kind == owner.kind,
-                reference.c.owner_id == owner.id,
-                among(reference.c.role, roles),
-                reference.c.released_at.is_(None),
-            )
+        rows = _LIVE_SLOTS(
+            connection, scope_name=scope, kind=owner.kind, ident=owner.id, roles=roles
         )
-        found.update({(owner.kind, owner.id, row.role): row.digest for row in rows})
+        found.update({(owner.kind, owner.id, row["role"]): row["digest"] for row in rows})
     return found
 
 
@@ -274,7 +281,6 @@ def _reference_row(scope: str, wish: Wish, now: Instant) -> dict[str, object]:
         "role": role,
         "digest": wish.digest,
         "created_at": now,
-        "released_at": None,
     }
 
 
@@ -332,7 +338,7 @@ def known_owner(connection: Connection, scope: str, owner: Owner) -> bool:
     return connection.scalar(statement) is not None
 
 
-def to_reference(found: RowMapping) -> Reference:
+def to_reference(found: Found) -> Reference:
     """A reference row as a value."""
     released = found["released_at"]
     return Reference(

@@ -8,11 +8,9 @@ from dataclasses import dataclass
 
 from sqlalchemy import (
     Connection,
-    RowMapping,
     and_,
     bindparam,
     delete,
-    insert,
     select,
     union_all,
     update,
@@ -21,6 +19,7 @@ from sqlalchemy import (
 from calotype.backends import Key
 from calotype.catalog.among import among, among_given
 from calotype.catalog.copies import parse_key
+from calotype.catalog.prepared import Found, Prepared, prepared_insert
 from calotype.catalog.states import DOOMED, ERASED, ERASING, LIVE, WRITING
 from calotype.catalog.tables import backend, replica
 from calotype.digest import Digest
@@ -55,8 +54,8 @@ def intend(
         key = bare if str(bare) in plain else Key(digest, token, extension)
         plain.discard(str(bare))
         intents.append(Intent(digest, key, token))
-    connection.execute(
-        _INSERT_REPLICA,
+    _INSERT_REPLICA.many(
+        connection,
         [
             {
                 "backend": name,
@@ -65,6 +64,7 @@ def intend(
                 "token": intent.token,
                 "size": size,
                 "state": WRITING,
+                "doomed_at": None,
                 "due_at": now + INTENT_AGE,
             }
             for intent, (_, _, size) in zip(intents, wanted, strict=True)
@@ -85,13 +85,16 @@ def _free_plain_keys(
     connection: Connection, name: str, wanted: Sequence[tuple[Digest, str, int]]
 ) -> set[str]:
     keys = {str(Key(digest, "", extension)) for digest, extension, _ in wanted}
-    used = set(connection.scalars(_PLAIN_KEYS_TAKEN, {"backend_name": name, "keys": list(keys)}))
+    taken = _PLAIN_KEYS_TAKEN(connection, backend_name=name, keys=list(keys))
+    used = {str(row["key"]) for row in taken}
     return set() if name in used else keys - used
 
 
-_PLAIN_KEYS_TAKEN = union_all(_USED_KEYS, _LATER_EPOCH)
-_INSERT_REPLICA = insert(replica)
-_SET_LIVE = (
+_PLAIN_KEYS_TAKEN = Prepared(union_all(_USED_KEYS, _LATER_EPOCH))
+_INSERT_REPLICA = prepared_insert(
+    replica, "backend", "key", "digest", "token", "size", "state", "doomed_at", "due_at"
+)
+_SET_LIVE = Prepared(
     update(replica)
     .where(among_given(replica.c.token, "tokens"), replica.c.state == WRITING)
     .values(state=LIVE, due_at=None, verified_at=bindparam("now"))
@@ -101,7 +104,7 @@ _SET_LIVE = (
 def set_live(connection: Connection, tokens: Sequence[str], now: Instant) -> None:
     """``writing -> live`` for the rows of ``tokens``, whose bytes were hashed as they came in."""
     if tokens:
-        connection.execute(_SET_LIVE, {"tokens": tokens, "now": now})
+        _SET_LIVE.many(connection, [{"tokens": tokens, "now": now}])
 
 
 def doom(connection: Connection, tokens: Sequence[str], now: Instant) -> None:
@@ -188,7 +191,7 @@ def due(
     return [(int(row["due_at"]), _to_due(row)) for row in rows.mappings()]
 
 
-def _to_due(found: RowMapping) -> Due:
+def _to_due(found: Found) -> Due:
     key = parse_key(found["key"])
     return Due(
         found["backend"],
@@ -288,8 +291,7 @@ def tombstone(
         for key, size in keys
         if str(key) not in used
     ]
-    if rows:
-        connection.execute(_INSERT_REPLICA, rows)
+    _INSERT_REPLICA.many(connection, rows)
     return len(rows)
 
 

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from sqlalchemy import Connection, bindparam, delete, func, insert, select, text, update
 
 from calotype.catalog.among import among
+from calotype.catalog.prepared import Prepared
 from calotype.catalog.tables import asset, blob, blocked, meta, plan, reference, scope, signing_key
 from calotype.catalog.tables import usage as usage_table
 from calotype.errors import QuotaExceeded
@@ -35,21 +36,24 @@ def lock_digests(connection: Connection, digests: Sequence[str]) -> None:
             connection.execute(text("SELECT pg_advisory_xact_lock(:number)"), {"number": number})
 
 
-_QUOTA = select(scope.c.quota, scope.c.used).where(scope.c.scope == bindparam("name"))
+_QUOTA = Prepared(
+    select(scope.c.quota, scope.c.used).where(scope.c.scope == bindparam("scope_name"))
+)
 
 
 def require_room(connection: Connection, name: str, sizes: Mapping[str, int]) -> None:
     """Raise ``QuotaExceeded`` when the scope has no room for those of ``sizes`` it has not yet."""
-    row = connection.execute(_QUOTA, {"name": name}).one_or_none()
-    if row is None:
+    found = _QUOTA(connection, scope_name=name)
+    if not found:
         return
+    quota, used = int(found[0]["quota"]), int(found[0]["used"])
     had = connection.scalars(
         select(asset.c.digest).where(asset.c.scope == name, among(asset.c.digest, list(sizes)))
     )
     extra = sum(sizes.values()) - sum(sizes[digest] for digest in had)
-    if extra and row.used + extra > row.quota:
+    if extra and used + extra > quota:
         raise QuotaExceeded(
-            f"The quota of scope {name!r} is {human_size(row.quota)}, {human_size(row.used)} are "
+            f"The quota of scope {name!r} is {human_size(quota)}, {human_size(used)} are "
             f"used and {human_size(extra)} more were to be put; nothing was stored.",
             hint="Release and collect something, or raise it with 'calotype quota'.",
         )
@@ -57,7 +61,7 @@ def require_room(connection: Connection, name: str, sizes: Mapping[str, int]) ->
 
 def take_room(connection: Connection, name: str, sizes: Mapping[str, int]) -> None:
     """Count new assets to the scope's quota if it has one, in the caller's transaction."""
-    if sizes and connection.execute(_QUOTA, {"name": name}).one_or_none() is not None:
+    if sizes and _QUOTA(connection, scope_name=name):
         total = sum(sizes.values())
         taken = connection.execute(
             update(scope)

@@ -1,0 +1,97 @@
+"""Statements compiled once: on the paths that every put, open and check goes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection, Dialect, Insert, RowMapping, Table, bindparam
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.sql.compiler import SQLCompiler
+from sqlalchemy.sql.elements import ClauseElement
+
+Found = Mapping[str, Any] | RowMapping
+"""A row by its columns' names."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Text:
+    """A statement's text for one dialect: its constants, and the order of its parameters."""
+
+    sql: str
+    constants: Mapping[str, object]
+    order: tuple[str, ...] | None
+    lists_as_json: bool
+
+    def fill(self, given: Mapping[str, object]) -> Any:
+        """The parameters as the driver takes them."""
+        filled = {**self.constants, **{name: self._encoded(each) for name, each in given.items()}}
+        return filled if self.order is None else tuple([filled[name] for name in self.order])
+
+    def _encoded(self, value: object) -> object:
+        if isinstance(value, list | tuple):
+            return json.dumps(value) if self.lists_as_json else list(value)
+        return value
+
+
+class Prepared:
+    """A Core statement whose text is made once for each dialect, and run by the driver itself.
+
+    Building a key, a context and a result costs SQLAlchemy several times what SQLite takes to
+    answer. The connection must be in a transaction already. Errors are SQLAlchemy's.
+    """
+
+    def __init__(self, statement: ClauseElement) -> None:
+        self._statement = statement
+        self._texts: dict[str, _Text] = {}
+
+    def __call__(self, connection: Connection, **parameters: object) -> list[Found]:
+        """Its rows; lists among the parameters are values for ``among_given``."""
+        text = self._text(connection.dialect)
+        cursor = connection.connection.cursor()
+        try:
+            _checked(connection, text.sql, cursor.execute, text.fill(parameters))
+            names = [column[0] for column in cursor.description]
+            return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
+        finally:
+            cursor.close()
+
+    def many(self, connection: Connection, rows: Sequence[Mapping[str, object]]) -> None:
+        """Run it once for each row of parameters; nothing happens for none."""
+        if not rows:
+            return
+        text = self._text(connection.dialect)
+        cursor = connection.connection.cursor()
+        try:
+            filled = [text.fill(row) for row in rows]
+            _checked(connection, text.sql, cursor.executemany, filled)
+        finally:
+            cursor.close()
+
+    def _text(self, dialect: Dialect) -> _Text:
+        found = self._texts.get(dialect.name)
+        if found is None:
+            found = self._texts[dialect.name] = _compiled(self._statement, dialect)
+        return found
+
+
+def prepared_insert(table: Table, *columns: str) -> Prepared:
+    """An INSERT of rows that give these columns; for ``many``."""
+    return Prepared(Insert(table).values({name: bindparam(name) for name in columns}))
+
+
+def _checked(connection: Connection, sql: str, run: Any, parameters: Any) -> None:
+    driver = connection.dialect.loaded_dbapi.Error
+    try:
+        run(sql, parameters)
+    except driver as error:
+        raise DBAPIError.instance(sql, parameters, error, driver) from error
+
+
+def _compiled(statement: ClauseElement, dialect: Dialect) -> _Text:
+    compiled = statement.compile(dialect=dialect, compile_kwargs={"render_postcompile": True})
+    assert isinstance(compiled, SQLCompiler)
+    order = tuple(compiled.positiontup) if compiled.positiontup is not None else None
+    return _Text(str(compiled), dict(compiled.params), order, dialect.name == "sqlite")

@@ -1,0 +1,362 @@
+"""Batches: several digests through one put, two puts at a time, with gc and power cuts between.
+
+All misses of a batch share one intent transaction, one publish and one TX2; renames and directory
+syncs come one by one. An item whose row was fenced off meanwhile is redone alone, with a new key.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from itertools import product
+from typing import NamedTuple
+
+from calotype.catalog.states import DOOMED, ERASING, LIVE, WRITING
+from tests.model import disk, promises, rows
+from tests.model.disk import Files
+from tests.model.explorer import Invariant, Model
+from tests.model.rows import KEPT, NO_ROW, OWNED, PLAIN, Catalog, changed
+
+Item = tuple[int, int]
+"""A digest, by number, and the key that is used for it."""
+
+
+class Process(NamedTuple):
+    """What a process does next, the items it does that with, and those that wait."""
+
+    doing: str
+    items: tuple[Item, ...] = ()
+    rest: tuple[Item, ...] = ()
+
+
+IDLE = Process("idle")
+
+Catalogs = tuple[Catalog, ...]
+
+
+class State(NamedTuple):
+    """Rows and objects of each digest. ``promised`` are, for each digest, the puts told yes."""
+
+    versions: tuple[Catalogs, ...]
+    files: tuple[Files, ...]
+    putters: tuple[Process, ...]
+    collector: Process
+    promised: tuple[int, ...]
+    fresh: tuple[int, ...]
+    cuts: int
+
+
+Step = tuple[str, State]
+
+
+@dataclass(frozen=True)
+class Terms:
+    """How large the model is: ``batches`` are the digests that each putter puts."""
+
+    batches: tuple[tuple[int, ...], ...] = ((0, 1), (0, 1))
+    keys: int = 2
+    cuts: int = 1
+    mutant: str = ""
+
+    @property
+    def digests(self) -> range:
+        """All digests."""
+        return range(1 + max(max(batch) for batch in self.batches))
+
+
+KINDS = (OWNED, KEPT)
+"""What keeps the asset for each putter."""
+
+
+def commit(state: State, catalogs: Catalogs, *, durable: bool = True) -> State:
+    """The transaction is over; one that is not durable may be lost to a power cut."""
+    if durable or not state.cuts:
+        return state._replace(versions=(catalogs,))
+    return state._replace(versions=(*state.versions, catalogs))
+
+
+class Batches:
+    """What may happen under some terms."""
+
+    def __init__(self, terms: Terms) -> None:
+        self.terms = terms
+        self.mutant = terms.mutant
+
+    def model(self) -> Model[State]:
+        """The model to explore."""
+        digests, putters = self.terms.digests, len(self.terms.batches)
+        initial = State(
+            versions=(tuple(rows.empty(self.terms.keys, 1) for _ in digests),),
+            files=tuple(disk.empty(self.terms.keys) for _ in digests),
+            putters=(IDLE,) * putters,
+            collector=IDLE,
+            promised=(0,) * len(digests),
+            fresh=(PLAIN + 1,) * len(digests),
+            cuts=self.terms.cuts,
+        )
+        return Model(
+            f"put_batch, {self.mutant}" if self.mutant else "put_batch",
+            initial,
+            (self.put, self.release, self.collect, self.fence, self.power_cut),
+            self.invariants(),
+        )
+
+    # -- put
+
+    def put(self, state: State) -> Iterator[Step]:
+        """Each putter puts its batch again and again, as long as there are keys."""
+        for number, process in enumerate(state.putters):
+            if process.doing == "idle":
+                taken = self._probe(state, number, self.terms.batches[number])
+            else:
+                taken = getattr(self, "_" + process.doing)(state, number, process)
+            yield f"putter {number} {taken[0]}", taken[1]
+
+    def _at(self, state: State, number: int, process: Process) -> State:
+        return state._replace(putters=changed(state.putters, number, process))
+
+    def _probe(self, state: State, number: int, digests: tuple[int, ...]) -> Step:
+        found = {digest: rows.trusted(state.versions[-1][digest]) for digest in digests}
+        hits = tuple((digest, key) for digest, key in found.items() if key is not None)
+        misses = tuple((digest, PLAIN) for digest, key in found.items() if key is None)
+        process = Process("hit", hits, misses) if hits else Process("intend", misses)
+        return f"probes {names(digests)}: {names(hits)} there", self._at(state, number, process)
+
+    def _hit(self, state: State, number: int, process: Process) -> Step:
+        """TX1 for all that were there; what is gone meanwhile is a miss."""
+        catalogs, rest, done = state.versions[-1], process.rest, []
+        for digest, key in process.items:
+            if catalogs[digest].states[key] == LIVE:
+                catalogs = self._link(catalogs, digest, number)
+                done.append(digest)
+            else:
+                rest = (*rest, (digest, PLAIN))
+        after = self._told_yes(commit(state, catalogs), number, done)
+        process = Process("intend", tuple(sorted(rest))) if rest else IDLE
+        return f"links {names(done)}", self._at(after, number, process)
+
+    def _link(self, catalogs: Catalogs, digest: int, number: int) -> Catalogs:
+        return changed(catalogs, digest, rows.linked(catalogs[digest], 0, KINDS[number]))
+
+    def _told_yes(self, state: State, number: int, digests: list[int]) -> State:
+        promised = tuple(
+            bits | 1 << number if digest in digests else bits
+            for digest, bits in enumerate(state.promised)
+        )
+        return state._replace(promised=promised)
+
+    def _intend(self, state: State, number: int, process: Process) -> Step:
+        """One transaction for all misses; an item without a key left is given up."""
+        catalogs, fresh, items = state.versions[-1], state.fresh, []
+        for digest, _ in process.items:
+            key = self._free_key(catalogs[digest], fresh[digest])
+            if key is not None:
+                intended = rows.intend(catalogs[digest], key)
+                catalogs = changed(catalogs, digest, intended)
+                fresh = changed(fresh, digest, max(fresh[digest], key + 1))
+                items.append((digest, key))
+        after = commit(state._replace(fresh=fresh), catalogs, durable=False) if items else state
+        process = Process("publish", tuple(items), tuple(items)) if items else IDLE
+        return f"intends {names(items)}", self._at(after, number, process)
+
+    def _free_key(self, catalog: Catalog, fresh: int) -> int | None:
+        if catalog.states[PLAIN] == NO_ROW:
+            return PLAIN
+        return fresh if fresh < self.terms.keys else None
+
+    def _publish(self, state: State, number: int, process: Process) -> Step:
+        """Rename one; after the last, the directories follow."""
+        (digest, key), *rest = process.rest
+        files = changed(state.files, digest, disk.renamed(state.files[digest], key))
+        following = process._replace(rest=tuple(rest))
+        if not rest:
+            items = process.items[:1] if self.mutant == "one directory synced" else process.items
+            following = Process("sync", process.items, items)
+        return f"renames {names([(digest, key)])}", self._at(
+            state._replace(files=files), number, following
+        )
+
+    def _sync(self, state: State, number: int, process: Process) -> Step:
+        """Every digest lies in a directory of its own."""
+        (digest, key), *rest = process.rest
+        files = changed(state.files, digest, disk.synced(state.files[digest], key))
+        following = process._replace(rest=tuple(rest))
+        if not rest:
+            following = Process("settle", process.items)
+        return f"syncs {names([(digest, key)])}", self._at(
+            state._replace(files=files), number, following
+        )
+
+    def _settle(self, state: State, number: int, process: Process) -> Step:
+        """TX2 for all; who was fenced off is redone alone."""
+        catalogs, done, fenced = state.versions[-1], [], []
+        for digest, key in process.items:
+            writing = catalogs[digest].states[key] == WRITING
+            if not writing and self.mutant != "fenced item settles":
+                fenced.append((digest, key))
+                continue
+            catalogs = self._link(
+                changed(catalogs, digest, self._own(catalogs[digest], key)), digest, number
+            )
+            done.append(digest)
+        told = [digest for digest, _ in process.items]
+        told = told if self.mutant == "whole batch told yes" else done
+        after = self._told_yes(commit(state, catalogs), number, told)
+        return f"settles {names(done)}, not {names(fenced)}", self._at(
+            after, number, self._again(tuple(fenced))
+        )
+
+    def _own(self, catalog: Catalog, key: int) -> Catalog:
+        won = rows.trusted(catalog) not in (None, key)
+        return rows.doomed(catalog, key) if won else rows.published(catalog, key)
+
+    def _again(self, fenced: tuple[Item, ...]) -> Process:
+        if not fenced or self.mutant == "whole batch told yes":
+            return IDLE
+        if self.mutant == "redone at the old key":
+            return Process("insist", fenced)
+        return Process("redo", fenced)
+
+    def _redo(self, state: State, number: int, process: Process) -> Step:
+        """Back to the probe with the same file."""
+        return self._probe(state, number, tuple(digest for digest, _ in process.items))
+
+    def _insist(self, state: State, number: int, process: Process) -> Step:
+        catalogs = state.versions[-1]
+        for digest, key in process.items:
+            catalogs = changed(catalogs, digest, rows.intend(catalogs[digest], key))
+        following = Process("publish", process.items, process.items)
+        return f"intends {names(process.items)}", self._at(
+            commit(state, catalogs, durable=False), number, following
+        )
+
+    # -- the others
+
+    def release(self, state: State) -> Iterator[Step]:
+        """Whatever keeps an asset may be let go."""
+        for digest, catalog in enumerate(state.versions[-1]):
+            for number in range(len(self.terms.batches)):
+                if catalog.assets[0] & KINDS[number]:
+                    let_go = rows.let_go(catalog, 0, KINDS[number])
+                    after = commit(state, changed(state.versions[-1], digest, let_go))
+                    bits = state.promised[digest] & ~(1 << number)
+                    yield (
+                        f"what putter {number} has of {digest} is let go",
+                        after._replace(promised=changed(state.promised, digest, bits)),
+                    )
+
+    def fence(self, state: State) -> Iterator[Step]:
+        """An intent may be found too old at any time."""
+        catalogs = state.versions[-1]
+        for digest, catalog in enumerate(catalogs):
+            for key, held in enumerate(catalog.states):
+                if held == WRITING:
+                    doomed = changed(catalogs, digest, rows.doomed(catalog, key))
+                    yield f"key {key} of {digest} is fenced off", commit(state, doomed)
+
+    def collect(self, state: State) -> Iterator[Step]:
+        """One collector: dooms all garbage in one transaction, erases all doomed keys in one."""
+        doing, items, rest = state.collector
+        catalogs = state.versions[-1]
+        if doing == "idle":
+            yield from self._begin(state)
+        elif doing == "delete":
+            (digest, key), *left = rest
+            files = changed(state.files, digest, disk.unlinked(state.files[digest], key))
+            following = Process("delete" if left else "erased", items, tuple(left))
+            yield (
+                f"gc deletes {names([(digest, key)])}",
+                state._replace(files=files, collector=following),
+            )
+        else:
+            for digest, key in items:
+                gone = state.files[digest][key] not in disk.PRESENT
+                erased = rows.erased(catalogs[digest], key) if gone else catalogs[digest]
+                catalogs = changed(catalogs, digest, erased)
+            yield f"gc sets {names(items)} erased", commit(state, catalogs)._replace(
+                collector=IDLE
+            )
+
+    def _begin(self, state: State) -> Iterator[Step]:
+        catalogs = state.versions[-1]
+        looked = tuple(look(catalog) if catalog.looks else catalog for catalog in catalogs)
+        if looked != catalogs:
+            yield "gc collects and dooms", commit(state, looked)
+        going = tuple(
+            (digest, key)
+            for digest, catalog in enumerate(catalogs)
+            for key, held in enumerate(catalog.states)
+            if held in (DOOMED, ERASING)
+        )
+        if going:
+            for digest, key in going:
+                catalogs = changed(catalogs, digest, rows.erasing(catalogs[digest], key))
+            following = Process("delete", going, going)
+            yield f"gc sets {names(going)} erasing", commit(state, catalogs)._replace(
+                collector=following
+            )
+
+    def power_cut(self, state: State) -> Iterator[Step]:
+        """Back to a version that the log still holds; entries not synced are there or not."""
+        if not state.cuts:
+            return
+        left = state._replace(
+            putters=(IDLE,) * len(state.putters), collector=IDLE, cuts=state.cuts - 1
+        )
+        for version in dict.fromkeys(state.versions):
+            for files in product(*map(disk.after_a_cut, state.files)):
+                yield "power cut", left._replace(versions=(version,), files=files)
+
+    # -- invariants
+
+    def invariants(self) -> Mapping[str, Invariant[State]]:
+        """Those of one digest, for each."""
+        wanted = [(0, kind) for kind in KINDS]
+
+        def each(holds) -> Invariant[State]:
+            return lambda state: all(map(holds, state.versions[-1]))
+
+        return {
+            "I1 blob has bytes": lambda state: all(
+                map(promises.has_bytes, state.versions[-1], state.files)
+            ),
+            "I1 one live replica": each(promises.one_live_replica),
+            "I2 rows point at rows": each(promises.rows_point_at_rows),
+            "I3 promises are kept": lambda state: all(
+                promises.promises_are_kept(catalog, files, promised, wanted)
+                for catalog, files, promised in zip(
+                    state.versions[-1], state.files, state.promised, strict=True
+                )
+            ),
+            "I5 deletes are announced": announced,
+            "I6 doomed keys stay doomed": each(promises.doomed_keys_stay_doomed),
+            "I7 objects have rows": lambda state: (
+                state.cuts < self.terms.cuts
+                or all(map(promises.objects_have_rows, state.versions[-1], state.files))
+            ),
+            "I17 nothing leaks": each(promises.nothing_leaks),
+        }
+
+
+def look(catalog: Catalog) -> Catalog:
+    """Collect assets and doom the blob, in one transaction."""
+    after = rows.collected(catalog._replace(looks=0))
+    return rows.forgotten(after) if rows.garbage(after) else after
+
+
+def announced(state: State) -> bool:
+    """I5: what is about to be deleted is durably ``erasing``."""
+    if state.collector.doing != "delete":
+        return True
+    return all(
+        catalogs[digest].states[key] in promises.GONE
+        for digest, key in state.collector.rest
+        for catalogs in state.versions
+    )
+
+
+def names(items) -> str:
+    """For labels: digests as letters, with their keys."""
+    return "+".join(
+        f"{'ab'[item[0]]}{item[1]}" if isinstance(item, tuple) else "ab"[item] for item in items
+    ) or "none"
