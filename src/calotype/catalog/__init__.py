@@ -157,8 +157,8 @@ class Catalog:
         self.require()
         with translated(), self._only_reader(), self.engine.connect() as connection:
             connection.begin()
-            if self.is_sqlite and not _in_transaction(connection):
-                connection.exec_driver_sql("BEGIN")
+            if self.is_sqlite and not sqlite.in_transaction(connection):
+                sqlite.tell(connection, "BEGIN")
             yield connection
 
     @contextmanager
@@ -181,7 +181,7 @@ class Catalog:
         with self._turn(), engine.connect() as connection:
             hasty = not durable and self.own and self.path is not None
             if hasty:
-                connection.exec_driver_sql("PRAGMA synchronous=NORMAL")
+                sqlite.tell(connection, "PRAGMA synchronous=NORMAL")
             try:
                 self._begin(connection)
                 yield connection
@@ -189,7 +189,7 @@ class Catalog:
             finally:
                 connection.rollback()
                 if hasty:
-                    connection.exec_driver_sql("PRAGMA synchronous=FULL")
+                    sqlite.tell(connection, "PRAGMA synchronous=FULL")
 
     @contextmanager
     def _turn(self) -> Iterator[None]:
@@ -214,6 +214,7 @@ class Catalog:
         started = time.monotonic()
         while True:
             try:
+                connection.begin()
                 take_write_lock(connection)
                 return
             except Exception as error:
@@ -245,15 +246,8 @@ class Catalog:
 
 def take_write_lock(connection: Connection) -> None:
     """Make the SQLite transaction of ``connection`` the writer, now or never."""
-    if _in_transaction(connection):
-        connection.exec_driver_sql("DELETE FROM calotype_meta WHERE 0")
-    else:
-        connection.exec_driver_sql("BEGIN IMMEDIATE")
-
-
-def _in_transaction(connection: Connection) -> bool:
-    driver = connection.connection.driver_connection
-    return bool(getattr(driver, "in_transaction", False))
+    started = sqlite.in_transaction(connection)
+    sqlite.tell(connection, "DELETE FROM calotype_meta WHERE 0" if started else "BEGIN IMMEDIATE")
 
 
 def _beside(catalog: Path | None, backend_url: str) -> str:

@@ -15,6 +15,7 @@ from sqlalchemy import ColumnElement, Connection, Table, and_, false, inspect, o
 from sqlalchemy import column as sql_column
 from sqlalchemy import table as sql_table
 
+from calotype.catalog import sqlite
 from calotype.catalog.tables import PREFIX, asset, blob
 from calotype.errors import RoleCascades
 
@@ -146,7 +147,7 @@ def _by_digest(host: HostColumn) -> ColumnElement[bool]:
 def _version(connection: Connection) -> object:
     if connection.dialect.name != "sqlite":
         return None
-    return connection.exec_driver_sql("PRAGMA schema_version").scalar()
+    return sqlite.schema_version(connection)
 
 
 def _discover(connection: Connection) -> Sequence[HostColumn]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 from sqlalchemy import (
     BigInteger,
@@ -223,7 +223,20 @@ _INSERT_BLOB = prepared_insert(blob, "digest", "size", "media_type", "extension"
 
 def insert_blobs(connection: Connection, new: Sequence[Blob]) -> None:
     """Insert blob rows that are not there yet."""
-    _INSERT_BLOB.many(connection, [asdict(item) for item in new])
+    _INSERT_BLOB.many(
+        connection,
+        [
+            {
+                "digest": item.digest,
+                "size": item.size,
+                "media_type": item.media_type,
+                "extension": item.extension,
+                "width": item.width,
+                "height": item.height,
+            }
+            for item in new
+        ],
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -85,11 +86,13 @@ def translated() -> Iterator[None]:
         raise
     except DBAPIError as error:
         raise _ours(error, error.orig or error) from error
+    except sqlite3.Error as error:
+        raise _ours(error, error) from error
 
 
-def _ours(error: DBAPIError, cause: BaseException) -> CalotypeError:
+def _ours(error: Exception, cause: BaseException) -> CalotypeError:
     if (known := meaning(cause)) is not None:
         return known
-    if isinstance(error, DatabaseError):
+    if isinstance(error, DatabaseError | sqlite3.DatabaseError):
         return Unavailable(f"The catalog failed: {cause}.", hint="Run 'calotype doctor'.")
     return Misconfigured(f"The catalog refused: {cause}.", hint="Run 'calotype doctor'.")

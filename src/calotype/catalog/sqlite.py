@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from sqlalchemy import URL, Engine, create_engine, event
+from sqlalchemy import URL, Connection, Engine, create_engine, event
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.pool import ConnectionPoolEntry, QueuePool, StaticPool
 
@@ -70,6 +70,26 @@ def _settings(own: bool) -> Callable[[DBAPIConnection, ConnectionPoolEntry], Non
         cursor.close()
 
     return set_up
+
+
+def tell(connection: Connection, command: str) -> None:
+    """Run a command that has no parameters and no rows, at the driver's own price."""
+    driver = connection.connection.driver_connection
+    assert isinstance(driver, sqlite3.Connection)
+    driver.execute(command).close()
+
+
+def schema_version(connection: Connection) -> int:
+    """The number that SQLite raises whenever a table, index or trigger changes."""
+    driver = connection.connection.driver_connection
+    assert isinstance(driver, sqlite3.Connection)
+    return int(driver.execute("PRAGMA schema_version").fetchone()[0])
+
+
+def in_transaction(connection: Connection) -> bool:
+    """True when SQLite has a transaction open on this connection."""
+    driver = connection.connection.driver_connection
+    return isinstance(driver, sqlite3.Connection) and driver.in_transaction
 
 
 def require_version() -> None:
