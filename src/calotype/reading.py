@@ -33,6 +33,16 @@ class Reader:
         A range rests on the size alone.
         """
         copy = self._copy(digest)
+        while True:
+            try:
+                return self._open(copy, start, stop)
+            except (Corrupt, NotFound):
+                newer = self._copy(digest)
+                if newer.token == copy.token:
+                    raise
+                copy = newer
+
+    def _open(self, copy: Copy, start: int | None, stop: int | None) -> BinaryIO:
         size = copy.blob.size
         first, last = _clip(start, stop, size)
         if self.backend.size(copy.key) != size:
