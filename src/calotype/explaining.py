@@ -88,7 +88,7 @@ def _verdict(
     blocked: str | None,
     now: datetime,
 ) -> Explanation:
-    keepers = tuple(item for scope in scopes for item in scope.kept_by) + beyond
+    keepers = tuple(dict.fromkeys([*(k for scope in scopes for k in scope.kept_by), *beyond]))
     trash = [scope.until for scope in scopes if scope.until is not None]
     until = max(trash) if trash and not keepers else None
     verdict: Verdict

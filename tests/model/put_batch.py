@@ -30,6 +30,7 @@ class Process(NamedTuple):
 
 
 IDLE = Process("idle")
+OVER = Process("over")
 
 Catalogs = tuple[Catalog, ...]
 
@@ -51,9 +52,12 @@ Step = tuple[str, State]
 
 @dataclass(frozen=True)
 class Terms:
-    """How large the model is: ``batches`` are the digests that each putter puts."""
+    """How large the model is: ``batches`` are the digests that each putter puts, over and over
+    or, with ``once``, until it is told yes.
+    """
 
     batches: tuple[tuple[int, ...], ...] = ((0, 1), (0, 1))
+    once: bool = True
     keys: int = 2
     cuts: int = 1
     mutant: str = ""
@@ -81,6 +85,7 @@ class Batches:
     def __init__(self, terms: Terms) -> None:
         self.terms = terms
         self.mutant = terms.mutant
+        self.done = OVER if terms.once else IDLE
 
     def model(self) -> Model[State]:
         """The model to explore."""
@@ -106,6 +111,8 @@ class Batches:
     def put(self, state: State) -> Iterator[Step]:
         """Each putter puts its batch again and again, as long as there are keys."""
         for number, process in enumerate(state.putters):
+            if process.doing == "over":
+                continue
             if process.doing == "idle":
                 taken = self._probe(state, number, self.terms.batches[number])
             else:
@@ -132,7 +139,7 @@ class Batches:
             else:
                 rest = (*rest, (digest, PLAIN))
         after = self._told_yes(commit(state, catalogs), number, done)
-        process = Process("intend", tuple(sorted(rest))) if rest else IDLE
+        process = Process("intend", tuple(sorted(rest))) if rest else self.done
         return f"links {names(done)}", self._at(after, number, process)
 
     def _link(self, catalogs: Catalogs, digest: int, number: int) -> Catalogs:
@@ -156,7 +163,7 @@ class Batches:
                 fresh = changed(fresh, digest, max(fresh[digest], key + 1))
                 items.append((digest, key))
         after = commit(state._replace(fresh=fresh), catalogs, durable=False) if items else state
-        process = Process("publish", tuple(items), tuple(items)) if items else IDLE
+        process = Process("publish", tuple(items), tuple(items)) if items else self.done
         return f"intends {names(items)}", self._at(after, number, process)
 
     def _free_key(self, catalog: Catalog, fresh: int) -> int | None:
@@ -212,7 +219,7 @@ class Batches:
 
     def _again(self, fenced: tuple[Item, ...]) -> Process:
         if not fenced or self.mutant == "whole batch told yes":
-            return IDLE
+            return self.done
         if self.mutant == "redone at the old key":
             return Process("insist", fenced)
         return Process("redo", fenced)
@@ -301,7 +308,9 @@ class Batches:
         if not state.cuts:
             return
         left = state._replace(
-            putters=(IDLE,) * len(state.putters), collector=IDLE, cuts=state.cuts - 1
+            putters=tuple(OVER if process == OVER else IDLE for process in state.putters),
+            collector=IDLE,
+            cuts=state.cuts - 1,
         )
         for version in dict.fromkeys(state.versions):
             for files in product(*map(disk.after_a_cut, state.files)):

@@ -51,7 +51,7 @@ class Catalog:
         sqlite.require_version()
         self.clock = clock
         self.own = path is not None or memory
-        self.path = path if path is not None else _file_of(url, engine)
+        self.path = path if path is not None or memory else _file_of(url, engine)
         self.backend_url = _beside(self.path, backend_url)
         self._memory = memory
         self._given = engine

@@ -21,8 +21,9 @@ from sqlalchemy import (
 )
 
 from calotype.catalog.among import among_given
-from calotype.catalog.columns import HostColumn, Hosts, on_asset
+from calotype.catalog.columns import Hosts, on_asset
 from calotype.catalog.copies import to_blob
+from calotype.catalog.discovery import ForeignKey
 from calotype.catalog.prepared import Found, Prepared, prepared_insert
 from calotype.catalog.tables import asset, blob, reference
 from calotype.digest import Digest
@@ -136,7 +137,7 @@ def assets(
 
 
 @lru_cache(maxsize=32)
-def _assets_statement(columns: tuple[HostColumn, ...], column_scope: str) -> Prepared:
+def _assets_statement(columns: tuple[ForeignKey, ...], column_scope: str) -> Prepared:
     """Built once for each set of application columns: building costs more than running it."""
     held = on_asset(columns, column_scope).label("held")
     return Prepared(

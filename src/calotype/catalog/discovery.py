@@ -1,0 +1,108 @@
+"""Which tables point at ours: read from the database's own list of foreign keys."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import groupby
+
+from sqlalchemy import Connection, inspect
+
+from calotype.catalog.tables import PREFIX, metadata
+
+_NAME = r'(?:"([^"]+)"|\[([^\]]+)\]|`([^`]+)`|(\w+))'
+_OF_TABLE = re.compile(
+    rf"CONSTRAINT\s+{_NAME}\s+FOREIGN\s+KEY\s*\(([^)]*)\)\s*REFERENCES", re.IGNORECASE
+)
+_OF_COLUMN = re.compile(rf"[,(]\s*{_NAME}\s[^,]*?CONSTRAINT\s+{_NAME}\s+REFERENCES", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True)
+class ForeignKey:
+    """A foreign key of another table: ``pairs`` are (its column, our column)."""
+
+    table: str
+    target: str
+    pairs: tuple[tuple[str, str], ...]
+    name: str
+    on_delete: str
+    indexed: bool
+
+    def __str__(self) -> str:
+        """``search_results.image_hash``."""
+        return f"{self.table}.{'+'.join(ours for ours, _ in self.pairs)}"
+
+
+def foreign_keys(connection: Connection) -> list[ForeignKey]:
+    """Every foreign key of tables that are not ours to tables that are."""
+    if connection.dialect.name == "sqlite":
+        return _of_sqlite(connection)
+    return _of_inspector(connection)
+
+
+def _of_sqlite(connection: Connection) -> list[ForeignKey]:
+    """SQLAlchemy's inspector loses ON DELETE of keys that are declared with their column."""
+    rows = connection.exec_driver_sql(
+        'SELECT m.name, f.id, lower(f."table"), f."from", f."to", f.on_delete, m.sql, f.seq '
+        "FROM sqlite_master m JOIN pragma_foreign_key_list(m.name) f WHERE m.type = 'table' "
+        "AND f.\"table\" LIKE 'calotype\\_%' ESCAPE '\\' "
+        "AND m.name NOT LIKE 'calotype\\_%' ESCAPE '\\' ORDER BY m.name, f.id, f.seq"
+    ).all()
+    found = []
+    for (table, _), group in groupby(rows, key=lambda row: (str(row[0]), int(row[1]))):
+        columns = list(group)
+        target, on_delete, sql = str(columns[0][2]), str(columns[0][5]), str(columns[0][6])
+        ours = [str(row[3]) for row in columns]
+        pairs = tuple(
+            (str(row[3]), str(row[4]) if row[4] else _primary(target)[row[7]]) for row in columns
+        )
+        name = _names(sql).get(tuple(column.lower() for column in ours), f"(unnamed, on {table})")
+        indexed = _indexed(connection, table, ours)
+        found.append(ForeignKey(table, target, pairs, name, on_delete.upper(), indexed))
+    return found
+
+
+def _primary(target: str) -> list[str]:
+    return [column.name for column in metadata.tables[target].primary_key.columns]
+
+
+def _names(sql: str) -> dict[tuple[str, ...], str]:
+    """Columns -> the name of their constraint, from the text of CREATE TABLE."""
+    names: dict[tuple[str, ...], str] = {}
+    for match in _OF_TABLE.finditer(sql):
+        columns = [part.strip().strip('"`[]').lower() for part in match[5].split(",")]
+        names[tuple(columns)] = next(part for part in match.groups()[:4] if part)
+    for match in _OF_COLUMN.finditer(sql):
+        column = next(part for part in match.groups()[:4] if part)
+        names[(column.lower(),)] = next(part for part in match.groups()[4:] if part)
+    return names
+
+
+def _of_inspector(connection: Connection) -> list[ForeignKey]:
+    inspector = inspect(connection)
+    others = [name for name in inspector.get_table_names() if not name.startswith(PREFIX)]
+    return [
+        ForeignKey(
+            table,
+            key["referred_table"],
+            tuple(zip(key["constrained_columns"], key["referred_columns"], strict=True)),
+            key.get("name") or f"(unnamed, on {table})",
+            str(key.get("options", {}).get("ondelete", "NO ACTION")).upper(),
+            _indexed(connection, table, key["constrained_columns"]),
+        )
+        for table in others
+        for key in inspector.get_foreign_keys(table)
+        if key["referred_table"].startswith(PREFIX)
+    ]
+
+
+def _indexed(connection: Connection, table: str, columns: Sequence[str]) -> bool:
+    """True when an index, a unique constraint or the primary key begins with these columns."""
+    inspector = inspect(connection)
+    indexes = [
+        [name for name in index["column_names"] if name] for index in inspector.get_indexes(table)
+    ]
+    indexes.append(list(inspector.get_pk_constraint(table)["constrained_columns"]))
+    indexes += [list(each["column_names"]) for each in inspector.get_unique_constraints(table)]
+    return any(set(index[: len(columns)]) == set(columns) for index in indexes)
