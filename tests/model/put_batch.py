@@ -172,26 +172,22 @@ class Batches:
         return fresh if fresh < self.terms.keys else None
 
     def _publish(self, state: State, number: int, process: Process) -> Step:
-        """Rename one; after the last, the directories follow."""
+        """Rename one, each digest being in a directory of its own; after the last, sync."""
         (digest, key), *rest = process.rest
         files = changed(state.files, digest, disk.renamed(state.files[digest], key))
-        following = process._replace(rest=tuple(rest))
-        if not rest:
-            items = process.items[:1] if self.mutant == "one directory synced" else process.items
-            following = Process("sync", process.items, items)
+        doing = "publish" if rest else "sync"
         return f"renames {names([(digest, key)])}", self._at(
-            state._replace(files=files), number, following
+            state._replace(files=files), number, Process(doing, process.items, tuple(rest))
         )
 
     def _sync(self, state: State, number: int, process: Process) -> Step:
-        """Every digest lies in a directory of its own."""
-        (digest, key), *rest = process.rest
-        files = changed(state.files, digest, disk.synced(state.files[digest], key))
-        following = process._replace(rest=tuple(rest))
-        if not rest:
-            following = Process("settle", process.items)
-        return f"syncs {names([(digest, key)])}", self._at(
-            state._replace(files=files), number, following
+        """Each directory in turn; that some are before others adds nothing to a power cut."""
+        items = process.items[:1] if self.mutant == "one directory synced" else process.items
+        files = state.files
+        for digest, key in items:
+            files = changed(files, digest, disk.synced(files[digest], key))
+        return f"syncs {names(items)}", self._at(
+            state._replace(files=files), number, Process("settle", process.items)
         )
 
     def _settle(self, state: State, number: int, process: Process) -> Step:
