@@ -158,11 +158,12 @@ class Putter:
         trusted = {digest for digest, copy in there.copies.items() if not copy.suspect}
         winners = [i for i in intents if i.token in there.writing and i.digest not in trusted]
         broken = [i.digest for i in winners if i.digest in there.copies]
-        losers = [intent.token for intent in intents if intent not in winners]
+        won = {intent.token for intent in winners}
+        losers = [token for token in tokens if token not in won]
         replicas.doom(connection, [*losers, *(there.copies[d].token for d in broken)], now)
         fresh = [_to_blob(unique[i.digest]) for i in winners if i.digest not in there.blobs]
         copies.insert_blobs(connection, fresh)
-        replicas.set_live(connection, [intent.token for intent in winners], now)
+        replicas.set_live(connection, sorted(won), now)
         mended.update(broken)
         standing = trusted.union(intent.digest for intent in winners)
         good = [each for each in misses if each[1].content.digest in standing]
