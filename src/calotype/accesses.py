@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 
@@ -21,12 +22,22 @@ class Accesses:
 
     def __init__(self, catalog: Catalog) -> None:
         self._catalog = catalog
+        self._start()
+
+    def _start(self) -> None:
+        self._pid = os.getpid()
         self._lock = threading.Lock()
         self._seen: dict[tuple[str, str], tuple[int, Instant]] = {}
         self._written = time.monotonic()
 
+    def _same_process(self) -> None:
+        """A forked child leaves its parent's counts to the parent."""
+        if self._pid != os.getpid():
+            self._start()
+
     def note(self, scope: str, digest: str) -> None:
         """Count one access."""
+        self._same_process()
         with self._lock:
             count, _ = self._seen.get((scope, digest), (0, 0))
             self._seen[scope, digest] = (count + 1, self._catalog.clock())
@@ -36,6 +47,7 @@ class Accesses:
 
     def flush(self) -> None:
         """Write what was gathered; counting never makes reading fail."""
+        self._same_process()
         with self._lock:
             seen, self._seen = self._seen, {}
             self._written = time.monotonic()

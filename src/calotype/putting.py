@@ -232,5 +232,5 @@ def _refuse_blocked(situation: Situation) -> None:
     for digest, reason in situation.blocked.items():
         raise Blocked(
             f"{digest} was purged and is blocked: {reason}.",
-            hint="Nothing was stored. An administrator can take it off the block-list.",
+            hint="Nothing was stored. Store.unblock() takes it off the block-list.",
         )

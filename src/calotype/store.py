@@ -194,6 +194,13 @@ class Store(Scope):
             items=tuple(erased.items),
         )
 
+    def unblock(self, digest: str) -> bool:
+        """Take a digest off the block-list; False where it was not on it."""
+        if not self._rooms.catalog.exists():
+            return False
+        with self._rooms.catalog.write() as connection:
+            return settings.unblock(connection, Digest.parse(digest))
+
     # -- looking ----------------------------------------------------------------------------
 
     def explain(self, digest: str) -> Explanation:

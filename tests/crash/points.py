@@ -46,6 +46,10 @@ def _any(call: Call) -> bool:
     return True
 
 
+def _no_lock(call: Call) -> bool:
+    return call.kind != "lock"
+
+
 def _grows(call: Call) -> bool:
     return call.grows
 
@@ -55,8 +59,8 @@ FAULTS = {
     for fault in (
         Fault("kill", "kill", 0, _leaves_another_disk),
         Fault("kill-any", "kill", 0, _any),
-        Fault("eio", "fail", errno.EIO, _any),
-        Fault("eio-on", "fail-on", errno.EIO, _any),
+        Fault("eio", "fail", errno.EIO, _no_lock),
+        Fault("eio-on", "fail-on", errno.EIO, _no_lock),
         Fault("enospc", "fail", errno.ENOSPC, _grows),
         Fault("enospc-on", "fail-on", errno.ENOSPC, _grows),
     )
@@ -144,7 +148,7 @@ class Sweep:
 
     def _judged(self, result: Result, *, acked: bool) -> list[str]:
         """What is wrong with what is left; used up only where no other point left the same."""
-        damaged = () if acked else self._scenario.damaged
+        damaged = self._scenario.spoiled(done=acked)
         faults = broken_invariants(self._path, damaged=damaged)
         state = acked, traits(self._path)
         if faults or (state in self._judged_before and not self._thorough):
@@ -161,11 +165,13 @@ class Sweep:
     @contextmanager
     def _set_aside(self, *, keep: bool) -> Iterator[None]:
         """Have the store again as it is now when the block ends."""
-        if keep:
+        there = self._path.exists()
+        if keep and there:
             shutil.copytree(self._path, self._aside)
         yield
         if keep:
-            shutil.rmtree(self._path)
+            shutil.rmtree(self._path, ignore_errors=True)
+        if keep and there:
             self._aside.rename(self._path)
 
     def _answered(self, done: Trace, words: dict[str, str]) -> list[str]:

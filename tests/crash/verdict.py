@@ -121,12 +121,12 @@ def judge(
                 scenario.act(store)
                 faults += _same("done again", view(store), expected.after)
             faults += _collected(store, clock, expected.after if settled else found)
-            faults += _checked(store, () if settled else scenario.damaged)
+            faults += _checked(store, scenario.spoiled(done=settled))
             faults += _left_over(store, path)
     except (CalotypeError, AssertionError) as error:
         faults.append(f"using it: {type(error).__name__}: {error}")
-    spoiled = () if settled else scenario.damaged
-    return faults + _tagged("at the end", broken_invariants(path, damaged=spoiled))
+    left = broken_invariants(path, damaged=scenario.spoiled(done=settled))
+    return faults + [f"at the end: {sentence}" for sentence in left]
 
 
 def traits(path: Path) -> Hashable:
@@ -175,10 +175,6 @@ def _checked(store: Store, damaged: Collection[str]) -> list[str]:
 
 def _same(what: str, found: View, wanted: View) -> list[str]:
     return [f"{what}: {_difference(found, wanted)}"] if found != wanted else []
-
-
-def _tagged(when: str, sentences: list[str]) -> list[str]:
-    return [f"{when}: {sentence}" for sentence in sentences]
 
 
 def _left_over(store: Store, path: Path) -> list[str]:

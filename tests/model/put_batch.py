@@ -53,19 +53,14 @@ Step = tuple[str, State]
 @dataclass(frozen=True)
 class Terms:
     """How large the model is: ``batches`` are the digests that each putter puts, over and over
-    or, with ``once``, until it is told yes.
+    or, with ``once``, until it is told yes; ``keys`` says how many keys each digest has.
     """
 
     batches: tuple[tuple[int, ...], ...] = ((0, 1), (0, 1))
     once: bool = True
-    keys: int = 2
+    keys: tuple[int, ...] = (2, 2)
     cuts: int = 1
     mutant: str = ""
-
-    @property
-    def digests(self) -> range:
-        """All digests."""
-        return range(1 + max(max(batch) for batch in self.batches))
 
 
 KINDS = (OWNED, KEPT)
@@ -89,14 +84,14 @@ class Batches:
 
     def model(self) -> Model[State]:
         """The model to explore."""
-        digests, putters = self.terms.digests, len(self.terms.batches)
+        keys, putters = self.terms.keys, len(self.terms.batches)
         initial = State(
-            versions=(tuple(rows.empty(self.terms.keys, 1) for _ in digests),),
-            files=tuple(disk.empty(self.terms.keys) for _ in digests),
+            versions=(tuple(rows.empty(count, 1) for count in keys),),
+            files=tuple(map(disk.empty, keys)),
             putters=(IDLE,) * putters,
             collector=IDLE,
-            promised=(0,) * len(digests),
-            fresh=(PLAIN + 1,) * len(digests),
+            promised=(0,) * len(keys),
+            fresh=(PLAIN + 1,) * len(keys),
             cuts=self.terms.cuts,
         )
         return Model(
@@ -156,7 +151,7 @@ class Batches:
         """One transaction for all misses; an item without a key left is given up."""
         catalogs, fresh, items = state.versions[-1], state.fresh, []
         for digest, _ in process.items:
-            key = self._free_key(catalogs[digest], fresh[digest])
+            key = free_key(catalogs[digest], fresh[digest])
             if key is not None:
                 intended = rows.intend(catalogs[digest], key)
                 catalogs = changed(catalogs, digest, intended)
@@ -165,11 +160,6 @@ class Batches:
         after = commit(state._replace(fresh=fresh), catalogs, durable=False) if items else state
         process = Process("publish", tuple(items), tuple(items)) if items else self.done
         return f"intends {names(items)}", self._at(after, number, process)
-
-    def _free_key(self, catalog: Catalog, fresh: int) -> int | None:
-        if catalog.states[PLAIN] == NO_ROW:
-            return PLAIN
-        return fresh if fresh < self.terms.keys else None
 
     def _publish(self, state: State, number: int, process: Process) -> Step:
         """Rename one, each digest being in a directory of its own; after the last, sync."""
@@ -341,6 +331,13 @@ class Batches:
             ),
             "I17 nothing leaks": each(promises.nothing_leaks),
         }
+
+
+def free_key(catalog: Catalog, fresh: int) -> int | None:
+    """The plain key if no row ever had it, else a token key, while there are any."""
+    if catalog.states[PLAIN] == NO_ROW:
+        return PLAIN
+    return fresh if fresh < len(catalog.states) else None
 
 
 def look(catalog: Catalog) -> Catalog:

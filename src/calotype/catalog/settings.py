@@ -113,6 +113,11 @@ def block(connection: Connection, digest: str, now: Instant, reason: str) -> Non
     connection.execute(insert(blocked).values(digest=digest, at=now, reason=reason))
 
 
+def unblock(connection: Connection, digest: str) -> bool:
+    """Accept the digest again; False where it was not blocked."""
+    return connection.execute(delete(blocked).where(blocked.c.digest == digest)).rowcount == 1
+
+
 def save_plan(
     connection: Connection, ident: str, now: Instant, terms: Mapping[str, object]
 ) -> None:
