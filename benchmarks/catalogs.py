@@ -7,6 +7,7 @@ import random
 import shutil
 import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -53,7 +54,7 @@ class Synthetic:
         """End the keeping of ``count`` of a copy's assets long ago, and lay down their files."""
         chosen = list(islice(self.digests(self.count // count), count))
         random.Random(self.count).shuffle(chosen)
-        with _opened(folder / "catalog.db") as connection:
+        with closing(_opened(folder / "catalog.db")) as connection, connection:
             connection.executemany(
                 "UPDATE calotype_asset SET kept_until = ? WHERE scope = 'default' AND digest = ?",
                 [(NOW + number, digest) for number, digest in enumerate(chosen)],
@@ -83,19 +84,16 @@ def _make(folder: Path, count: int) -> None:
     """Fill a real store's catalog: indexes and triggers away, sorted rows in, and back again."""
     with Store(folder) as store:
         store.put(b"the first")
-    connection = _opened(folder / "catalog.db")
-    laid_aside = connection.execute(
-        "SELECT type, name, sql FROM sqlite_master WHERE type IN ('index', 'trigger') "
-        "AND name LIKE 'calotype%' AND sql IS NOT NULL ORDER BY type"
-    ).fetchall()
-    with connection:
+    with closing(_opened(folder / "catalog.db")) as connection, connection:
+        laid_aside = connection.execute(
+            "SELECT type, name, sql FROM sqlite_master WHERE type IN ('index', 'trigger') "
+            "AND name LIKE 'calotype%' AND sql IS NOT NULL ORDER BY type"
+        ).fetchall()
         for kind, name, _ in laid_aside:
             connection.execute(f"DROP {kind} {name}")
         _fill(connection, sorted(map(_digest, range(count))))
         for _, _, statement in laid_aside:
             connection.execute(statement)
-    connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-    connection.close()
 
 
 def _fill(connection: sqlite3.Connection, digests: list[str]) -> None:

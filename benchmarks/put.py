@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import count
 from pathlib import Path
+from statistics import mean
 
 from benchmarks.corpora import photographs
-from benchmarks.places import fresh, require_room
+from benchmarks.places import fresh, require_room, settle
 from benchmarks.raw import Commits, sync_folder
 from benchmarks.report import Section, Table
-from benchmarks.rounds import Series, interleaved
+from benchmarks.rounds import Series, each, interleaved
 from calotype import Store
 from calotype.digest import Digest
 
@@ -85,14 +85,11 @@ def _put(made: Sequence[str]) -> float:
             digest = Digest.of(data)
             shard = folder / "blobs" / "sha256" / digest[:2] / digest[2:4]
             shard.mkdir(parents=True, exist_ok=True)
-        os.sync()
     with Store(folder) as store:
         store.put(files[0])
         return _mean([partial(store.put, data) for data in files[1:]])
 
 
 def _mean(works: Sequence[Callable[[], object]]) -> float:
-    started = time.perf_counter()
-    for work in works:
-        work()
-    return (time.perf_counter() - started) / len(works)
+    settle()
+    return mean(each(works, lambda work: work()))

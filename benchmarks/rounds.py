@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
+from time import perf_counter
+from typing import TypeVar
 
-from benchmarks.places import settle
+T = TypeVar("T")
 
 ROUNDS = 5
 
@@ -19,7 +21,9 @@ class Series:
 
     def __str__(self) -> str:
         """``median (min-max)``, to three significant digits."""
-        return f"{_short(median(self.values))} ({_short(min(self.values))}-{_short(max(self.values))})"
+        return (
+            f"{_short(median(self.values))} ({_short(min(self.values))}-{_short(max(self.values))})"
+        )
 
     def times(self, factor: float) -> Series:
         """The same in another unit."""
@@ -43,9 +47,18 @@ def interleaved(
     found: dict[str, list[float]] = {name: [] for name in sides}
     for number in range(rounds):
         for name in _turned(list(sides), number):
-            settle()
             found[name].append(sides[name]())
     return {name: Series(tuple(values)) for name, values in found.items()}
+
+
+def each(items: Iterable[T], work: Callable[[T], object]) -> list[float]:
+    """Seconds that ``work`` took for each item."""
+    taken = []
+    for item in items:
+        started = perf_counter()
+        work(item)
+        taken.append(perf_counter() - started)
+    return taken
 
 
 def _turned(names: Sequence[str], number: int) -> Sequence[str]:

@@ -150,9 +150,11 @@ class Sweep:
         """What is wrong with what is left; used up only where no other point left the same."""
         damaged = self._scenario.spoiled(done=acked)
         faults = broken_invariants(self._path, damaged=damaged)
-        state = acked, traits(self._path)
-        if faults or (state in self._judged_before and not self._thorough):
+        if faults:
             return faults
+        state = acked, traits(self._path)
+        if state in self._judged_before and not self._thorough:
+            return []
         self._judged_before.add(state)
         result.states += 1
         for repeat in (True, False) if not acked else (False,):

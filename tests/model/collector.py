@@ -26,7 +26,6 @@ class Collector:
             "doom unseen": self._forget,
             "bytes": self._bytes,
             "take off": self._take_off,
-            "put back": self._put_back,
             "delete": self._delete,
             "confirm": self._confirm,
             "fence": self._fence,
@@ -81,9 +80,11 @@ class Collector:
             if self.mutant == "bytes before the blob row" and live:
                 return "finds garbage", self._at(state, ("bytes", live[0]))
             return self._forget(state, key)
-        pending = [asset for asset in catalog.assets if asset and not asset & KEEPING]
-        decision = "put back" if pending else "take off"
-        return f"finds nothing to doom, will {decision}", self._at(state, (decision, 0))
+        if any(asset and not asset & KEEPING for asset in catalog.assets):
+            left = catalog._replace(looks=rows.given_up(catalog.looks, self.number))
+            back = state._replace(versions=(*state.versions[:-1], left))
+            return "finds some of it pending", self._at(back, IDLE)
+        return "finds it kept, or gone", self._at(state, ("take off", 0))
 
     def _forget(self, state: State, _: int) -> Step:
         done = commit(state, rows.forgotten(state.versions[-1]), durable=self.careful)
@@ -98,12 +99,6 @@ class Collector:
         left = catalog._replace(looks=rows.taken_off(catalog.looks, self.number))
         done = commit(state, left, durable=self.careful)
         return "takes its candidates off", self._at(done, IDLE)
-
-    def _put_back(self, state: State, _: int) -> Step:
-        catalog = state.versions[-1]
-        left = catalog._replace(looks=rows.given_up(catalog.looks, self.number))
-        back = state._replace(versions=(*state.versions[:-1], left))
-        return "leaves its candidates", self._at(back, IDLE)
 
     def _erasing(self, state: State, catalog: Catalog, key: int) -> Step:
         """Durable before the first delete is sent."""

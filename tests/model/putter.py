@@ -106,15 +106,16 @@ class Putter:
         return state.fresh if state.fresh < self.terms.keys else None
 
     def _publish(self, state: State, key: int) -> Step:
-        following = {"intent after publish": "intend", "settle before sync": "settle"}
-        at = (following.get(self.mutant, "sync"), key)
+        doing = "settle" if self.mutant == "settle before sync" else "sync"
         published = state._replace(files=disk.renamed(state.files, key))
-        return f"renames to key {key}", self._at(published, at)
+        return f"renames to key {key}", self._at(published, (doing, key))
 
     def _sync(self, state: State, key: int) -> Step:
-        at = IDLE if self.mutant == "settle before sync" else ("settle", key)
+        following = {"settle before sync": IDLE, "intent after publish": ("intend", key)}
         synced = state._replace(files=disk.synced(state.files, key))
-        return f"syncs the directory of key {key}", self._at(synced, at)
+        return f"syncs the directory of key {key}", self._at(
+            synced, following.get(self.mutant, ("settle", key))
+        )
 
     def _settle(self, state: State, key: int) -> Step:
         """TX2: with the row still ``writing``, the blob is there from here on."""
