@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import time
 from collections import Counter
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
@@ -32,6 +33,8 @@ from calotype.quantities import SECOND
 PAGE = 1000
 STRAY_DELAY = 30 * 24 * 3600 * SECOND
 """How long a stray is left alone before gc may erase it."""
+
+_SHARD = re.compile(r"sha256/([0-9a-f]{2})/")
 
 Findings = Iterator[Finding]
 
@@ -306,8 +309,5 @@ class Fsck:
 
 
 def _shard(thing: Listed) -> int | None:
-    parts = thing.name.split("/")
-    try:
-        return int(parts[1], 16) if parts[0] == "sha256" and len(parts[1]) == 2 else None
-    except (IndexError, ValueError):
-        return None
+    match = _SHARD.match(thing.name)
+    return int(match[1], 16) if match else None

@@ -185,8 +185,7 @@ class Sweep:
             faults.append(f"it failed ({words['failed']}) and could not be done again")
         if "closed" not in words and "broken-close" not in words:
             faults.append(f"never came to its end: {words}")
-        assert done.hit is not None
-        if done.hit.kind == "sync" and not done.hit.acked and "acked" in words:
+        if "acked" in words and not self._scenario.redoes and _lost_a_sync(done):
             faults.append("acknowledged although a sync before it had failed")
         return faults
 
@@ -218,6 +217,14 @@ class Sweep:
         shutil.rmtree(self._path, ignore_errors=True)
         if self._base.exists():
             shutil.copytree(self._base, self._path)
+
+
+def _lost_a_sync(done: Trace) -> bool:
+    """SQLite itself syncs its folder with fdatasync, and never heeds the answer."""
+    hit = done.hit
+    if hit is None or hit.acked:
+        return False
+    return hit.kind == "sync" and (hit.name, hit.path) != ("fdatasync", "")
 
 
 def _operate(scenario: Scenario, path: Path, voice: Voice) -> None:

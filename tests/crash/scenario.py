@@ -32,7 +32,8 @@ Act = Callable[[Store], object]
 class Scenario:
     """``whole`` says that nobody may ever see a part of it; ``ahead`` sets the store's clock on.
 
-    ``damaged`` are digests whose bytes ``prepare`` spoiled; the operation ``mends`` them.
+    ``damaged`` are digests whose bytes ``prepare`` spoiled; the operation ``mends`` them. One that
+    ``redoes`` its failed steps by itself may be acknowledged after a failed sync.
     """
 
     name: str
@@ -42,6 +43,7 @@ class Scenario:
     ahead: int = 0
     damaged: tuple[str, ...] = ()
     mends: bool = True
+    redoes: bool = False
 
     def spoiled(self, *, done: bool) -> tuple[str, ...]:
         """The digests whose bytes are not there, before the operation or when it is done."""
@@ -249,7 +251,7 @@ def _scenarios() -> Iterator[Scenario]:
     yield Scenario("heal-short", lambda s: heal(s).status, short, damaged=library)
     lost = _after(_spoil(LIBRARY, Path.unlink))
     yield Scenario("heal-missing", lambda s: heal(s).status, lost, damaged=library)
-    yield Scenario("put-many", _put_many, furnish, whole=False)
+    yield Scenario("put-many", _put_many, furnish, whole=False, redoes=True)
     yield Scenario("attach", lambda s: s.attach(digest(LIBRARY), "scan/9", "original"), furnish)
     yield Scenario("attach-slot", lambda s: s.attach(digest(LIBRARY), "scan/3", "original"), furnish)
     yield Scenario("release", lambda s: s.release("scan/3").references, furnish)

@@ -55,6 +55,8 @@ class Collector:
             with self.catalog.read() as connection:
                 found = garbage.garbage(connection, digests, self.terms.cutoff, self.hosts)
             yield [item for item in found if allowance.take(item.size)]
+            if allowance.spent:
+                return
 
     def collect(self, tally: Tally, stop: Callable[[], bool]) -> Iterator[None]:
         """Doom what is garbage, batch by batch, until nothing is due or ``stop()`` says so.
@@ -69,16 +71,16 @@ class Collector:
             for looks in self._batches():
                 self._batch(looks, tally, allowance)
                 yield
-                if stop():
+                if stop() or allowance.spent:
                     return
 
     def _batches(self) -> Iterator[list[Look]]:
-        if self.terms.full:
-            yield from self._everything()
-        elif self.terms.digests is not None:
+        if self.terms.digests is not None:
             chosen = sorted(self.terms.digests)
             for first in range(0, len(chosen), BATCH):
                 yield from self._due(chosen[first : first + BATCH], named=True)
+        elif self.terms.full:
+            yield from self._everything()
         else:
             yield from self._due(None)
 

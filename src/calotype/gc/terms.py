@@ -49,12 +49,14 @@ class Allowance:
     def __init__(self, terms: Terms) -> None:
         self._count = terms.limit
         self._bytes = terms.max_bytes
+        self.spent = False
 
     def take(self, size: int) -> bool:
-        """Take one thing of ``size`` bytes; False when that would pass a limit."""
-        if self._count is not None and self._count < 1:
-            return False
-        if self._bytes is not None and self._bytes < size:
+        """Take one thing of ``size`` bytes; False once that would pass a limit."""
+        short = self._count is not None and self._count < 1
+        short |= self._bytes is not None and self._bytes < size
+        self.spent |= short
+        if self.spent:
             return False
         if self._count is not None:
             self._count -= 1
