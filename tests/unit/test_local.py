@@ -305,9 +305,11 @@ def test_what_was_published_or_discarded_is_not_written_any_more(backend):
     file.discard()
     other = staged(backend)
     other.discard()
-    for use in (lambda: other.write(b"more"), other.open, lambda: backend.publish([(A, other)])):
+    for use in (lambda: other.write(b"more"), lambda: backend.publish([(A, other)])):
         with pytest.raises(ValueError, match="closed"):
             use()
+    with pytest.raises(Unavailable, match="was discarded"):
+        other.open()
     assert read(backend, A) == BYTES
 
 

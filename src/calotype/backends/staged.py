@@ -48,6 +48,8 @@ class LocalStaged:
     def open(self) -> BinaryIO:
         """A reader of its own from the beginning; it outlives ``publish`` and ``discard``."""
         path = f"{self._root}/{self._name}"
+        if self._file.closed and folders.DESCRIPTORS:
+            raise Unavailable(f"The temporary file {path!r} was discarded.", hint="Put it again.")
         with telling("open", path):
             again = os.dup(self._file.fileno()) if folders.DESCRIPTORS else os.open(path, READ)
             return window(again, path, 0, None)

@@ -17,7 +17,7 @@ from sqlalchemy import Connection, Engine, make_url
 from sqlalchemy.exc import ArgumentError
 
 from calotype.catalog import schema, sqlite
-from calotype.catalog.failures import meaning, translated
+from calotype.catalog.failures import meaning, spoils_connection, translated
 from calotype.errors import Locked, Misconfigured, NoStore
 from calotype.quantities import Instant
 from calotype.quantities import now as clock_now
@@ -114,8 +114,10 @@ class Catalog:
         self._same_process()
         if self._ready:
             return True
-        if self.path is not None and not self.path.exists():
-            return False
+        if self.path is not None:
+            with translated():
+                if not self.path.exists():
+                    return False
         with translated(), self._only_reader(), self.engine.connect() as connection:
             number = schema.number(connection)
             if number is None:
@@ -155,7 +157,7 @@ class Catalog:
     def read(self) -> Iterator[Connection]:
         """One consistent view of the catalog; ``NoStore`` where there is none."""
         self.require()
-        with translated(), self._only_reader(), self.engine.connect() as connection:
+        with translated(), self._only_reader(), _connected(self.engine) as connection:
             connection.begin()
             if self.is_sqlite and not sqlite.in_transaction(connection):
                 sqlite.tell(connection, "BEGIN")
@@ -172,13 +174,13 @@ class Catalog:
         self.ensure()
         with translated(), self._writing(self.engine, durable=durable) as connection:
             yield connection
-        if self.own and self.path is not None:
+        if durable and self.own and self.path is not None:
             with translated():
                 sqlite.checkpoint(self.engine, self.path)
 
     @contextmanager
     def _writing(self, engine: Engine, *, durable: bool) -> Iterator[Connection]:
-        with self._turn(), engine.connect() as connection:
+        with self._turn(), _connected(engine) as connection:
             hasty = not durable and self.own and self.path is not None
             if hasty:
                 sqlite.tell(connection, "PRAGMA synchronous=NORMAL")
@@ -236,12 +238,30 @@ class Catalog:
                 hint="Wait for it, or find it with 'fuser' and end it.",
             ) from error
 
+    def sweep(self, older_than: Instant) -> int:
+        """Remove files that killed makers of the catalog left; how many there were."""
+        if not self.own or self.path is None:
+            return 0
+        with translated():
+            return sqlite.sweep_drafts(self.path, older_than)
+
     def close(self) -> None:
         """Close every connection; the next use opens again."""
         if self._engine is not None and self._given is None and self._pid == os.getpid():
             self._engine.dispose()
             if not self._memory:
                 self._start()
+
+
+@contextmanager
+def _connected(engine: Engine) -> Iterator[Connection]:
+    with engine.connect() as connection:
+        try:
+            yield connection
+        except Exception as error:
+            if spoils_connection(error):
+                connection.invalidate()
+            raise
 
 
 def take_write_lock(connection: Connection) -> None:

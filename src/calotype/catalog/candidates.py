@@ -69,6 +69,16 @@ def take_off(connection: Connection, ids: Iterable[int]) -> None:
         connection.execute(delete(candidate).where(candidate.c.id == bindparam("b_id")), wanted)
 
 
+def settle(connection: Connection, digests: Sequence[str]) -> None:
+    """Take off every candidate of blobs deleted in this transaction.
+
+    Safe although these are not only ids that were read: whoever puts such a digest again must
+    insert its blob row anew, and cannot commit before this transaction has.
+    """
+    if digests:
+        connection.execute(delete(candidate).where(among(candidate.c.digest, digests)))
+
+
 def append(connection: Connection, looks: Sequence[tuple[str, Instant, int]]) -> None:
     """Append (digest, look_at, pushed)."""
     if looks:

@@ -57,7 +57,9 @@ _SIGNS: tuple[tuple[str, type[CalotypeError], str, str], ...] = (
         "disk image is malformed",
         Corrupt,
         "The catalog is damaged",
-        "Restore it from a copy, or salvage it with sqlite3's .recover; the blobs are untouched.",
+        "Look at the system's log (dmesg) first: a disk that fails to read looks the same, and "
+        "trying again may do. Else restore a copy, or use sqlite3's .recover; the blobs are "
+        "untouched.",
     ),
     (
         "no such table: calotype_",
@@ -77,6 +79,12 @@ def meaning(error: BaseException) -> CalotypeError | None:
     return None
 
 
+def spoils_connection(error: BaseException) -> bool:
+    """True where the connection itself may stay bad: SQLite opened it read-only, or I/O failed."""
+    text = str(error)
+    return "attempt to write a readonly" in text or "disk I/O error" in text
+
+
 @contextmanager
 def translated() -> Iterator[None]:
     """Raise driver exceptions as ours; broken constraints stay ``IntegrityError`` for callers."""
@@ -88,6 +96,11 @@ def translated() -> Iterator[None]:
         raise _ours(error, error.orig or error) from error
     except sqlite3.Error as error:
         raise _ours(error, error) from error
+    except OSError as error:
+        raise Unavailable(
+            f"The catalog's folder failed: {error}.",
+            hint="Check its permissions, its free space and the system's log (dmesg).",
+        ) from error
 
 
 def _ours(error: Exception, cause: BaseException) -> CalotypeError:

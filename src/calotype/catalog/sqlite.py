@@ -13,7 +13,7 @@ import os
 import sqlite3
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from sqlalchemy import URL, Connection, Engine, create_engine, event
@@ -21,6 +21,7 @@ from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.pool import ConnectionPoolEntry, QueuePool, StaticPool
 
 from calotype.errors import Misconfigured, Unavailable
+from calotype.quantities import Instant
 
 OLDEST = (3, 35, 0)
 WAL_RESET_FIXED = (3, 51, 3)
@@ -150,9 +151,10 @@ def create(path: Path, fill: Callable[[Engine], None]) -> None:
             os.link(draft, path)
         except FileExistsError:
             return
-        _sync_directory(path.parent)
+        if sys.platform != "win32":
+            _sync(path.parent, os.O_RDONLY | os.O_DIRECTORY)
     finally:
-        for leftover in (draft, *(Path(f"{draft}{tail}") for tail in ("-wal", "-shm", "-journal"))):
+        for leftover in path.parent.glob(f"{draft.name}*"):
             leftover.unlink(missing_ok=True)
 
 
@@ -162,14 +164,33 @@ def _build(draft: Path, fill: Callable[[Engine], None]) -> None:
         with made.connect() as connection:
             connection.exec_driver_sql("PRAGMA journal_mode=WAL")
         fill(made)
+        with made.connect() as connection:
+            _move_wal_into_file(connection)
     finally:
         made.dispose()
+    _sync(draft, os.O_RDWR)
 
 
-def _sync_directory(path: Path) -> None:
-    if sys.platform == "win32":
-        return
-    handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+def _move_wal_into_file(connection: Connection) -> None:
+    """Closing would do it too, but keep quiet when the disk is full."""
+    busy, _, _ = connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)").one()
+    if busy:
+        raise Unavailable("The new catalog could not be written whole.", hint="Try again.")
+
+
+def sweep_drafts(path: Path, older_than: Instant) -> int:
+    """Remove what killed makers of the catalog left beside it; how many files."""
+    swept = 0
+    for leftover in path.parent.glob(f".{path.name}.*"):
+        with suppress(FileNotFoundError):
+            if leftover.stat().st_mtime_ns // 1000 < older_than:
+                leftover.unlink()
+                swept += 1
+    return swept
+
+
+def _sync(path: Path, flags: int) -> None:
+    handle = os.open(path, flags)
     try:
         os.fsync(handle)
     finally:

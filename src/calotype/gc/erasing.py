@@ -24,6 +24,7 @@ from calotype.quantities import SECOND, Instant
 
 BATCH = 500
 THREADS = 8
+SLICE = 16
 SECOND_DELETE = 24 * 3600 * SECOND
 TOMBSTONES = 30 * SECOND_DELETE
 LONGEST_BACKOFF = SECOND_DELETE
@@ -75,6 +76,7 @@ class Eraser:
             yield
         if self.terms.digests is None and isinstance(self.backend, Stages):
             tally.temporary += self.backend.sweep(now - INTENT_AGE)
+            tally.temporary += self.catalog.sweep(now - INTENT_AGE)
 
     def _rows(self, states: Sequence[str], cutoff: Instant) -> Iterator[Due]:
         place = (0, "")
@@ -106,7 +108,7 @@ class Eraser:
             allowed = replicas.erasing(connection, self.name, keys)
         deleted, failed = self._delete([item for item in items if item.key in allowed])
         now = self.catalog.clock()
-        with self.catalog.write() as connection:
+        with self.catalog.write(durable=False) as connection:
             moved = replicas.erased(
                 connection,
                 self.name,
@@ -122,11 +124,15 @@ class Eraser:
 
     def _delete(self, items: Sequence[Due]) -> tuple[list[Due], list[Due]]:
         """Delete and look whether it is gone; deletes wait for the disk, so several at once."""
+        slices = [items[first : first + SLICE] for first in range(0, len(items), SLICE)]
         with ThreadPoolExecutor(THREADS) as pool:
-            gone = list(pool.map(self._delete_one, items))
+            gone = [away for done in pool.map(self._delete_slice, slices) for away in done]
         deleted = [item for item, away in zip(items, gone, strict=True) if away]
         failed = [item for item, away in zip(items, gone, strict=True) if not away]
         return deleted, failed
+
+    def _delete_slice(self, items: Sequence[Due]) -> list[bool]:
+        return [self._delete_one(item) for item in items]
 
     def _delete_one(self, item: Due) -> bool:
         try:
