@@ -19,7 +19,7 @@ from calotype import staging
 from calotype.backends import Backend
 from calotype.catalog import Catalog, copies, holdings, replicas, settings
 from calotype.catalog.columns import Hosts
-from calotype.catalog.copies import Copy, Situation
+from calotype.catalog.copies import Copy
 from calotype.catalog.holdings import Wish
 from calotype.catalog.replicas import Intent
 from calotype.digest import Digest
@@ -127,15 +127,15 @@ class Putter:
     def _intend(self, connection: Connection, unique: Mapping[str, Content]) -> list[Intent]:
         """Rows for the bytes to come; what settling would refuse is refused before any byte."""
         digests = sorted(unique)
-        known = copies.situation(connection, digests, self.name)
-        _refuse_blocked(known)
+        known = copies.blobs(connection, digests)
+        _refuse_blocked(copies.blocks(connection, digests))
         settings.require_room(
             connection, self.scope, {digest: unique[digest].size for digest in digests}
         )
         return replicas.intend(
             connection,
             self.name,
-            [_wanted(unique[digest], known.blobs.get(digest)) for digest in digests],
+            [_wanted(unique[digest], known.get(digest)) for digest in digests],
             self.catalog.clock(),
         )
 
@@ -154,7 +154,7 @@ class Putter:
         copies.lock_blobs(connection, digests)
         tokens = [intent.token for intent in intents]
         there = copies.situation(connection, digests, self.name, tokens)
-        _refuse_blocked(there)
+        _refuse_blocked(there.blocked)
         trusted = {digest for digest, copy in there.copies.items() if not copy.suspect}
         winners = [i for i in intents if i.token in there.writing and i.digest not in trusted]
         broken = [i.digest for i in winners if i.digest in there.copies]
@@ -228,8 +228,8 @@ def _to_blob(content: Content) -> Blob:
     )
 
 
-def _refuse_blocked(situation: Situation) -> None:
-    for digest, reason in situation.blocked.items():
+def _refuse_blocked(blocked: Mapping[str, str]) -> None:
+    for digest, reason in blocked.items():
         raise Blocked(
             f"{digest} was purged and is blocked: {reason}.",
             hint="Nothing was stored. Store.unblock() takes it off the block-list.",

@@ -2,26 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import (
-    BigInteger,
-    Connection,
-    Text,
-    bindparam,
-    cast,
-    func,
-    literal_column,
-    null,
-    select,
-    union_all,
-)
+from sqlalchemy import Connection, bindparam, func, literal_column, select
 
 from calotype.backends import Key
 from calotype.catalog.among import among, among_given
 from calotype.catalog.prepared import Found, Prepared, prepared_insert
-from calotype.catalog.states import WRITING
 from calotype.catalog.tables import blob, blocked, replica
 from calotype.digest import Digest
 from calotype.model import Blob
@@ -105,7 +93,7 @@ def live(connection: Connection, digests: Sequence[str], name: str) -> list[Copy
 
 @dataclass(frozen=True, slots=True)
 class Situation:
-    """What the catalog says about some digests, read by one statement.
+    """What the catalog says about some digests.
 
     ``copies`` are live replicas in one backend, suspect ones too; ``writing`` the tokens asked
     about whose writer was not fenced off; ``blocked`` the reasons.
@@ -117,52 +105,9 @@ class Situation:
     blocked: dict[str, str]
 
 
-_NOTHING = null()
-_SITUATION = Prepared(
-    union_all(
-        select(
-            literal_column("'blob'").label("kind"),
-            blob.c.digest,
-            blob.c.size,
-            blob.c.media_type,
-            blob.c.extension,
-            blob.c.width,
-            blob.c.height,
-            cast(_NOTHING, Text).label("backend"),
-            cast(_NOTHING, Text).label("key"),
-            cast(_NOTHING, Text).label("token"),
-            cast(_NOTHING, BigInteger).label("suspect_at"),
-            cast(_NOTHING, BigInteger).label("verified_at"),
-            cast(_NOTHING, Text).label("note"),
-        ).where(among_given(blob.c.digest, "digests")),
-        select(
-            literal_column("'copy'"),
-            replica.c.digest,
-            *[_NOTHING] * 5,
-            replica.c.backend,
-            replica.c.key,
-            replica.c.token,
-            replica.c.suspect_at,
-            replica.c.verified_at,
-            _NOTHING,
-        ).where(
-            among_given(replica.c.digest, "digests"),
-            replica.c.backend == bindparam("backend_name"),
-            IS_LIVE,
-        ),
-        select(
-            literal_column("'writing'"),
-            replica.c.digest,
-            *[_NOTHING] * 7,
-            replica.c.token,
-            *[_NOTHING] * 3,
-        ).where(among_given(replica.c.token, "tokens"), replica.c.state == WRITING),
-        select(
-            literal_column("'blocked'"),
-            blocked.c.digest,
-            *[_NOTHING] * 10,
-            blocked.c.reason,
-        ).where(among_given(blocked.c.digest, "digests")),
+_WRITING = Prepared(
+    select(replica.c.token).where(
+        among_given(replica.c.token, "tokens"), replica.c.state == literal_column("'writing'")
     )
 )
 
@@ -171,17 +116,13 @@ def situation(
     connection: Connection, digests: Sequence[str], name: str, tokens: Sequence[str] = ()
 ) -> Situation:
     """What there is of ``digests`` in backend ``name``, and which of ``tokens`` still write."""
-    rows = _SITUATION(connection, digests=digests, backend_name=name, tokens=tokens)
-    blobs = {row["digest"]: to_blob(row) for row in rows if row["kind"] == "blob"}
     return Situation(
-        blobs,
-        {
-            row["digest"]: _of_blob(row, blobs[row["digest"]])
-            for row in rows
-            if row["kind"] == "copy" and row["digest"] in blobs
-        },
-        frozenset(row["token"] for row in rows if row["kind"] == "writing"),
-        {row["digest"]: row["note"] for row in rows if row["kind"] == "blocked"},
+        blobs(connection, digests),
+        {str(copy.blob.digest): copy for copy in live(connection, digests, name)},
+        frozenset(row["token"] for row in _WRITING(connection, tokens=tokens))
+        if tokens
+        else frozenset(),
+        blocks(connection, digests),
     )
 
 
@@ -204,18 +145,20 @@ def lock_blobs(connection: Connection, digests: Sequence[str]) -> None:
         connection.execute(statement.with_for_update(key_share=True, read=True))
 
 
-def blobs(connection: Connection, digests: Iterable[str]) -> dict[str, Blob]:
+_BLOBS = Prepared(select(blob).where(among_given(blob.c.digest, "digests")))
+_BLOCKED = Prepared(
+    select(blocked.c.digest, blocked.c.reason).where(among_given(blocked.c.digest, "digests"))
+)
+
+
+def blobs(connection: Connection, digests: Sequence[str]) -> dict[str, Blob]:
     """The blob rows of ``digests``."""
-    rows = connection.execute(select(blob).where(among(blob.c.digest, digests)))
-    return {row["digest"]: to_blob(row) for row in rows.mappings()}
+    return {row["digest"]: to_blob(row) for row in _BLOBS(connection, digests=digests)}
 
 
 def blocks(connection: Connection, digests: Sequence[str]) -> dict[str, str]:
     """Those of ``digests`` that are blocked, and the reasons."""
-    rows = connection.execute(
-        select(blocked.c.digest, blocked.c.reason).where(among(blocked.c.digest, digests))
-    )
-    return {row.digest: row.reason for row in rows}
+    return {row["digest"]: row["reason"] for row in _BLOCKED(connection, digests=digests)}
 
 
 _INSERT_BLOB = prepared_insert(blob, "digest", "size", "media_type", "extension", "width", "height")

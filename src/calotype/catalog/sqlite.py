@@ -162,7 +162,11 @@ def _build(draft: Path, fill: Callable[[Engine], None]) -> None:
     made = engine(draft, own=True)
     try:
         with made.connect() as connection:
-            connection.exec_driver_sql("PRAGMA journal_mode=WAL")
+            mode = connection.exec_driver_sql("PRAGMA journal_mode=WAL").scalar()
+        if mode != "wal":
+            raise Unavailable(
+                f"SQLite cannot keep {draft.parent} in WAL mode.", hint="Use another disk."
+            )
         fill(made)
         with made.connect() as connection:
             _move_wal_into_file(connection)
