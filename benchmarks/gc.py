@@ -32,8 +32,8 @@ def run() -> Section:
         [f"{MANY.count:,} blobs", str(found["many"]), _mean(planned["many"]), str(ratio), "<= 1.3"],
     ]
     note = (
-        f"Synthetic catalogs (sorted rows, the same ones every time) with {GARBAGE:,} assets whose "
-        "hold ended, at digests spread over all, in random order; their files of 1 KiB are real and "
+        f"Synthetic catalogs (sorted rows, always the same) with {GARBAGE:,} assets whose hold "
+        "ended, at digests spread over all, in random order; their files of 1 KiB are real and "
         f"erased with them. {ROUNDS} rounds, each on a new copy that was written out before."
     )
     columns = ["", "s", "of which planning, s", "ratio", "target"]

@@ -24,10 +24,10 @@ from calotype import Store
 T = TypeVar("T")
 
 ASSETS = 100_000
-FILES = 60
+FILES = 20
 CHECKED = 1000
-CHECKS = 5
-ROUNDS = 20
+CHECKS = 3
+ROUNDS = 40
 
 JOINED = (
     "SELECT a.scope, a.digest, a.kept_until, a.filename, a.metadata, a.created_at, "
@@ -92,8 +92,8 @@ def _hits(ground: Ground) -> Table:
         ["`put` again", _ms(found["again"]), str(found["again"].over(allowed)), "<= 1"],
     ]
     note = (
-        f"{FILES} files of 50 KB in memory a round, their median counts, {ROUNDS} rounds. A put that changes nothing "
-        "commits nothing; one with a new owner adds a reference durably."
+        f"{FILES} files of 50 KB in memory a round, their median counts, {ROUNDS} rounds. A put "
+        "that changes nothing commits nothing; one with a new owner adds a reference durably."
     )
     return Table(["dedup hit", "ms", "ratio", "target"], cells, note)
 
@@ -134,9 +134,9 @@ def _checks(ground: Ground) -> Table:
     for name, digests in (("all known", known), ("half known", half)):
         found = interleaved(
             {
-                "joined": partial(_repeat, lambda d=digests: _query(connection, JOINED, d)),
-                "counted": partial(_repeat, lambda d=digests: _query(connection, COUNTED, d)),
-                "check": partial(_repeat, lambda d=digests: ground.store.check(d)),
+                "joined": partial(_repeat, partial(_query, connection, JOINED, digests)),
+                "counted": partial(_repeat, partial(_query, connection, COUNTED, digests)),
+                "check": partial(_repeat, partial(ground.store.check, digests)),
             },
             ROUNDS,
         )
@@ -151,9 +151,9 @@ def _checks(ground: Ground) -> Table:
         ]
     connection.close()
     note = (
-        f"{CHECKED} digests, {CHECKS} times a round, their median counts, {ROUNDS} rounds. The ratio is check's speed "
-        "as a share of the raw query's (sqlite3, tuples). check answers with Asset objects and "
-        "counts live references."
+        f"{CHECKED} digests, {CHECKS} times a round, their median counts, {ROUNDS} rounds. The "
+        "share is check's speed as a part of the raw query's (sqlite3, tuples). check answers "
+        "with Asset objects and counts live references."
     )
     return Table(["check of 1000", "ms", "share of raw speed", "target"], cells, note)
 

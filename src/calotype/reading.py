@@ -45,14 +45,14 @@ class Reader:
     def _open(self, copy: Copy, start: int | None, stop: int | None) -> BinaryIO:
         size = copy.blob.size
         first, last = _clip(start, stop, size)
+        if (first, last) == (0, size) and size <= SMALL:
+            return self._whole(copy)
         if self.backend.size(copy.key) != size:
             raise self._damaged(copy, "its bytes are missing or of another length")
         if (first, last) != (0, size):
             if copy.suspect:
                 raise self._damaged(copy, "its bytes were found damaged before")
             return self.backend.open(copy.key, first, last)
-        if size <= SMALL:
-            return self._whole(copy)
         failed = lambda: self._damaged(copy, "its bytes do not hash to its name")  # noqa: E731
         return io.BufferedReader(_Verifying(self.backend.open(copy.key), copy, failed), CHUNK)
 

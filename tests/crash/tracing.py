@@ -15,7 +15,7 @@ import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
@@ -57,17 +57,22 @@ class _Info(ctypes.Structure):
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One system call below the folder: its place in the order, and what it was about to do."""
+    """One system call below the folder: its place in the order, and what it was about to do.
+
+    ``heard`` is what the process had said by then; ``failed`` tells that it was in vain.
+    """
 
     ordinal: int
     name: str
     kind: syscalls.Kind
     grows: bool
     path: str
-    acked: bool
+    to: str = ""
+    heard: frozenset[str] = frozenset()
+    failed: bool = False
 
     def __str__(self) -> str:
-        return f"#{self.ordinal} {self.name} {self.path}"
+        return f"#{self.ordinal} {self.name} {self.path} {self.to}".strip()
 
 
 @dataclass(slots=True)
@@ -86,13 +91,14 @@ def trace(
     fault: Fault = "none",
     due: Callable[[Call], bool] = lambda _: False,
     number: int = errno.EIO,
-    acked: Callable[[], bool] = lambda: False,
-    over: Callable[[], bool] = lambda: False,
+    heard: Callable[[], frozenset[str]] = frozenset,
+    until: frozenset[str] = frozenset(),
 ) -> Trace:
     """Run ``work`` in a fork and do ``fault`` at the first call below ``root`` that is ``due``.
 
-    ``number`` is the error that a failing call answers. ``acked`` is asked at every call for the
-    log; once ``over`` says so, nothing fails any more. The caller must have no other children.
+    ``number`` is the error that a failing call answers. ``heard`` is asked at every call for what
+    the process has said; after a word of ``until`` nothing fails any more. The caller must have
+    no other children.
     """
     child = os.fork()
     if child == 0:
@@ -105,7 +111,7 @@ def trace(
     os.waitpid(child, 0)
     _ptrace(_SETOPTIONS, child, _OPTIONS)
     with _memory(child) as memory:
-        run = _Tracer(child, str(root), memory, fault, due, number, acked, over)
+        run = _Tracer(child, str(root), memory, fault, due, number, heard, until)
         run.go()
     return run.trace
 
@@ -128,8 +134,8 @@ class _Tracer:
         fault: Fault,
         due: Callable[[Call], bool],
         number: int,
-        acked: Callable[[], bool],
-        over: Callable[[], bool],
+        heard: Callable[[], frozenset[str]],
+        until: frozenset[str],
     ) -> None:
         self.trace = Trace()
         self._child = child
@@ -138,9 +144,9 @@ class _Tracer:
         self._fault = fault
         self._due = due
         self._number = number
-        self._acked = acked
-        self._over = over
-        self._failing: set[int] = set()
+        self._heard = heard
+        self._until = until
+        self._inside: dict[int, Call] = {}
 
     def go(self) -> None:
         """Until the last thread is gone."""
@@ -163,48 +169,53 @@ class _Tracer:
             _ptrace(_SYSCALL_INFO, thread, ctypes.sizeof(info), ctypes.byref(info))
             if info.op == _ENTRY and info.number in syscalls.SHAPES:
                 self._entered(thread, int(info.number), tuple(info.arguments))
-            elif info.op == _EXIT and thread in self._failing:
-                self._failing.discard(thread)
-                _ptrace(_POKEUSER, thread, _RAX, -self._number)
+            elif info.op == _EXIT and thread in self._inside:
+                self._left(thread, ctypes.c_int64(info.number).value)
             return 0
         return 0 if sign in (signal.SIGTRAP, signal.SIGSTOP) else sign
 
     def _entered(self, thread: int, number: int, arguments: tuple[int, ...]) -> None:
         sort = syscalls.kind(number, arguments)
-        path = self._below(thread, number, arguments) if sort else None
-        if sort is None or path is None:
+        paths = self._below(thread, number, arguments) if sort else []
+        if sort is None or not paths:
             return
-        shape = syscalls.SHAPES[number]
-        call = Call(len(self.trace.calls) + 1, shape.name, *sort, path, self._acked())
+        ordinal, name = len(self.trace.calls) + 1, syscalls.SHAPES[number].name
+        call = Call(ordinal, name, *sort, paths[0], "".join(paths[1:]), self._heard())
         self.trace.calls.append(call)
-        if self._strikes(call):
-            self.trace.hit = self.trace.hit or call
-            if self._fault == "kill":
-                os.kill(self._child, signal.SIGKILL)
-            else:
-                _ptrace(_POKEUSER, thread, _ORIG_RAX, -1)
-                self._failing.add(thread)
+        self._inside[thread] = call
+        if not self._strikes(call):
+            return
+        self.trace.hit = self.trace.hit or call
+        if self._fault == "kill":
+            os.kill(self._child, signal.SIGKILL)
+        else:
+            _ptrace(_POKEUSER, thread, _ORIG_RAX, -1)
+            self._inside[thread] = replace(call, failed=True)
+
+    def _left(self, thread: int, answer: int) -> None:
+        call = self._inside.pop(thread)
+        if call.failed:
+            _ptrace(_POKEUSER, thread, _RAX, -self._number)
+        self.trace.calls[call.ordinal - 1] = replace(call, failed=call.failed or answer < 0)
 
     def _strikes(self, call: Call) -> bool:
-        if self._fault == "none" or self._over():
+        if self._fault == "none" or call.heard & self._until:
             return False
         if self.trace.hit is None:
             return self._due(call)
         wanted = call.grows if self._number == errno.ENOSPC else call.kind != "lock"
         return self._fault == "fail-on" and wanted
 
-    def _below(self, thread: int, number: int, arguments: tuple[int, ...]) -> str | None:
-        """The first of the call's files that lies below the root, relative to it."""
+    def _below(self, thread: int, number: int, arguments: tuple[int, ...]) -> list[str]:
+        """Those of the call's files that lie below the root, relative to it."""
         shape = syscalls.SHAPES[number]
         found = [self._of_descriptor(thread, arguments[index]) for index in shape.fds]
         found += [
             self._of_path(thread, None if at is None else arguments[at], arguments[text])
             for at, text in shape.paths
         ]
-        for path in found:
-            if path == self._root or path.startswith(self._root + "/"):
-                return path[len(self._root) + 1 :]
-        return None
+        inside = [path for path in found if f"{path}/".startswith(f"{self._root}/")]
+        return [path[len(self._root) + 1 :] for path in inside]
 
     def _of_descriptor(self, thread: int, descriptor: int) -> str:
         number = ctypes.c_int32(descriptor & 0xFFFFFFFF).value
