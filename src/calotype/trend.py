@@ -6,9 +6,7 @@ import threading
 
 from calotype.catalog import Catalog, settings
 from calotype.errors import CalotypeError
-from calotype.quantities import SECOND, Instant
-
-HOUR = 3600 * SECOND
+from calotype.quantities import Instant
 
 
 class Trend:
@@ -23,7 +21,7 @@ class Trend:
         """Write today's row unless it is younger than an hour; never makes the caller fail."""
         now = self._catalog.clock()
         with self._lock:
-            if now - self._noted.get(scope, 0) < HOUR:
+            if now - self._noted.get(scope, 0) < settings.HOUR:
                 return
             self._noted[scope] = now
         try:
@@ -35,7 +33,7 @@ class Trend:
         if not self._catalog.exists():
             return
         with self._catalog.read() as connection:
-            fresh = settings.usage_recorded(connection, scope, now - HOUR)
-        if not fresh:
+            due = settings.usage_due(connection, now, scope)
+        if due:
             with self._catalog.write(durable=False) as connection:
                 settings.record_usage(connection, now, [scope])

@@ -269,7 +269,7 @@ def _scenarios() -> Iterator[Scenario]:
     yield Scenario("gc-erase", _gc, doomed, whole=False, lazy=True)
     unfinished = _after(_doing(_gone_and_back, _gc), _leave_unfinished)
     yield Scenario("gc-late", _gc, unfinished, whole=False, ahead=DAY + DAY // 24, lazy=True)
-    yield Scenario("purge", lambda s: s.purge(digest(SHARED)).assets, furnish)
+    yield Scenario("purge", lambda s: s.purge(digest(SHARED)).assets, furnish, lazy=True)
     yield Scenario("fsck", _check, lost, damaged=library, mends=False, lazy=True)
 
 

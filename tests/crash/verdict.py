@@ -178,7 +178,9 @@ def _same(what: str, found: View, wanted: View) -> list[str]:
 
 
 def _left_over(store: Store, path: Path) -> list[str]:
-    """Files that nothing accounts for once everything was collected."""
+    """Files that nothing accounts for once everything was collected; gc needs a catalog for it."""
+    if not (path / "catalog.db").exists():
+        return []
     used = {
         replica.key
         for scope in SCOPES

@@ -14,7 +14,10 @@ from calotype.catalog.tables import asset, blob, blocked, meta, plan, reference,
 from calotype.catalog.tables import usage as usage_table
 from calotype.errors import QuotaExceeded
 from calotype.model import UsageDay
-from calotype.quantities import Instant, human_size, when
+from calotype.quantities import SECOND, Instant, human_size, when
+
+HOUR = 3600 * SECOND
+QUICK_TO_COUNT = 100_000
 
 
 def get_meta(connection: Connection, key: str) -> str | None:
@@ -213,7 +216,15 @@ def usage_days(connection: Connection, name: str, since: str) -> list[UsageDay]:
     return [UsageDay(*row) for row in rows]
 
 
-def usage_recorded(connection: Connection, name: str, since: Instant) -> bool:
-    """True when the scope's usage was written after ``since``."""
-    statement = select(func.max(usage_table.c.recorded_at)).where(usage_table.c.scope == name)
-    return (connection.scalar(statement) or 0) > since
+def usage_due(connection: Connection, now: Instant, name: str | None = None) -> bool:
+    """True when usage (of one scope, or of all) should be counted again.
+
+    Counting reads every asset: after an hour for up to 100,000 of them, else after a day.
+    """
+    statement = select(usage_table.c.recorded_at, usage_table.c.assets)
+    if name is not None:
+        statement = statement.where(usage_table.c.scope == name)
+    last = connection.execute(statement.order_by(usage_table.c.day.desc()).limit(1)).one_or_none()
+    if last is None:
+        return True
+    return now - last.recorded_at > (HOUR if last.assets <= QUICK_TO_COUNT else 24 * HOUR)

@@ -125,7 +125,8 @@ class Plan:
                 done = collected.doomed + erased.erased
                 yield Progress(total, done, computed=done, failed=erased.failed, note="erasing")
         with catalog.write(durable=False) as connection:
-            settings.record_usage(connection, catalog.clock())
+            if settings.usage_due(connection, catalog.clock()):
+                settings.record_usage(connection, catalog.clock())
             if self.terms.full and not stop():
                 settings.set_meta(connection, "full_look", "0")
         return self._report(collected, erased, "budget" if stop() else "")
