@@ -13,7 +13,7 @@ export UV_SYSTEM_CERTS := 1
 
 # A tour with real pictures; leaves ./demo-store to play with.
 demo: $(VENV)/.demo
-	@$(BIN)/python demo/tour.py demo-store
+	@$(BIN)/python -m demo.tour demo-store
 
 # Everything that must be right before a commit, in a few minutes. pytest's closing line is the last.
 test: lint

@@ -227,4 +227,5 @@ def usage_due(connection: Connection, now: Instant, name: str | None = None) -> 
     last = connection.execute(statement.order_by(usage_table.c.day.desc()).limit(1)).one_or_none()
     if last is None:
         return True
-    return now - last.recorded_at > (HOUR if last.assets <= QUICK_TO_COUNT else 24 * HOUR)
+    wait = HOUR if int(last.assets) <= QUICK_TO_COUNT else 24 * HOUR
+    return now - int(last.recorded_at) > wait
