@@ -25,7 +25,7 @@ class Purger:
         ``block`` refuses the digest from now on. ``StillReferenced``, and nothing changed, where
         an application's own column points at it. Returns how many assets there were.
         """
-        with self.catalog.write() as connection:
+        with self.catalog.write(freeing=True) as connection:
             self.hosts.refuse_cascades(connection)
             settings.lock_digests(connection, [digest])
             known = copies.history(connection, digest)

@@ -52,7 +52,7 @@ class Referrer:
         """Let go of an owner's references, all or those of one role; harmless to repeat."""
         if not self.catalog.exists():
             return Released(0, ())
-        with self._transaction(connection, needs_keys=False) as joint:
+        with self._transaction(connection, needs_keys=False, freeing=True) as joint:
             digests = holdings.release(joint, self.scope, owner, role, self.catalog.clock())
         return Released(len(digests), tuple(sorted(set(digests))))
 
@@ -91,7 +91,7 @@ class Referrer:
 
     def discard(self, digest: Digest) -> Discarded:
         """End the library entry or hold now; references stay, and keep it."""
-        with self.catalog.write() as connection:
+        with self.catalog.write(freeing=True) as connection:
             now = self.catalog.clock()
             if int(self._row(connection, digest)["kept_until"]) > now:
                 holdings.set_kept_until(connection, self.scope, digest, now)
@@ -157,10 +157,10 @@ class Referrer:
 
     @contextmanager
     def _transaction(
-        self, connection: Joinable | None, *, needs_keys: bool
+        self, connection: Joinable | None, *, needs_keys: bool, freeing: bool = False
     ) -> Iterator[Connection]:
         if connection is None:
-            with self.catalog.write() as ours:
+            with self.catalog.write(freeing=freeing) as ours:
                 yield ours
         else:
             with joined(self.catalog, connection, needs_keys=needs_keys) as theirs:

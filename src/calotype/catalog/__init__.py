@@ -16,7 +16,7 @@ from pathlib import Path
 from sqlalchemy import Connection, Engine, make_url
 from sqlalchemy.exc import ArgumentError
 
-from calotype.catalog import schema, sqlite
+from calotype.catalog import reserve, schema, sqlite
 from calotype.catalog.failures import meaning, spoils_connection, translated
 from calotype.errors import Locked, Misconfigured, NoStore
 from calotype.quantities import Instant
@@ -144,6 +144,7 @@ class Catalog:
         with translated():
             if self.own and self.path is not None and not self.path.exists():
                 sqlite.create(self.path, self._fill)
+                reserve.keep(self.path)
             else:
                 self._fill(self.engine)
         self.exists()
@@ -164,14 +165,17 @@ class Catalog:
             yield connection
 
     @contextmanager
-    def write(self, *, durable: bool = True) -> Iterator[Connection]:
+    def write(self, *, durable: bool = True, freeing: bool = False) -> Iterator[Connection]:
         """One transaction, committed when the block ends well and rolled back otherwise.
 
         On SQLite writers take turns from the start (BEGIN IMMEDIATE). ``durable=False`` spares
         the sync of a commit that may be lost to a power cut, but never out of order: the next
-        durable commit carries it. Raises ``Locked`` when another writer does not end.
+        durable commit carries it. ``freeing`` is for whoever lets go of something: it may use the
+        room that is kept back for a full disk. Raises ``Locked`` when another writer does not end.
         """
         self.ensure()
+        if freeing and self.own and self.path is not None:
+            reserve.open_when_full(self.path)
         with translated(), self._writing(self.engine, durable=durable) as connection:
             yield connection
         if durable and self.own and self.path is not None:
@@ -239,10 +243,14 @@ class Catalog:
             ) from error
 
     def sweep(self, older_than: Instant) -> int:
-        """Remove files that killed makers of the catalog left; how many there were."""
-        if not self.own or self.path is None:
+        """Remove files that killed makers of the catalog left; how many there were.
+
+        The room that is kept back for a full disk is taken again, once there is plenty.
+        """
+        if not self.own or self.path is None or not self.exists():
             return 0
         with translated():
+            reserve.keep(self.path)
             return sqlite.sweep_drafts(self.path, older_than)
 
     def close(self) -> None:

@@ -15,6 +15,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from urllib.parse import quote
 
 from sqlalchemy import URL, Connection, Engine, create_engine, event
 from sqlalchemy.engine.interfaces import DBAPIConnection
@@ -35,7 +36,7 @@ NETWORK = frozenset({"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "fuse.sshfs",
 def engine(path: Path, *, own: bool) -> Engine:
     """An engine for the file at ``path``; ``own`` when no application shares it."""
     made = create_engine(
-        URL.create("sqlite+pysqlite", database=str(path)),
+        _url(path),
         poolclass=QueuePool,
         pool_size=8,
         max_overflow=-1,
@@ -43,6 +44,15 @@ def engine(path: Path, *, own: bool) -> Engine:
     )
     event.listen(made, "connect", _settings(own))
     return made
+
+
+def _url(path: Path) -> URL:
+    """A WAL file at rest in a folder that cannot be written can only be read as unchanging."""
+    at_rest = path.exists() and not os.access(path.parent, os.W_OK)
+    if not at_rest or Path(f"{path}-wal").exists():
+        return URL.create("sqlite+pysqlite", database=str(path))
+    query = {"immutable": "1", "uri": "true"}
+    return URL.create("sqlite+pysqlite", database=f"file:{quote(str(path))}", query=query)
 
 
 def memory_engine() -> Engine:

@@ -128,7 +128,7 @@ class Collector:
                     self._push([look])
 
     def _transaction(self, looks: Sequence[Look], tally: Tally, allowance: Allowance) -> None:
-        with self.catalog.write(durable=False) as connection:
+        with self.catalog.write(durable=False, freeing=True) as connection:
             digests = [look.digest for look in looks]
             found = garbage.garbage(connection, digests, self.terms.cutoff, self.hosts)
             taken = [item for item in found if allowance.take(item.size)]
@@ -169,7 +169,7 @@ class Collector:
         candidates.take_off(connection, [ident for look in looks for ident in look.ids])
 
     def _push(self, looks: Sequence[Look]) -> None:
-        with self.catalog.write() as connection:
+        with self.catalog.write(freeing=True) as connection:
             now = self.catalog.clock()
             for look in looks:
                 push = candidates.next_push(look.pushed)

@@ -99,16 +99,16 @@ class Eraser:
     def _abort_stale(self, tally: Tally) -> None:
         now = self.catalog.clock()
         for batch in _batches(self._rows((WRITING,), now)):
-            with self.catalog.write() as connection:
+            with self.catalog.write(freeing=True) as connection:
                 tally.intents += replicas.abort(connection, [item.token for item in batch], now)
 
     def _erase(self, items: Sequence[Due], tally: Tally) -> None:
         keys = [item.key for item in items]
-        with self.catalog.write() as connection:
+        with self.catalog.write(freeing=True) as connection:
             allowed = replicas.erasing(connection, self.name, keys)
         deleted, failed = self._delete([item for item in items if item.key in allowed])
         now = self.catalog.clock()
-        with self.catalog.write(durable=False) as connection:
+        with self.catalog.write(durable=False, freeing=True) as connection:
             moved = replicas.erased(
                 connection,
                 self.name,
@@ -151,7 +151,7 @@ class Eraser:
         first = [item for item in items if not item.attempts]
         deleted, failed = self._delete(first)
         now = self.catalog.clock()
-        with self.catalog.write() as connection:
+        with self.catalog.write(freeing=True) as connection:
             replicas.put_off(connection, [i for i in deleted if not i.plain], now + TOMBSTONES)
             replicas.put_off(connection, [item for item in deleted if item.plain], None)
             replicas.prune(connection, [item for item in items if item.attempts])

@@ -49,7 +49,7 @@ class Gc:
         with self.catalog.read() as connection:
             self.hosts.refuse_cascades(connection)
         made = self._looked(ident, now, terms)
-        with self.catalog.write(durable=False) as connection:
+        with self.catalog.write(durable=False, freeing=True) as connection:
             settings.forget_plans(connection, now - REMEMBERED)
             settings.save_plan(connection, ident, now, terms.to_json())
         return made
@@ -124,7 +124,7 @@ class Plan:
             for _ in eraser.erase(erased, stop):
                 done = collected.doomed + erased.erased
                 yield Progress(total, done, computed=done, failed=erased.failed, note="erasing")
-        with catalog.write(durable=False) as connection:
+        with catalog.write(durable=False, freeing=True) as connection:
             if settings.usage_due(connection, catalog.clock()):
                 settings.record_usage(connection, catalog.clock())
             if self.terms.full and not stop():
