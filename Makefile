@@ -43,11 +43,12 @@ clean:
 # uv takes seconds where pip takes a minute; pip alone knows a mirror set up in pip.conf.
 $(VENV)/.demo $(VENV)/.dev: $(VENV)/.%: pyproject.toml | $(BIN)/uv
 	@echo "Installing what 'make $(MAKECMDGOALS)' needs into $(VENV) ..."
-	@VIRTUAL_ENV=$(CURDIR)/$(VENV) $(BIN)/uv pip install --quiet --editable . --group $* 2>$(VENV)/uv.log \
+	@VIRTUAL_ENV="$(CURDIR)/$(VENV)" $(BIN)/uv pip install --quiet --editable . --group $* 2>$(VENV)/uv.log \
 	  || { $(BIN)/python -m pip install --quiet --upgrade "pip>=25.1" \
 	       && $(BIN)/python -m pip install --quiet --editable . --group $*; }
 	@touch $@
 
 $(BIN)/uv:
-	@.ci/python -m venv --clear $(VENV)
+	@test -x $(BIN)/python || .ci/python -m venv --clear $(VENV)
+	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(BIN)/python -m ensurepip >/dev/null
 	@$(BIN)/python -m pip install --quiet uv

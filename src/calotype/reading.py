@@ -90,7 +90,7 @@ class Reader:
 
 def _clip(start: int | None, stop: int | None, size: int) -> tuple[int, int]:
     first = 0 if start is None else start
-    last = size if stop is None else stop
+    last = max(size, first) if stop is None else stop
     if first < 0 or last < first:
         raise Misconfigured(
             f"Not a range: {start}..{stop}.", hint="Give 0 <= start <= stop, in bytes."

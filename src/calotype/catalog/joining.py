@@ -62,7 +62,9 @@ def joined(catalog: Catalog, connection: Joinable, *, needs_keys: bool) -> Itera
 
 def _checked(catalog: Catalog, connection: Connection, needs_keys: bool) -> Connection:
     if connection.dialect.name == "sqlite":
-        if needs_keys and not connection.exec_driver_sql("PRAGMA foreign_keys").scalar():
+        # Asked in any case: the first statement lets SQLAlchemy begin as the application wants.
+        keys = connection.exec_driver_sql("PRAGMA foreign_keys").scalar()
+        if needs_keys and not keys:
             raise Misconfigured(
                 "The connection has foreign_keys off, so SQLite would not hold the reference.",
                 hint="Run PRAGMA foreign_keys=ON on every new connection of the application.",

@@ -210,6 +210,7 @@ def _matching(
     if q:
         statement = statement.where(
             or_(
+                asset.c.filename.contains(q, autoescape=True),
                 func.lower(asset.c.filename).contains(q.lower(), autoescape=True),
                 asset.c.digest.startswith(q.lower(), autoescape=True),
             )

@@ -68,6 +68,8 @@ def memory_engine() -> Engine:
 
 def _settings(own: bool) -> Callable[[DBAPIConnection, ConnectionPoolEntry], None]:
     def set_up(connection: DBAPIConnection, _: ConnectionPoolEntry) -> None:
+        assert isinstance(connection, sqlite3.Connection)
+        connection.create_function("lower", 1, _lower, deterministic=True)
         cursor = connection.cursor()
         cursor.execute(f"PRAGMA busy_timeout={BUSY_MS}")
         cursor.execute("PRAGMA foreign_keys=ON")
@@ -81,6 +83,11 @@ def _settings(own: bool) -> Callable[[DBAPIConnection, ConnectionPoolEntry], Non
         cursor.close()
 
     return set_up
+
+
+def _lower(text: str | None) -> str | None:
+    """SQLite's own lower() knows ASCII alone."""
+    return text.lower() if isinstance(text, str) else text
 
 
 def tell(connection: Connection, command: str) -> None:

@@ -1,0 +1,54 @@
+"""Fixtures: stores in every place where one can live, with a clock of the test's own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from calotype import Store
+from tests.store.places import Clock, Place
+
+
+@pytest.fixture
+def clock() -> Clock:
+    """A clock that stands still; stores of the test go by it."""
+    return Clock()
+
+
+@pytest.fixture(params=["folder", "memory", "shared"])
+def place(request: pytest.FixtureRequest, tmp_path, clock) -> Place:
+    """Each place in turn."""
+    return Place(request.param, tmp_path, clock)
+
+
+@pytest.fixture(params=["folder", "shared"])
+def durable(request: pytest.FixtureRequest, tmp_path, clock) -> Place:
+    """Each place that outlives the store: it can be opened again, its files can be harmed."""
+    return Place(request.param, tmp_path, clock)
+
+
+@pytest.fixture
+def folder(tmp_path, clock) -> Place:
+    """A store's own folder."""
+    return Place("folder", tmp_path, clock)
+
+
+@pytest.fixture
+def shared(tmp_path, clock) -> Place:
+    """A store inside an application's database."""
+    return Place("shared", tmp_path, clock)
+
+
+@pytest.fixture
+def store(place: Place) -> Iterator[Store]:
+    """An empty store in each place in turn."""
+    with place.open() as opened:
+        yield opened
+
+
+@pytest.fixture
+def memory(tmp_path, clock) -> Iterator[Store]:
+    """An empty store in memory, for what does not depend on the place."""
+    with Place("memory", tmp_path, clock).open() as opened:
+        yield opened

@@ -1,0 +1,152 @@
+"""A disk without room: refused with a way out, nothing half stored, and well again with room."""
+
+from __future__ import annotations
+
+from itertools import count
+from pathlib import Path
+
+import pytest
+
+from calotype import Store
+from calotype.errors import Unavailable
+from tests.crash.mounts import needs_mounts, small_disk
+from tests.crash.scenario import digest, noise, pieces
+from tests.invariants import broken_invariants, temporary_of
+
+pytestmark = needs_mounts
+
+SIZE = 200_000
+
+
+def fill(store: Store, size: int = SIZE) -> list[bytes]:
+    """Put files until there is no room, and return those that were acknowledged."""
+    kept: list[bytes] = []
+    for number in count():
+        data = noise(f"file {number}", size)
+        try:
+            store.put(data, owner=f"file/{number}")
+        except Unavailable as refusal:
+            assert "full" in f"{refusal} {refusal.hint}" or "space" in f"{refusal} {refusal.hint}"
+            return kept
+        kept.append(data)
+    raise AssertionError("the disk has no end")
+
+
+def readable(store: Store, files: list[bytes]) -> None:
+    for data in files:
+        with store.open(digest(data)) as file:
+            assert file.read() == data
+
+
+def test_bytes_that_find_no_room_are_refused_and_leave_nothing(tmp_path) -> None:
+    with small_disk(tmp_path / "blobs", "4m"), Store(tmp_path) as store:
+        kept = fill(store)
+        assert len(kept) > 10
+        readable(store, kept)
+        assert broken_invariants(tmp_path) == []
+        assert temporary_of(tmp_path) == []
+        assert store.stats().blobs == len(kept)
+
+
+def test_release_and_gc_make_room_for_more(tmp_path) -> None:
+    with small_disk(tmp_path / "blobs", "4m"), Store(tmp_path) as store:
+        kept = fill(store)
+        for number in range(5):
+            store.release(f"file/{number}")
+        assert store.gc(now=True).erased >= 5
+        assert len(fill(store)) >= 5
+        readable(store, kept[5:])
+        assert broken_invariants(tmp_path) == []
+
+
+def test_a_large_file_that_does_not_fit_leaves_no_temporary_file(tmp_path) -> None:
+    with small_disk(tmp_path / "blobs", "4m"), Store(tmp_path) as store:
+        kept = noise("kept")
+        store.put(kept)
+        with pytest.raises(Unavailable):
+            store.put(pieces("large", 9))
+        done = store.put_many([pieces("large", 9), noise("fits")]).result()
+        assert (done.created, len(done.failures)) == (1, 1)
+        assert done.failures[0].code == Unavailable.code
+        assert temporary_of(tmp_path) == []
+        readable(store, [kept, noise("fits")])
+        assert broken_invariants(tmp_path) == []
+
+
+def test_a_catalog_on_the_full_disk_loses_nothing_and_recovers(tmp_path) -> None:
+    place, ballast = tmp_path / "small" / "store", tmp_path / "small" / "ballast"
+    with small_disk(tmp_path / "small", "12m"):
+        ballast.write_bytes(bytes(256 << 10))
+        with Store(place) as store:
+            kept = fill(store, 100_000)
+            readable(store, kept)
+            assert broken_invariants(place) == []
+        with Store(place) as store:
+            readable(store, kept)
+            ballast.unlink()
+            for number in range(10):
+                store.release(f"file/{number}")
+            store.gc(now=True)
+            assert broken_invariants(place) == []
+            assert len(fill(store, 100_000)) >= 5
+            readable(store, kept[10:])
+            assert broken_invariants(place) == []
+
+
+def test_not_one_byte_of_room_is_an_error_and_later_none(tmp_path) -> None:
+    place = tmp_path / "small" / "store"
+    with small_disk(tmp_path / "small", "12m"):
+        ballast = tmp_path / "small" / "ballast"
+        with Store(place) as store:
+            kept = [noise(f"before {number}") for number in range(5)]
+            for data in kept:
+                store.put(data, owner="early/1")
+            _fill_up(ballast)
+            for act in (
+                lambda: store.put(noise("late")),
+                lambda: store.put(kept[0], owner="late/1"),
+                lambda: store.attach(digest(kept[0]), "late/1"),
+                lambda: store.release("early/1"),
+                lambda: store.gc(now=True),
+            ):
+                with pytest.raises(Unavailable) as refusal:
+                    for _ in range(200):
+                        act()
+                assert refusal.value.hint
+            readable(store, kept)
+            assert broken_invariants(place) == []
+            ballast.unlink()
+            assert store.put(noise("late")).status == "created"
+            assert store.release("early/1").references == 5
+            assert broken_invariants(place) == []
+
+
+def _fill_up(path: Path) -> None:
+    """Write zeros into ``path`` until the disk takes not one byte more."""
+    with path.open("wb", buffering=0) as file:
+        for size in (1 << 20, 4096, 1):
+            try:
+                while file.write(bytes(size)) == size:
+                    pass
+            except OSError:
+                continue
+
+
+def test_the_first_put_on_a_full_disk_leaves_no_broken_catalog(tmp_path) -> None:
+    place = tmp_path / "small" / "store"
+    with small_disk(tmp_path / "small", "2m"):
+        for free in range(0, 700_000, 50_000):
+            ballast = tmp_path / "small" / "ballast"
+            _fill_up(ballast)
+            with ballast.open("r+b") as file:
+                file.truncate(ballast.stat().st_size - free)
+            with Store(place) as store:
+                try:
+                    store.put(noise("first"))
+                except Unavailable as refusal:
+                    assert refusal.hint
+            ballast.unlink()
+            assert broken_invariants(place) == []
+        with Store(place) as store:
+            assert store.put(noise("first")).status in ("created", "duplicate")
+            assert not list(place.glob(".catalog.db.*"))

@@ -1,0 +1,69 @@
+"""Places where a store of a test lives, and the clock that it goes by."""
+
+from __future__ import annotations
+
+import sqlite3
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from calotype import Store
+from calotype.quantities import Instant, now, when
+
+SECOND = 1_000_000
+MINUTE = 60 * SECOND
+HOUR = 60 * MINUTE
+DAY = 24 * HOUR
+
+
+class Clock:
+    """A clock that stands still until it is told to go on."""
+
+    def __init__(self) -> None:
+        self.instant: Instant = now()
+
+    def __call__(self) -> Instant:
+        return self.instant
+
+    def advance(self, *, seconds: float = 0, hours: float = 0, days: float = 0) -> None:
+        self.instant += round(seconds * SECOND + hours * HOUR + days * DAY)
+
+    @property
+    def moment(self) -> Any:
+        """The instant as the store shows it."""
+        return when(self.instant)
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a store can be opened: a ``folder``, this process's ``memory``, or ``shared``.
+
+    A shared one has its tables in a database that an application made.
+    """
+
+    kind: str
+    root: Path
+    clock: Clock
+
+    @property
+    def database(self) -> Path:
+        """The catalog's file."""
+        return self.root / ("app.db" if self.kind == "shared" else "store/catalog.db")
+
+    @property
+    def blobs(self) -> Path:
+        """The backend's folder."""
+        return self.root / ("media" if self.kind == "shared" else "store/blobs")
+
+    def open(self, **options: Any) -> Store:
+        """A store here; every call but in memory leads to the same one."""
+        options = {"clock": self.clock, **options}
+        if self.kind == "memory":
+            return Store.memory(**options)
+        if self.kind == "folder":
+            return Store(self.root / "store", **options)
+        with closing(sqlite3.connect(self.database)) as application:
+            application.execute("CREATE TABLE IF NOT EXISTS page (id INTEGER PRIMARY KEY, t TEXT)")
+            application.commit()
+        return Store(catalog=f"sqlite:///{self.database}", backend=f"file:{self.blobs}", **options)

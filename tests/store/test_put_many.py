@@ -1,0 +1,219 @@
+"""put_many: many files in durable batches; one that fails stops no other."""
+
+from __future__ import annotations
+
+import io
+import os
+
+import pytest
+
+from calotype import Digest, bulk
+from calotype.backends.local import LocalBackend
+from calotype.errors import Misconfigured, Unavailable
+from calotype.model import PutMany
+from calotype.progress import Progress
+from calotype.staging import Limits
+from tests.store.pictures import noise, picture
+from tests.store.surgery import content, keys, objects, problems, rows, truncate
+
+
+@pytest.fixture
+def files(tmp_path):
+    """Twelve files, four of them copies of others."""
+    at = tmp_path / "in"
+    at.mkdir()
+    for number in range(12):
+        (at / f"{number:02}.png").write_bytes(picture(number % 8))
+    return sorted(at.iterdir())
+
+
+def test_every_file_is_kept_and_copies_are_counted(store, files):
+    done = store.put_many(files).result()
+    assert done == PutMany(created=8, duplicate=4, bytes=sum(f.stat().st_size for f in files))
+    assert {asset.digest for asset in store.assets()} == {Digest.of(file) for file in files}
+    assert len(objects(store)) == 8
+    for file in files:
+        assert content(store, Digest.of(file)) == file.read_bytes()
+    assert problems(store) == []
+
+
+def test_again_they_are_all_duplicates(store, files):
+    store.put_many(files).result()
+    assert store.put_many(files).result().duplicate == 12
+    assert len(objects(store)) == 8
+
+
+def test_names_are_those_of_the_files(store, files):
+    store.put_many(files).result()
+    assert sorted(asset.filename for asset in store.assets()) == [f.name for f in files[:8]]
+
+
+def test_an_owner_holds_them_as_a_set(store, files):
+    store.put_many(files, owner="dataset/7").result()
+    assert len(list(store.references(owner="dataset/7"))) == 8
+    store.release("dataset/7")
+    assert store.gc(now=True).doomed == 8
+
+
+def test_a_hold_ends(store, files, clock):
+    store.put_many(files, hold="1h").result()
+    clock.advance(hours=2)
+    assert list(store.assets()) == []
+
+
+def test_statuses_are_those_of_single_puts(store, clock):
+    truncated = store.put(picture(0)).digest
+    store.put(picture(1), owner="scan/9")
+    store.release("scan/9")
+    store.put(picture(2))
+    truncate(store, truncated)
+    done = store.put_many([picture(number) for number in range(4)]).result()
+    assert (done.healed, done.restored, done.duplicate, done.created) == (1, 1, 1, 1)
+
+
+def test_sources_of_all_kinds_may_be_mixed(store, tmp_path):
+    path = tmp_path / "a.png"
+    path.write_bytes(picture(0))
+    sources = [path, str(path), picture(1), io.BytesIO(picture(2)), iter([picture(3)])]
+    done = store.put_many(sources).result()
+    assert (done.created, done.duplicate, done.failures) == (4, 1, ())
+
+
+def test_a_source_that_fails_is_listed_and_stops_no_other(store, files, tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    sources = [files[0], tmp_path / "absent", files[1], tmp_path, tmp_path / "pipe", files[2]]
+    done = store.put_many(sources).result()
+    assert done.created == 3
+    assert [(f.source, f.code) for f in done.failures] == [
+        (str(tmp_path / "absent"), "not-found"),
+        (str(tmp_path), "misconfigured"),
+        (str(tmp_path / "pipe"), "misconfigured"),
+    ]
+    assert all(failure.message and failure.hint for failure in done.failures)
+
+
+def test_a_source_whose_own_reading_breaks_is_listed(store):
+    def broken():
+        yield b"half"
+        raise OSError(5, "Input/output error")
+
+    done = store.put_many([picture(0), broken(), picture(1)]).result()
+    assert (done.created, [f.code for f in done.failures]) == (2, ["backend-unreachable"])
+
+
+def test_a_blocked_file_is_listed_and_the_rest_of_its_batch_is_kept(store, files):
+    store.purge(Digest.of(files[3]))
+    done = store.put_many(files[:8]).result()
+    assert done.created == 7
+    assert [(f.source, f.code) for f in done.failures] == [(str(files[3]), "blocked")]
+
+
+def test_a_quota_stops_what_is_over_it_and_keeps_what_fits(store):
+    store.set_quota("default", 250)
+    done = store.put_many([noise(100, seed) for seed in range(4)]).result()
+    assert done.created == 2
+    assert [f.code for f in done.failures] == ["quota-exceeded"] * 2
+    assert store.usage().bytes == 200
+
+
+def test_a_file_over_the_limit_is_listed(place):
+    with place.open(limits=Limits(file_size=50)) as store:
+        done = store.put_many([noise(50), noise(51)]).result()
+        assert (done.created, [f.code for f in done.failures]) == (1, ["too-large"])
+
+
+def test_nothing_to_put_is_put(store):
+    assert store.put_many([]).result() == PutMany()
+
+
+@pytest.mark.parametrize("one", ["a/path", b"bytes"])
+def test_one_source_is_no_list(store, one):
+    with pytest.raises(Misconfigured):
+        store.put_many(one)
+
+
+def test_progress_goes_up_to_the_total(store, files, monkeypatch):
+    monkeypatch.setattr(bulk, "BATCH_COUNT", 3)
+    steps = list(store.put_many(files))
+    assert all(isinstance(step, Progress) and step.total == 12 for step in steps)
+    assert [step.done for step in steps] == [3, 6, 9, 12, 12]
+    assert (steps[-1].computed, steps[-1].skipped, steps[-1].failed) == (8, 4, 0)
+    assert steps[-1].eta == 0
+
+
+def test_the_total_of_a_generator_is_unknown(store, files):
+    steps = list(store.put_many(iter(files)))
+    assert steps[-1].total is None and steps[-1].done == 12 and steps[-1].eta is None
+
+
+def test_each_batch_is_kept_when_its_progress_appears(store, files, monkeypatch):
+    monkeypatch.setattr(bulk, "BATCH_COUNT", 3)
+    run = store.put_many(files)
+    for step in run:
+        assert len(list(store.assets())) == min(step.done, 8)
+        if step.done == 6:
+            break
+    run.close()
+    assert len(list(store.assets())) == 6
+    assert problems(store) == []
+
+
+def test_stopping_early_leaves_no_temporary_files(durable, monkeypatch):
+    monkeypatch.setattr(bulk, "BATCH_COUNT", 2)
+    monkeypatch.setattr(bulk, "IN_MEMORY", 10)
+    with durable.open() as store:
+        run = store.put_many([noise(500, seed) for seed in range(20)])
+        next(iter(run))
+        run.close()
+        assert list((durable.blobs / "tmp").iterdir()) == []
+        assert problems(store) == []
+
+
+def test_large_files_wait_on_disk_and_not_in_memory(durable, monkeypatch):
+    monkeypatch.setattr(bulk, "IN_MEMORY", 1000)
+    with durable.open() as store:
+        sources = [noise(5000, seed) for seed in range(3)]
+        done = store.put_many([io.BytesIO(data) for data in sources]).result()
+        assert done.created == 3
+        assert all(content(store, Digest.of(data)) == data for data in sources)
+        assert list((durable.blobs / "tmp").iterdir()) == []
+
+
+def test_a_run_that_is_never_begun_warns_and_does_nothing(store):
+    with pytest.warns(ResourceWarning, match="put_many was never run"):
+        store.put_many([picture()])
+    assert list(store.assets()) == []
+
+
+def test_a_disk_that_fails_one_batch_keeps_the_others(folder, monkeypatch):
+    monkeypatch.setattr(bulk, "BATCH_COUNT", 4)
+    real, calls = LocalBackend.publish, []
+
+    def flaky(self, items):
+        calls.append(len(items))
+        if len(calls) == 2:
+            raise Unavailable("No space left on device.")
+        real(self, items)
+
+    monkeypatch.setattr(LocalBackend, "publish", flaky)
+    with folder.open() as store:
+        done = store.put_many([picture(number) for number in range(12)]).result()
+        assert (done.created, done.failures) == (12, ())
+        assert calls == [4, 4, 1, 1, 1, 1, 4]
+        assert store.gc(now=True).failed == 0
+        assert problems(store) == []
+
+
+def test_a_batch_of_one_digest_is_one_object_and_one_created(store):
+    done = store.put_many([picture()] * 16).result()
+    assert (done.created, done.duplicate) == (1, 15)
+    assert len(objects(store)) == len(keys(store, Digest.of(picture()))) == 1
+
+
+def test_a_batch_makes_one_transaction_of_its_rows(store):
+    store.put_many([picture(number) for number in range(5)], owner="d/1").result()
+    counts = [
+        rows(store, f"SELECT COUNT(*) FROM calotype_{table}")[0][0]
+        for table in ("blob", "asset", "reference", "replica")
+    ]
+    assert counts == [5, 5, 5, 5]
