@@ -211,12 +211,13 @@ class Scope:
             with self._rooms.catalog.read() as connection:
                 matches = holdings.by_prefix(connection, self._name, wanted, 100)
         shown = [each for each in matches if trashed or not self._is_trashed(each)]
-        return self._only(wanted, shown)
+        return self._only(wanted, shown, f"scope {self._name!r}")
 
-    def _only(self, prefix: str, matches: Sequence[str]) -> Digest:
+    @staticmethod
+    def _only(prefix: str, matches: Sequence[str], where: str) -> Digest:
         if not matches:
             raise NotFound(
-                f"No asset begins with {prefix} in scope {self._name!r}.",
+                f"No digest begins with {prefix} in {where}.",
                 hint="'calotype ls' lists what there is; --scope looks elsewhere.",
             )
         if len(matches) > 1:

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from calotype.accesses import Accesses
 from calotype.backends import Backend
-from calotype.catalog import Catalog, settings, totals
+from calotype.catalog import Catalog, holdings, settings, totals
 from calotype.catalog.columns import Hosts
-from calotype.digest import Digest
+from calotype.catalog.listing import PAGE, orphans
+from calotype.digest import Digest, digest_prefix
 from calotype.errors import Misconfigured
 from calotype.explaining import Explainer
 from calotype.fsck import Fsck
@@ -20,7 +21,7 @@ from calotype.gc.erasing import Eraser
 from calotype.gc.erasing import Tally as Erased
 from calotype.gc.plans import Gc, Plan
 from calotype.gc.terms import Terms
-from calotype.model import Check, Explanation, Finding, Grant, Report, Stats, plain
+from calotype.model import Blob, Check, Explanation, Finding, Grant, Report, Stats, plain
 from calotype.opening import open_backend
 from calotype.progress import Run
 from calotype.purging import Purger
@@ -222,6 +223,31 @@ class Store(Scope):
             budget=duration(budget) if budget is not None else None,
             repair=repair,
         )
+
+    def orphans(self) -> Iterator[Blob]:
+        """Blobs that nothing keeps now, every scope's trash included, by digest."""
+        catalog, after = self._rooms.catalog, ""
+        while catalog.exists():
+            with catalog.read() as connection:
+                page = orphans(connection, catalog.clock(), self._rooms.hosts, PAGE, after)
+            yield from page
+            if len(page) < PAGE:
+                return
+            after = page[-1].digest
+
+    def resolve_anywhere(self, prefix: str) -> Digest:
+        """The digest of any scope's blob that begins with 6 characters or more.
+
+        A whole digest is answered as it is, known or not.
+        """
+        wanted = digest_prefix(prefix)
+        if len(wanted) == 64:
+            return Digest(wanted)
+        matches: list[str] = []
+        if self._rooms.catalog.exists():
+            with self._rooms.catalog.read() as connection:
+                matches = holdings.by_prefix(connection, None, wanted, 100)
+        return self._only(wanted, matches, "the store")
 
     def stats(self) -> Stats:
         """The whole store in numbers."""

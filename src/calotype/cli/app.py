@@ -1,0 +1,99 @@
+"""The commands by name, and what becomes of their errors."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Sequence
+
+from cyclopts import App, CycloptsError
+
+from calotype import __version__
+from calotype.cli import collecting, keeping, looking, putting, tending
+from calotype.cli.exits import Exit, Interrupted, Usage, error_line, exit_of
+from calotype.cli.options import STDIO
+from calotype.errors import CalotypeError
+
+app = App(
+    name="calotype",
+    help="Every file kept once; every use of it a reference; let go when nothing refers to it.",
+    version=__version__,
+    print_error=False,
+    exit_on_error=False,
+    suppress_keyboard_interrupt=False,
+    result_action="return_value",
+)
+app.register_install_completion_command()
+
+COMMANDS: dict[str, Callable[..., int]] = {
+    "init": tending.init,
+    "put": putting.put,
+    "get": looking.get,
+    "ls": looking.ls,
+    "stat": looking.stat,
+    "explain": looking.explain,
+    "check": looking.check,
+    "url": looking.url,
+    "attach": keeping.attach,
+    "release": keeping.release,
+    "rm": keeping.release,
+    "restore": keeping.restore,
+    "discard": keeping.discard,
+    "keep": keeping.keep,
+    "renew": keeping.renew,
+    "update": keeping.update,
+    "gc": collecting.gc,
+    "fsck": collecting.fsck,
+    "purge": collecting.purge,
+    "stats": looking.stats,
+    "usage": looking.usage,
+    "quota": keeping.quota,
+    "upgrade": tending.upgrade,
+    "doctor": tending.doctor,
+    "config": tending.config,
+}
+
+for name, command in COMMANDS.items():
+    app.command(command, name=name)
+
+WITH_VALUE = frozenset({"--store", "--scope"})
+ALONE = frozenset({"--json", "--quiet", "-q", "--bytes"})
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Parse and run; the exit code."""
+    json_lines = "--json" in arguments
+    try:
+        outcome = app([STDIO if each == "-" else each for each in _command_first(arguments)])
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return int(Exit.BROKEN_PIPE)
+    except CalotypeError as error:
+        return _failed(error, json_lines)
+    except CycloptsError as error:
+        words = " ".join(str(error).replace(STDIO, "-").split())
+        return _failed(Usage(words, hint="See 'calotype --help'."), json_lines)
+    except KeyboardInterrupt:
+        hint = "What was done stays done; the same command goes on."
+        return _failed(Interrupted("Interrupted.", hint=hint), json_lines)
+    return int(outcome) if isinstance(outcome, int) else 0
+
+
+def _command_first(arguments: Sequence[str]) -> list[str]:
+    """Options that every command has may also stand before it: ``calotype --store S ls``."""
+    ahead = 0
+    while ahead < len(arguments):
+        name = arguments[ahead].partition("=")[0]
+        if name in WITH_VALUE:
+            ahead += 1 if "=" in arguments[ahead] else 2
+        elif name in ALONE:
+            ahead += 1
+        else:
+            break
+    return [*arguments[ahead : ahead + 1], *arguments[:ahead], *arguments[ahead + 1 :]]
+
+
+def _failed(error: CalotypeError, json_lines: bool) -> int:
+    sys.stdout.flush()
+    print(error_line(error, json_lines=json_lines), file=sys.stderr)
+    return int(exit_of(error))

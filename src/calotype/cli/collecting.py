@@ -1,0 +1,174 @@
+"""gc, fsck, purge: letting go, and seeing that all is well."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+from calotype.cli.exits import Exit, Unconfirmed, resumable
+from calotype.cli.names import shown
+from calotype.cli.options import EVERYWHERE, Common, DigestGiven, flag, option
+from calotype.cli.printing import Printer, Row, plural
+from calotype.cli.progressing import follow
+from calotype.cli.wire import encode, record
+from calotype.gc.plans import Plan
+from calotype.model import Finding, Report
+
+AGAIN = "Nothing is lost; the same command goes on."
+
+
+def gc(
+    *,
+    dry_run: Annotated[bool, flag("--dry-run", "Show what would go, and remove nothing.")] = False,
+    plan: Annotated[str | None, option("--plan", "Execute a plan shown before."), "ID"] = None,
+    grace: Annotated[str | None, option("--grace", "How long the trash keeps."), "24h"] = None,
+    erase_delay: Annotated[
+        str | None, option("--erase-delay", "How long bytes stay after they were let go."), "0s"
+    ] = None,
+    now: Annotated[bool, flag("--now", "No grace and no delay; holds stay.")] = False,
+    digest: Annotated[
+        tuple[str, ...], option("--digest", "Only this one; may be repeated."), "DIGEST"
+    ] = (),
+    limit: Annotated[int | None, option("--limit", "At most so many blobs."), "N"] = None,
+    max_bytes: Annotated[
+        str | None, option("--max-bytes", "At most so many bytes."), "10GB"
+    ] = None,
+    budget: Annotated[str | None, option("--budget", "At most so long."), "10m"] = None,
+    full: Annotated[bool, flag("--full", "Look at every blob.")] = False,
+    force: Annotated[bool, flag("--force", "Also where very much would go.")] = False,
+    common: Common = EVERYWHERE,
+) -> int:
+    """Let go of what nothing has kept for the grace, and erase its bytes.
+
+    Safe beside anything else, at any time. Stops and asks (exit code 3) where more than 20 % and
+    more than 1000 blobs would go.
+    """
+    with common.open_store() as store:
+        if plan is not None:
+            made = store.plan(plan)
+        else:
+            made = store.plan_gc(
+                grace,
+                erase_delay,
+                [store.resolve_anywhere(each) for each in digest] or None,
+                limit,
+                max_bytes,
+                budget,
+                full,
+                now,
+            )
+        if dry_run:
+            return _show(made, common.printer)
+        report = follow(
+            made.run(force), common.printer, "gc", seen=lambda progress: progress, resume=AGAIN
+        )
+    return _report(report, common.printer)
+
+
+def _show(plan: Plan, printer: Printer) -> int:
+    printer.rows(
+        (
+            Row((each.action, each.digest[:12], printer.size(each.size), each.reason), record(each))
+            for each in plan.items
+        ),
+        right=(2,),
+    )
+    printer.object(
+        {
+            "plan": plan.id,
+            "doomed": plan.doomed,
+            "doomed_bytes": plan.doomed_bytes,
+            "erased": plan.erased,
+            "erased_bytes": plan.erased_bytes,
+        }
+    )
+    printer.line(
+        f"plan {plan.id}: {plural(plan.doomed, 'blob')} to let go of, "
+        f"{printer.size(plan.doomed_bytes)}; {plan.erased} let go before, "
+        f"{printer.size(plan.erased_bytes)}"
+    )
+    if plan.doomed or plan.erased:
+        printer.line(f"calotype gc --plan {plan.id} does it.")
+    return Exit.OK
+
+
+def _report(report: Report, printer: Printer) -> int:
+    printer.object({key: encode(each) for key, each in record(report).items() if key != "items"})
+    printer.line(
+        f"{plural(report.doomed, 'blob')} let go of, {printer.size(report.doomed_bytes)}; "
+        f"{report.erased} erased, {printer.size(report.erased_bytes)}"
+    )
+    if report.failed or report.refused:
+        printer.line(f"{report.failed} could not be erased for now, {report.refused} were refused")
+        return Exit.PARTLY
+    return Exit.PARTLY if report.stopped else Exit.OK
+
+
+def fsck(
+    *,
+    read_data: Annotated[bool, flag("--read-data", "Read and hash the bytes as well.")] = False,
+    budget: Annotated[str | None, option("--budget", "Read for so long at most."), "10m"] = None,
+    repair: Annotated[bool, flag("--repair", "Mend what can be mended.")] = False,
+    common: Common = EVERYWHERE,
+) -> int:
+    """Compare catalog and bytes in both directions; exit code 4 where something is wrong.
+
+    Orphans, strays and foreign objects are information.
+    """
+    printer = common.printer
+
+    def seen(finding: Finding) -> None:
+        where = finding.digest or finding.key
+        cells = f"{finding.kind.ljust(8)}  {shown(where)[:64]}  {shown(finding.note)}"
+        action = f"; {finding.action}" if finding.action else ""
+        printer.record(record(finding), cells.rstrip() + action)
+
+    with common.open_store() as store, resumable(AGAIN):
+        run = store.fsck(read_data, budget, repair)
+        for finding in run:
+            seen(finding)
+        done = run.result()
+    printer.object(record(done))
+    state = "all is well" if not done.problems else f"{plural(done.problems, 'problem')} found"
+    rest = "" if done.complete else "; the budget ended it, the next run goes on"
+    printer.line(f"{plural(done.blobs, 'blob')}, {plural(done.objects, 'object')}: {state}{rest}")
+    return Exit.INTEGRITY if done.problems else Exit.OK
+
+
+def purge(
+    digest: DigestGiven,
+    *,
+    block: Annotated[bool, flag("--block", "Refuse it from now on.")] = False,
+    reason: Annotated[
+        str, option("--reason", "Why, for whoever puts it again."), "TEXT"
+    ] = "purged by an administrator",
+    dry_run: Annotated[bool, flag("--dry-run", "Show who has it, and remove nothing.")] = False,
+    yes: Annotated[bool, flag("--yes", "Do not ask.")] = False,
+    common: Common = EVERYWHERE,
+) -> int:
+    """Remove a file from every scope and erase its bytes, whoever keeps it."""
+    with common.open_store() as store:
+        found = store.resolve_anywhere(digest)
+        explained = store.explain(found)
+        if dry_run:
+            common.printer.record(record(explained), f"{found}: {shown(explained.sentence)}")
+            return Exit.OK
+        if not yes:
+            _ask(found, explained.sentence)
+        report = store.purge(found, block=block, reason=reason)
+    common.printer.record(
+        {key: encode(each) for key, each in record(report).items() if key != "items"},
+        f"{found[:12]}  gone from {plural(report.assets, 'scope')}, "
+        f"{common.printer.size(report.erased_bytes)} erased",
+    )
+    return Exit.OK
+
+
+def _ask(digest: str, sentence: str) -> None:
+    if not sys.stdin.isatty():
+        raise Unconfirmed(
+            f"Purging {digest[:12]} removes it from every scope.", hint="Give --yes to do it."
+        )
+    answer = input(f"{shown(sentence)} Remove it from every scope? [y/N] ")
+    if answer.strip().lower() not in ("y", "yes"):
+        raise Unconfirmed("Nothing was removed.")

@@ -1,0 +1,262 @@
+"""put: files in."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, cast
+
+from cyclopts import Parameter
+
+from calotype.cli.exits import Exit, Usage, as_json, given, resumable, sentence
+from calotype.cli.names import shown
+from calotype.cli.options import (
+    EVERYWHERE,
+    Common,
+    OwnerGiven,
+    RoleGiven,
+    flag,
+    is_stdio,
+    option,
+)
+from calotype.cli.printing import Printer, plural
+from calotype.cli.progressing import meter
+from calotype.cli.wire import Json
+from calotype.errors import CalotypeError, Misconfigured
+from calotype.model import Owner, Put
+from calotype.progress import Progress
+from calotype.quantities import duration
+
+if TYPE_CHECKING:
+    from calotype.store import Store
+
+_STYLES = {"created": "good", "duplicate": "faint", "restored": "odd", "healed": "odd"}
+
+_ABOUT_THE_STORE = frozenset(
+    {"locked", "no-store", "schema-behind", "schema-ahead", "corrupt", "role-cascades"}
+)
+"""Errors that every further file would meet as well."""
+
+
+def put(
+    *paths: Annotated[Path, Parameter(help="Files; - is standard input."), "PATHS"],
+    owner: OwnerGiven = None,
+    role: RoleGiven = None,
+    hold: Annotated[
+        str | None, option("--hold", "Keep it at least so long, instead of for good."), "24h"
+    ] = None,
+    filename: Annotated[
+        str | None, option("--filename", "The name to remember, for one file."), "NAME"
+    ] = None,
+    metadata: Annotated[
+        str | None, option("--metadata", "A JSON object to remember with it."), "JSON"
+    ] = None,
+    expect: Annotated[
+        str | None, option("--expect", "Refuse one file if it has another digest."), "DIGEST"
+    ] = None,
+    images_only: Annotated[bool, flag("--images-only", "Refuse what is no image.")] = False,
+    from_: Annotated[
+        Path | None,
+        option("--from", "Put the sources of a file that --failures wrote."),
+        "FILE",
+    ] = None,
+    failures: Annotated[
+        Path | None, option("--failures", "Write what failed to this file, for --from."), "FILE"
+    ] = None,
+    common: Common = EVERYWHERE,
+) -> int:
+    """Keep files; each once, however often it is put.
+
+    Prints a line a file: what became of it (created, duplicate, restored from the trash, or
+    healed), its digest, size, type and name. Without --owner and --hold a file is kept for
+    itself until `discard`. Makes the store if it is not there yet. A file that fails stops no
+    other; then the exit code is 3, or 1 when all failed.
+    """
+    with given("--from"):
+        sources = [*paths, *(_listed(from_) if from_ is not None else ())]
+    wish = _wish(sources, owner, role, hold, filename, metadata, expect, images_only)
+    with common.new_store() as store:
+        tally = _Tally(store, common.printer, wish, len(sources))
+        with resumable("What was printed is kept; the same command goes on."):
+            tally.put_all(sources)
+    if failures is not None:
+        _write(failures, tally.failures)
+    return tally.outcome()
+
+
+@dataclass(frozen=True, slots=True)
+class _Wish:
+    owner: Owner | None
+    role: str | None
+    hold: str | None
+    filename: str | None
+    metadata: Mapping[str, object] | None
+    expect: str | None
+    images_only: bool
+
+
+def _wish(
+    sources: Sequence[Path],
+    owner: str | None,
+    role: str | None,
+    hold: str | None,
+    filename: str | None,
+    metadata: str | None,
+    expect: str | None,
+    images_only: bool,
+) -> _Wish:
+    if not sources:
+        raise Usage("Nothing to put.", hint="Give files, or - for standard input.")
+    if len(sources) > 1 and (filename or expect):
+        raise Usage("--filename and --expect are for one file.", hint="Put it by itself.")
+    if sum(map(is_stdio, sources)) > 1:
+        raise Usage("Standard input can be read once.", hint="Give - once.")
+    if role is not None and owner is None:
+        raise Usage("A role belongs to an owner.", hint="Give --owner as well.")
+    with given("--owner"):
+        known = Owner.parse(owner) if owner is not None else None
+    with given("--hold"):
+        duration(hold or 0)
+    return _Wish(known, role, hold, filename, json_object(metadata), expect, images_only)
+
+
+def json_object(text: str | None) -> Mapping[str, object] | None:
+    """The object that ``--metadata`` holds; ``Usage`` for anything else."""
+    if text is None:
+        return None
+    try:
+        found: object = json.loads(text)
+    except ValueError as error:
+        raise Usage(f"--metadata is not JSON: {error}.", hint="""Write '{"key": 1}'.""") from None
+    if not isinstance(found, dict):
+        raise Usage("--metadata is no JSON object.", hint="""Write '{"key": 1}'.""")
+    return cast(Mapping[str, object], found)
+
+
+@dataclass(slots=True)
+class _Tally:
+    """Puts one source after another and counts what became of them."""
+
+    store: Store
+    printer: Printer
+    wish: _Wish
+    total: int
+    counts: Counter[str] = field(default_factory=Counter)
+    bytes: int = 0
+    failures: list[tuple[str, CalotypeError]] = field(default_factory=list)
+    started: float = field(default_factory=time.monotonic)
+
+    def put_all(self, sources: Sequence[Path]) -> None:
+        with meter(self.printer, "put", talks=True) as show:
+            for path in sources:
+                name = "-" if is_stdio(path) else str(path)
+                try:
+                    self._kept(name, self._put(path))
+                except CalotypeError as error:
+                    if error.code in _ABOUT_THE_STORE:
+                        raise
+                    self._failed(name, error)
+                if not self.printer.json:
+                    show(self._progress())
+
+    def _put(self, path: Path) -> Put:
+        wish = self.wish
+        if not is_stdio(path) and path.is_dir():
+            raise Misconfigured(
+                f"{str(path)!r} is a folder.", hint=f"Put takes files: {shown(str(path))}/*"
+            )
+        return self.store.put(
+            sys.stdin.buffer if is_stdio(path) else path,
+            owner=wish.owner,
+            role=wish.role,
+            filename=wish.filename,
+            metadata=wish.metadata,
+            hold=wish.hold,
+            expect=wish.expect,
+            images_only=wish.images_only,
+        )
+
+    def _kept(self, name: str, done: Put) -> None:
+        self.counts[done.status] += 1
+        self.bytes += done.blob.size
+        value: dict[str, Json] = {
+            "event": "put",
+            "source": name,
+            "status": done.status,
+            "digest": done.digest,
+            "size": done.blob.size,
+            "media_type": done.blob.media_type,
+            "filename": done.asset.filename,
+        }
+        self.printer.record(value, self._line(name, done))
+
+    def _line(self, name: str, done: Put) -> str:
+        status = self.printer.styled(done.status.ljust(9), _STYLES[done.status])
+        size = self.printer.size(done.blob.size).rjust(9)
+        media_type = done.blob.media_type.ljust(10)
+        return f"{status}  {done.digest[:12]}  {size}  {media_type}  {shown(name)}"
+
+    def _failed(self, name: str, error: CalotypeError) -> None:
+        self.failures.append((name, error))
+        self.printer.object({"event": "failure", "source": name, "error": {**as_json(error)}})
+        if not self.printer.json:
+            self.printer.out.flush()
+            where = "" if repr(name) in str(error) else f"{shown(name)}: "
+            print(f"calotype: {where}{sentence(error)}", file=self.printer.err)
+
+    def _progress(self) -> Progress:
+        done = self.counts.total() + len(self.failures)
+        each = (time.monotonic() - self.started) / done
+        eta = each * (self.total - done)
+        return Progress(self.total, done, failed=len(self.failures), bytes=self.bytes, eta=eta)
+
+    def outcome(self) -> Exit:
+        """Say what all of it came to."""
+        statuses = ("created", "duplicate", "restored", "healed")
+        failed = len(self.failures)
+        self.printer.object(
+            {"event": "summary", **{each: self.counts[each] for each in statuses}}
+            | {"failed": failed, "bytes": self.bytes}
+        )
+        if self.total > 1:
+            parts = [f"{self.counts[each]} {each}" for each in statuses if self.counts[each]]
+            parts += [f"{failed} failed"] if failed else []
+            total = f"{plural(self.total, 'file')}, {self.printer.size(self.bytes)}"
+            self.printer.note(f"{total}: {', '.join(parts)}")
+        if not failed:
+            return Exit.OK
+        return Exit.PARTLY if self.counts else Exit.ERROR
+
+
+def _listed(file: Path) -> Iterator[Path]:
+    """The sources that a file of failures names, a JSON object a line."""
+    try:
+        lines = file.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise Misconfigured(f"Cannot read {str(file)!r}: {error}.", hint="Check it.") from None
+    for number, line in enumerate(lines, 1):
+        if line.strip():
+            yield Path(_source(line, f"{file}:{number}"))
+
+
+def _source(line: str, where: str) -> str:
+    try:
+        found: object = json.loads(line)
+    except ValueError:
+        found = None
+    source = found.get("source") if isinstance(found, dict) else None
+    if not isinstance(source, str):
+        raise Misconfigured(
+            f"{where} names no source.", hint="""Each line is an object: {"source": "FILE"}."""
+        )
+    return source
+
+
+def _write(file: Path, failures: Sequence[tuple[str, CalotypeError]]) -> None:
+    lines = [json.dumps({"source": name, "error": as_json(error)}) for name, error in failures]
+    file.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")

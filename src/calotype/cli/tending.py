@@ -1,0 +1,104 @@
+"""init, upgrade, doctor, config: the store itself."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from calotype.catalog import schema
+from calotype.cli.exits import Exit, Usage
+from calotype.cli.names import shown
+from calotype.cli.options import EVERYWHERE, Common, flag, option
+from calotype.cli.printing import Row
+from calotype.doctoring import catalog_of, examine
+from calotype.errors import Unavailable
+
+TOML = """\
+# A Calotype store: catalog.db and blobs/ beside this file. Every setting: calotype config --origin
+path = "."
+
+[gc]
+grace = "24h"
+"""
+
+
+def init(
+    folder: Annotated[Path, Parameter(help="Where; here unless given."), "DIR"] = Path(),
+    *,
+    common: Common = EVERYWHERE,
+) -> int:
+    """Make a store: a folder with calotype.toml, catalog.db and blobs/."""
+    place = folder.absolute()
+    file = place / "calotype.toml"
+    try:
+        place.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if not file.exists():
+            file.write_text(TOML)
+    except OSError as error:
+        raise Unavailable(
+            f"Cannot make {str(file)!r}: {error.strerror}.", hint="Check the folder."
+        ) from error
+    from calotype.config import load
+
+    with load(place).store() as store:
+        catalog_of(store).ensure()
+    common.printer.record({"store": str(place)}, f"A store in {shown(str(place))}")
+    return Exit.OK
+
+
+def upgrade(
+    *,
+    downgrade: Annotated[
+        str | None, option("--downgrade", "Go back to this revision instead."), "REVISION"
+    ] = None,
+    common: Common = EVERYWHERE,
+) -> int:
+    """Bring the catalog to this program's schema, after making a copy of it."""
+    with common.new_store() as store:
+        catalog = catalog_of(store)
+        if downgrade is not None and downgrade != "base" and not downgrade.isdigit():
+            raise Usage(f"No such revision: {downgrade!r}.", hint="Give base, or 0001 and so on.")
+        if downgrade is None:
+            catalog.ensure()
+        copy = schema.to(catalog, downgrade or "head")
+    common.printer.record(
+        {"schema": downgrade or str(schema.CURRENT), "copy": str(copy) if copy else None},
+        f"schema {downgrade or schema.CURRENT}" + (f"; copy: {shown(str(copy))}" if copy else ""),
+    )
+    return Exit.OK
+
+
+def doctor(*, common: Common = EVERYWHERE) -> int:
+    """Look at SQLite, disk, triggers and the application's columns; make lost triggers again."""
+    printer = common.printer
+    styles = {"ok": "good", "warn": "odd", "fail": "bad"}
+    with common.open_store() as store:
+        remarks = list(examine(store))
+    printer.rows(
+        Row(
+            (each.level, each.subject, shown(f"{each.note}  {each.cure}".strip())),
+            {"level": each.level, "subject": each.subject, "note": each.note, "cure": each.cure},
+            styles[each.level],
+        )
+        for each in remarks
+    )
+    return Exit.INTEGRITY if any(each.level == "fail" for each in remarks) else Exit.OK
+
+
+def config(
+    *,
+    origin: Annotated[bool, flag("--origin", "Also where each value comes from.")] = False,
+    common: Common = EVERYWHERE,
+) -> int:
+    """Show the settings; passwords are masked."""
+    rows = common.settings().shown()
+    common.printer.rows(
+        Row(
+            (key, shown(text), shown(where)) if origin else (key, shown(text)),
+            {"key": key, "value": text, "origin": where},
+        )
+        for key, text, where in rows
+    )
+    return Exit.OK

@@ -1,0 +1,101 @@
+"""Doctor: what of a store's surroundings is unwise or broken, and what mends it."""
+
+from __future__ import annotations
+
+import shutil
+import sqlite3
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from calotype.catalog import Catalog, health, sqlite
+from calotype.catalog.columns import Hosts
+from calotype.errors import CalotypeError, RoleCascades
+from calotype.store import Store
+
+Level = Literal["ok", "warn", "fail"]
+LITTLE_ROOM = 256 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Remark:
+    """One thing that was looked at: how it is, and the command that mends it."""
+
+    level: Level
+    subject: str
+    note: str
+    cure: str = ""
+
+
+def require(store: Store) -> None:
+    """Raise ``NoStore`` where the store was never made."""
+    catalog_of(store).require()
+
+
+def catalog_of(store: Store) -> Catalog:
+    """The catalog that a store works on."""
+    return store._rooms.catalog
+
+
+def hosts_of(store: Store) -> Hosts:
+    """The application's columns, as the store sees them."""
+    return store._rooms.hosts
+
+
+def examine(store: Store) -> Iterator[Remark]:
+    """Look at everything around the store; lost triggers are made again."""
+    catalog = catalog_of(store)
+    yield _version()
+    yield from _places(catalog)
+    yield from _triggers(catalog)
+    with catalog.read() as connection:
+        for note in health.damages(connection):
+            yield Remark("fail", "catalog", note, "Restore a copy, or use sqlite3's .recover.")
+        for note, cure in health.warnings(connection, hosts_of(store), own=catalog.own):
+            yield Remark("warn", "settings", note, cure)
+        yield _cascades(hosts_of(store), connection)
+
+
+def _version() -> Remark:
+    version = sqlite3.sqlite_version
+    if sqlite.wal_reset_bug():
+        return Remark("ok", "sqlite", f"SQLite {version}; one checkpointer at a time is needed")
+    return Remark("ok", "sqlite", f"SQLite {version}")
+
+
+def _places(catalog: Catalog) -> Iterator[Remark]:
+    if catalog.path is None:
+        return
+    kind = sqlite.file_system(catalog.path)
+    if kind in sqlite.NETWORK:
+        cure = "Move the catalog to a local disk."
+        yield Remark("fail", "disk", f"the catalog lies on {kind}", cure)
+    free = shutil.disk_usage(Path(catalog.path).parent).free
+    if free < LITTLE_ROOM:
+        yield Remark("warn", "disk", f"only {free >> 20} MiB are free", "Free some space.")
+    else:
+        yield Remark("ok", "disk", f"{free >> 20} MiB free on {kind or 'this disk'}")
+
+
+def _triggers(catalog: Catalog) -> Iterator[Remark]:
+    with catalog.read() as connection:
+        lost = health.lost_triggers(connection)
+    if not lost:
+        yield Remark("ok", "triggers", "all there")
+        return
+    try:
+        with catalog.write() as connection:
+            health.mend_triggers(connection)
+    except CalotypeError as error:
+        yield Remark("fail", "triggers", f"{len(lost)} are lost: {error}", error.hint)
+        return
+    yield Remark("warn", "triggers", f"{len(lost)} were lost and are made again", "calotype fsck")
+
+
+def _cascades(hosts: Hosts, connection: object) -> Remark:
+    try:
+        hosts.refuse_cascades(connection)  # type: ignore[arg-type]
+    except RoleCascades as error:
+        return Remark("fail", "columns", str(error), error.hint)
+    return Remark("ok", "columns", "no foreign key of the application cascades")
