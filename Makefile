@@ -43,7 +43,7 @@ clean:
 # uv takes seconds where pip takes a minute; pip alone knows a mirror set up in pip.conf.
 $(VENV)/.demo $(VENV)/.dev: $(VENV)/.%: pyproject.toml | $(BIN)/uv
 	@echo "Installing what 'make $(MAKECMDGOALS)' needs into $(VENV) ..."
-	@VIRTUAL_ENV="$(CURDIR)/$(VENV)" $(BIN)/uv pip install --quiet --editable . --group $* 2>$(VENV)/uv.log \
+	@VIRTUAL_ENV="$(CURDIR)/$(VENV)" $(BIN)/uv pip install --quiet --compile-bytecode --editable . --group $* 2>$(VENV)/uv.log \
 	  || { $(BIN)/python -m pip install --quiet --upgrade "pip>=25.1" \
 	       && $(BIN)/python -m pip install --quiet --editable . --group $*; }
 	@touch $@

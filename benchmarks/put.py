@@ -52,7 +52,8 @@ def _table(found: dict[str, Series]) -> Table:
         f"The mean of {PUTS} puts a round, {ROUNDS} rounds. By hand: write a temporary file, fsync "
         "it, rename it, fsync the directory, one SQLite WAL commit of a small row with "
         "synchronous=FULL. A put into a new store also makes and syncs up to two folders of its "
-        "layout; into one that has them it syncs those it meets for the first time."
+        "layout; into one that has them it syncs those it meets for the first time. A busy disk "
+        "flatters the ratio: by hand should take about 1 ms; far more, and syncs hide our own work."
     )
     return Table(["", "ms", "ratio", "target"], cells, note)
 

@@ -26,8 +26,8 @@ def make(folder: Path) -> None:
         album.mkdir(parents=True)
     for name, shipped in TRIP.items():
         shutil.copyfile(SHIPPED / shipped, trip / name)
-    shutil.copyfile(trip / "cat.png", trip / "cat (1).png")
-    shutil.copyfile(trip / "cat.png", trip / "IMG_0042.jpg")
+    shutil.copyfile(trip / "cat.png", trip / "cat_copy.png")
+    shutil.copyfile(trip / "cat.png", trip / "upload-0042.jpg")
     shutil.copyfile(trip / "cat.png", best / "my cat.png")
     shutil.copyfile(trip / "rocket.jpg", best / "liftoff.jpg")
     with Image.open(trip / "rocket.jpg") as rocket:

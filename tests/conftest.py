@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
+from tests.store.places import Clock, Place
 
 from calotype import Store
-from tests.store.places import Clock, Place
 
 
 @pytest.fixture

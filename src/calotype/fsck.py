@@ -263,11 +263,13 @@ class Fsck:
         """Re-read live bytes, the longest unread first."""
         started = self.catalog.clock()
         end = None if budget is None else time.monotonic() + budget / SECOND
+        place = (-1, "")
         while True:
             with self.catalog.read() as connection:
-                rows = copies.longest_unverified(connection, self.name, started, 100)
+                rows = copies.longest_unverified(connection, self.name, started, place, 100)
             if not rows:
                 return
+            place = (rows[-1].verified_at or 0, str(rows[-1].key))
             sound: list[str] = []
             for row in rows:
                 if end is not None and time.monotonic() >= end:
@@ -276,8 +278,6 @@ class Fsck:
                     return
                 yield from self._read(row, seen, sound)
             self._verified(sound)
-            if not sound:
-                return
 
     def _read(self, row: Past, seen: _Seen, sound: list[str]) -> Findings:
         try:

@@ -164,7 +164,7 @@ class Putter:
         fresh = [_to_blob(unique[i.digest]) for i in winners if i.digest not in there.blobs]
         copies.insert_blobs(connection, fresh)
         replicas.set_live(connection, sorted(won), now)
-        mended.update(broken)
+        mended.update(intent.digest for intent in winners if intent.digest in there.blobs)
         standing = trusted.union(intent.digest for intent in winners)
         good = [each for each in misses if each[1].content.digest in standing]
         blobs = there.blobs | {str(blob.digest): blob for blob in fresh}

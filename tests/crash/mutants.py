@@ -8,11 +8,12 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from unittest import mock
 
+from tests.crash.scenario import LIBRARY, NEW, SCENARIOS, Scenario, digest, furnish
+
 from calotype import Store
 from calotype.catalog import Catalog
 from calotype.errors import CalotypeError
 from calotype.gc.erasing import Eraser
-from tests.crash.scenario import LIBRARY, NEW, SCENARIOS, Scenario, digest, furnish
 
 
 def _bytes_unsynced(store: Store) -> object:

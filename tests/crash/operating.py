@@ -7,9 +7,10 @@ import os
 import traceback
 from pathlib import Path
 
+from tests.crash.scenario import Scenario
+
 from calotype import Store
 from calotype.errors import CalotypeError
-from tests.crash.scenario import Scenario
 
 
 class Voice:

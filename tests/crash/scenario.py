@@ -13,10 +13,11 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from tests.crash.tracing import Call, trace
+
 from calotype import Digest, Store
 from calotype.errors import Corrupt, Unavailable
 from calotype.quantities import SECOND, Instant, now
-from tests.crash.tracing import Call, trace
 
 PNG = bytes.fromhex(
     "89504e470d0a1a0a0000000d49484452000000010000000108060000001f15c4890000000d49444154789c6360"
@@ -255,7 +256,9 @@ def _scenarios() -> Iterator[Scenario]:
     yield Scenario("heal-missing", lambda s: heal(s).status, lost, damaged=library)
     yield Scenario("put-many", _put_many, furnish, whole=False, redoes=True)
     yield Scenario("attach", lambda s: s.attach(digest(LIBRARY), "scan/9", "original"), furnish)
-    yield Scenario("attach-slot", lambda s: s.attach(digest(LIBRARY), "scan/3", "original"), furnish)
+    yield Scenario(
+        "attach-slot", lambda s: s.attach(digest(LIBRARY), "scan/3", "original"), furnish
+    )
     yield Scenario("release", lambda s: s.release("scan/3").references, furnish)
     yield Scenario(
         "restore-owner",

@@ -10,7 +10,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-
 from tests.crash import tracing
 
 FULL = os.environ.get("CALOTYPE_CRASH") == "full"

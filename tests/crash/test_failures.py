@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pytest
-
 from tests.crash.scenario import SCENARIOS
 from tests.crash.sweeping import every, needs_tracing, swept
 

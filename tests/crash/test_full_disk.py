@@ -6,12 +6,12 @@ from itertools import count
 from pathlib import Path
 
 import pytest
-
-from calotype import Store
-from calotype.errors import Unavailable
 from tests.crash.mounts import needs_mounts, small_disk
 from tests.crash.scenario import digest, noise, pieces
 from tests.invariants import broken_invariants, temporary_of
+
+from calotype import Store
+from calotype.errors import Unavailable
 
 pytestmark = needs_mounts
 

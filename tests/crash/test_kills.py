@@ -6,7 +6,6 @@ And before it says that it is done, everything has reached the disk, in the righ
 from __future__ import annotations
 
 import pytest
-
 from tests.crash.scenario import SCENARIOS
 from tests.crash.sweeping import FULL, every, needs_tracing, swept
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pytest
-
 from tests.crash.mutants import MUTANTS
 from tests.crash.sweeping import needs_tracing, swept
 

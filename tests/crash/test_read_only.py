@@ -6,11 +6,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from tests.crash.mounts import needs_mounts, read_only
+from tests.crash.scenario import LIBRARY, SHARED, digest, furnish, noise
 
 from calotype import Store
 from calotype.errors import Unavailable
-from tests.crash.mounts import needs_mounts, read_only
-from tests.crash.scenario import LIBRARY, SHARED, digest, furnish, noise
 
 pytestmark = needs_mounts
 

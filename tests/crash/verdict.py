@@ -9,11 +9,12 @@ from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.crash.scenario import DAY, Clock, Scenario
+from tests.invariants import FOREVER, broken_invariants, objects_of, temporary_of
+
 from calotype import Digest, Store
 from calotype.errors import CalotypeError, Corrupt
 from calotype.scope import Scope
-from tests.crash.scenario import DAY, Clock, Scenario
-from tests.invariants import FOREVER, broken_invariants, objects_of, temporary_of
 
 SCOPES = ("default", "other")
 _RANDOM = re.compile(
@@ -24,7 +25,15 @@ _TABLES = (
     "SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite_%'"
     " AND name NOT IN ('calotype_signing_key', 'calotype_meta')"
 )
-_FILES = frozenset(("catalog.db", "catalog.db-wal", "catalog.db-shm", "catalog.db-checkpoint"))
+_FILES = frozenset(
+    (
+        "catalog.db",
+        "catalog.db-reserve",
+        "catalog.db-wal",
+        "catalog.db-shm",
+        "catalog.db-checkpoint",
+    )
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,14 +11,14 @@ import re
 import shutil
 import subprocess
 import sys
-import tomllib
 from pathlib import Path
 
 import pytest
 import skimage
 from tests.docs.pages import ROOT, Block, blocks, commands, name, pages
 
-from calotype import Scope, Store, errors
+from calotype import Scope, Store, config, errors
+from calotype.catalog.tables import metadata
 from calotype.errors import CalotypeError
 
 ALIKE = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
@@ -80,7 +80,8 @@ def run_console(block: Block, page: Path) -> None:
 def look_at(block: Block) -> None:
     """Check a block that is not run: it is at least well formed, and names real commands."""
     if block.language == "toml":
-        tomllib.loads(block.text)
+        Path("read.toml").write_text(block.text)
+        assert config.load("read.toml").shown()
     elif block.language == "ini":
         configparser.ConfigParser(strict=False, delimiters="=").read_string(block.text)
     elif block.language == "pyi":
@@ -150,6 +151,23 @@ def test_a_page_written_by_hand_shows_every_method(owner):
     public = {each for each, what in vars(owner).items() if inspect.isroutine(what)}
     shown = {each for each in public if re.search(rf"\b{each}\(", text)}
     assert {each for each in public - shown if not each.startswith("_")} == set()
+
+
+def test_the_files_page_has_every_file_and_table_of_a_store(tmp_path):
+    page = (ROOT / "docs/reference/files.md").read_text()
+    with Store(tmp_path / "media") as store:
+        store.put(b"anything")
+        files = {path.name for path in (tmp_path / "media").iterdir()}
+    made = {re.sub(r"^catalog\.db(?=-)", "", each) for each in files}
+    assert {each for each in made if each not in page} == set()
+    tables = {each.removeprefix("calotype_") for each in metadata.tables}
+    assert {each for each in tables if f"`{each}`" not in page} == set()
+
+
+def test_the_configuration_page_has_every_key_with_its_default():
+    page = (ROOT / "docs/reference/configuration.md").read_text()
+    rows = re.findall(r"^\| `([a-z._]+)` \| (?:`([^`]+)`)? ?\|", page, flags=re.MULTILINE)
+    assert dict(rows) == config.DEFAULTS
 
 
 def families() -> list[type[CalotypeError]]:

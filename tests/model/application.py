@@ -1,10 +1,9 @@
-"""The application and the world: attach and release, power cuts and damaged disks."""
+"""The application, and the mains: attach, release, power cuts."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
-from calotype.catalog.states import LIVE
 from tests.model import disk, rows
 from tests.model.rows import HERE, KEPT, LINKED
 from tests.model.store import IDLE, State, Step, Terms, commit
@@ -17,7 +16,7 @@ def attach(terms: Terms, state: State) -> Iterator[Step]:
     catalog = state.versions[-1]
     if state.attaching:
         over = state._replace(attaching=False)
-        done = commit(over, rows.linked(catalog, 0, LINKED), durable=not terms.lazy)
+        done = commit(over, rows.linked(catalog, 0, LINKED), durable=terms.durable("attach"))
         promised = state.promised | terms.attached
         yield "the application commits its attach", done._replace(promised=promised)
         yield "the application rolls back", over
@@ -27,12 +26,14 @@ def attach(terms: Terms, state: State) -> Iterator[Step]:
 
 def release(terms: Terms, state: State) -> Iterator[Step]:
     """Whatever keeps an asset may be let go."""
-    if state.attaching:
-        return
     catalog = state.versions[-1]
+    if state.attaching or not any(catalog.assets):
+        return
     for scope, kind in sorted({(0, LINKED), *terms.putters}):
         if catalog.assets[scope] & kind:
-            done = commit(state, rows.let_go(catalog, scope, kind), durable=not terms.lazy)
+            done = commit(
+                state, rows.let_go(catalog, scope, kind), durable=terms.durable("release")
+            )
             promised = state.promised & ~_promises(terms, scope, kind)
             label = f"the {KINDS.get(kind, 'reference')} of scope {scope} is let go"
             yield label, done._replace(promised=promised)
@@ -50,8 +51,8 @@ def power_cut(terms: Terms, state: State) -> Iterator[Step]:
     """Back to a version that the log still holds; entries not synced are there or not."""
     if not state.cuts:
         return
-    attached = terms.attached if terms.lazy else 0
-    for version in dict.fromkeys(state.versions):
+    attached = 0 if terms.durable("attach") else terms.attached
+    for version in state.versions:
         for files in disk.after_a_cut(state.files):
             yield (
                 "power cut",
@@ -60,21 +61,11 @@ def power_cut(terms: Terms, state: State) -> Iterator[Step]:
                     files=files,
                     putters=(IDLE,) * len(state.putters),
                     collectors=(IDLE,) * len(state.collectors),
+                    verifier=IDLE,
                     attaching=False,
+                    known_bad=state.known_bad & version.suspect,
                     promised=state.promised & ~attached,
                     cuts=state.cuts - 1,
                     linked_badly=False,
                 ),
-            )
-
-
-def damage(state: State) -> Iterator[Step]:
-    """The world damages a live object so that its size tells."""
-    if not state.rot:
-        return
-    for key, held in enumerate(state.versions[-1].states):
-        if held == LIVE and state.files[key] == disk.DURABLE:
-            yield (
-                f"key {key} is damaged",
-                state._replace(files=disk.damaged(state.files, key), rot=state.rot - 1),
             )

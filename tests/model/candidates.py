@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache
 from typing import NamedTuple
 
 from tests.model.explorer import Invariant, Model
@@ -88,7 +88,9 @@ class Terms:
     """How large the model is, what the application does in it, and what is wrong with it.
 
     ``bulk`` lets the application delete rows of ours by itself, ``column`` lets a column of its
-    own point at the blob, with no trigger. ``without`` names a trigger that is missing.
+    own point at the blob, with no trigger. ``split`` gives each step of a look a transaction of
+    its own, where the code has one for all; ``every_id`` reads candidates that are not due too.
+    ``without`` names a trigger that is missing.
     """
 
     scopes: int = 2
@@ -98,6 +100,8 @@ class Terms:
     users: int = 1
     bulk: bool = True
     column: bool = True
+    split: bool = True
+    every_id: bool = False
     without: str = ""
     mutant: str = ""
 
@@ -153,8 +157,7 @@ class Candidates:
         if state.now < self.terms.until:
             now, catalog = state.now + 1, state.catalog
             due = frozenset(
-                look._replace(look_at=max(look.look_at, self.due_at(now)))
-                for look in catalog.looks
+                look._replace(look_at=max(look.look_at, self.due_at(now))) for look in catalog.looks
             )
             yield f"it is {now}", state._replace(now=now, catalog=catalog._replace(looks=due))
 
@@ -186,9 +189,7 @@ class Candidates:
             yield "attach or restore", self._set(catalog, scope, used)
         if asset.used:
             released = asset._replace(used=asset.used - 1, released_at=now)
-            yield "release", self.look(
-                self._set(catalog, scope, released), now, "reference update"
-            )
+            yield "release", self.look(self._set(catalog, scope, released), now, "reference update")
 
     def bulk(self, state: State) -> Iterator[Step]:
         """The application deletes our rows with statements of its own."""
@@ -240,16 +241,17 @@ class Candidates:
                 yield f"gc {number} {taken[0]}", taken[1]
 
     def _begin(self, state: State, number: int, cutoff: int) -> Step:
+        then = Collector("assets" if self.terms.split else "look", cutoff)
         if self.terms.mutant == "decided before reading":
-            return "begins", self._at(state, number, Collector("assets", cutoff))
-        return self._read(state, number, Collector("assets", cutoff))
+            return "begins", self._at(state, number, then)
+        return self._read(state, number, then)
 
     def _read(self, state: State, number: int, then: Collector) -> Step:
         if then.doing == "read":
             then = then._replace(doing="finish")
         looks = frozenset(
             look._replace(readers=look.readers | 1 << number)
-            if look.look_at <= then.cutoff
+            if look.look_at <= then.cutoff or self.terms.every_id
             else look
             for look in state.catalog.looks
         )
@@ -265,6 +267,18 @@ class Candidates:
             collectors=changed(state.collectors, number, then),
         )
 
+    def _look(self, state: State, number: int, mine: Collector) -> Step:
+        """As built: all in one transaction, which takes off every candidate of a blob it dooms."""
+        due = self.due_at(state.now)
+        before = self.collected(state.catalog, mine.cutoff, due)
+        catalog = doomed(before)
+        if before.blob and not catalog.blob:
+            gone = catalog._replace(looks=frozenset())
+            return "dooms the blob", self._at(state, number, Collector(), gone)
+        again_at = self.decision(catalog, state.now)
+        settled = self._settled(catalog, number, again_at)
+        return "looks at the digest", self._at(state, number, Collector(), settled)
+
     def _assets(self, state: State, number: int, mine: Collector) -> Step:
         then = mine._replace(doing="blob")
         return "collects assets", self._at(
@@ -278,21 +292,19 @@ class Candidates:
     def _decide(self, state: State, number: int, mine: Collector) -> Step:
         doing = "read" if self.terms.mutant == "decided before reading" else "finish"
         again_at = self.decision(state.catalog, state.now)
-        return "decides", self._at(
-            state, number, mine._replace(doing=doing, again_at=again_at)
-        )
+        return "decides", self._at(state, number, mine._replace(doing=doing, again_at=again_at))
 
     def _finish(self, state: State, number: int, mine: Collector) -> Step:
-        """Only the ids that were read; what is still pending gets a new one."""
-        left = frozenset(
-            look for look in state.catalog.looks if not look.readers >> number & 1
-        )
+        settled = self._settled(state.catalog, number, mine.again_at)
+        return "takes its ids off", self._at(state, number, Collector(), settled)
+
+    def _settled(self, catalog: Catalog, number: int, again_at: int) -> Catalog:
+        """Only the ids that were read are deleted; what is still pending gets a new one."""
+        left = frozenset(look for look in catalog.looks if not look.readers >> number & 1)
         if self.terms.mutant == "by digest":
             left = frozenset()
-        catalog = state.catalog._replace(looks=left)
-        if mine.again_at != NEVER:
-            catalog = self.look(catalog, mine.again_at)
-        return "takes its ids off", self._at(state, number, Collector(), catalog)
+        catalog = catalog._replace(looks=left)
+        return catalog if again_at == NEVER else self.look(catalog, again_at)
 
     def collected(self, catalog: Catalog, cutoff: int, due: int) -> Catalog:
         """Away with released references and then with assets whose time is over."""
@@ -322,19 +334,19 @@ class Candidates:
             for scope, asset in pending
             if not (catalog.column and scope == COLUMN_SCOPE)
         ]
-        if ends:
-            return min(ends)
         bare = catalog.blob and not any(catalog.assets)
-        if (pending or bare) and self.terms.mutant != "column forgotten":
-            return now + PUSH
-        return NEVER
+        if self.terms.mutant == "bare blob without a column forgotten":
+            bare = bare and catalog.column
+        if (bare or len(ends) < len(pending)) and self.terms.mutant != "column forgotten":
+            ends.append(now + PUSH)
+        return min(ends, default=NEVER)
 
     # -- invariants
 
     def invariants(self) -> Mapping[str, Invariant[State]]:
         """By name."""
 
-        @lru_cache(maxsize=None)
+        @cache
         def drained(catalog: Catalog) -> bool:
             """Whether gc, alone and for ever, leaves just what is kept."""
             while catalog.looks:

@@ -59,7 +59,7 @@ class Outcome(Generic[S]):
 
 def explore(model: Model[S], *, budget: int | None = None) -> Outcome[S]:
     """Visit the states of ``model`` until one breaks an invariant or ``budget`` states are known."""
-    started = time.monotonic()
+    started = time.process_time()
     parents: dict[S, S | None] = {model.initial: None}
     frontier, steps, depth, fault = [model.initial], 0, 0, _broken(model, model.initial)
     with _without_cycle_collection():
@@ -72,7 +72,7 @@ def explore(model: Model[S], *, budget: int | None = None) -> Outcome[S]:
         len(parents),
         steps,
         depth,
-        time.monotonic() - started,
+        time.process_time() - started,
         complete=fault is None and not frontier,
         broken=fault[0] if fault else None,
         trace=_trace(model, parents, fault[1]) if fault else (),

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from functools import lru_cache
+from functools import cache
 
-from calotype.catalog.states import DOOMED, ERASED, ERASING, LIVE
 from tests.model import disk, rows
 from tests.model.disk import Files
 from tests.model.explorer import Invariant
 from tests.model.rows import HERE, KEEPING, LINKED, NO_ROW, PAST, Catalog
 from tests.model.store import State, Terms
+
+from calotype.catalog.states import DOOMED, ERASED, ERASING, LIVE
 
 GOING = (DOOMED, ERASING, ERASED)
 GONE = (ERASING, ERASED)
@@ -27,8 +28,7 @@ def has_bytes(catalog: Catalog, files: Files) -> bool:
 def readable(catalog: Catalog, files: Files) -> bool:
     """I3: the blob is there and its object can be seen, unless the world damaged it."""
     return catalog.blob and any(
-        catalog.suspect >> key & 1 or files[key] in disk.PRESENT
-        for key in rows.live_keys(catalog)
+        catalog.suspect >> key & 1 or files[key] in disk.PRESENT for key in rows.live_keys(catalog)
     )
 
 
@@ -51,7 +51,7 @@ def doomed_keys_stay_doomed(catalog: Catalog) -> bool:
     )
 
 
-@lru_cache(maxsize=None)
+@cache
 def nothing_leaks(catalog: Catalog) -> bool:
     """I17: were everybody killed now, gc alone would leave just what is kept, and one copy."""
     after = catalog
@@ -92,6 +92,15 @@ def deletes_are_announced(state: State) -> bool:
     return all(version.states[key] in GONE for key in deleting for version in state.versions)
 
 
+def known_damage_stays_known(state: State) -> bool:
+    """I8: a replica that was found damaged is marked for as long as it is live."""
+    catalog = state.versions[-1]
+    return not state.known_bad or all(
+        not state.known_bad >> key & 1 or catalog.suspect >> key & 1
+        for key in rows.live_keys(catalog)
+    )
+
+
 def invariants(terms: Terms) -> Mapping[str, Invariant[State]]:
     """All of them, by name."""
     wanted = (*terms.putters, (0, LINKED))
@@ -108,5 +117,6 @@ def invariants(terms: Terms) -> Mapping[str, Invariant[State]]:
             state.cuts < terms.cuts or objects_have_rows(state.versions[-1], state.files)
         ),
         "I8 links are sound": lambda state: not state.linked_badly,
+        "I8 what is known stays known": known_damage_stays_known,
         "I17 nothing leaks": lambda state: nothing_leaks(state.versions[-1]),
     }

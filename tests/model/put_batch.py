@@ -11,11 +11,12 @@ from dataclasses import dataclass
 from itertools import product
 from typing import NamedTuple
 
-from calotype.catalog.states import DOOMED, ERASING, LIVE, WRITING
 from tests.model import disk, promises, rows
 from tests.model.disk import Files
 from tests.model.explorer import Invariant, Model
 from tests.model.rows import KEPT, NO_ROW, OWNED, PLAIN, Catalog, changed
+
+from calotype.catalog.states import DOOMED, ERASING, LIVE, WRITING
 
 Item = tuple[int, int]
 """A digest, by number, and the key that is used for it."""
@@ -71,7 +72,8 @@ def commit(state: State, catalogs: Catalogs, *, durable: bool = True) -> State:
     """The transaction is over; one that is not durable may be lost to a power cut."""
     if durable or not state.cuts:
         return state._replace(versions=(catalogs,))
-    return state._replace(versions=(*state.versions, catalogs))
+    older = set(state.versions) - {catalogs}
+    return state._replace(versions=(*sorted(older), catalogs))
 
 
 class Batches:
@@ -184,14 +186,12 @@ class Batches:
         """TX2 for all; who was fenced off is redone alone."""
         catalogs, done, fenced = state.versions[-1], [], []
         for digest, key in process.items:
-            writing = catalogs[digest].states[key] == WRITING
-            if not writing and self.mutant != "fenced item settles":
+            after = self._own(catalogs[digest], key)
+            if after is None:
                 fenced.append((digest, key))
-                continue
-            catalogs = self._link(
-                changed(catalogs, digest, self._own(catalogs[digest], key)), digest, number
-            )
-            done.append(digest)
+            else:
+                catalogs = self._link(changed(catalogs, digest, after), digest, number)
+                done.append(digest)
         told = [digest for digest, _ in process.items]
         told = told if self.mutant == "whole batch told yes" else done
         after = self._told_yes(commit(state, catalogs), number, told)
@@ -199,9 +199,12 @@ class Batches:
             after, number, self._again(tuple(fenced))
         )
 
-    def _own(self, catalog: Catalog, key: int) -> Catalog:
-        won = rows.trusted(catalog) not in (None, key)
-        return rows.doomed(catalog, key) if won else rows.published(catalog, key)
+    def _own(self, catalog: Catalog, key: int) -> Catalog | None:
+        """The catalog with a live replica, another's or else mine; None where I was fenced off."""
+        if rows.trusted(catalog) not in (None, key):
+            return rows.doomed(catalog, key)
+        fenced = catalog.states[key] != WRITING and self.mutant != "fenced item settles"
+        return None if fenced else rows.published(catalog, key)
 
     def _again(self, fenced: tuple[Item, ...]) -> Process:
         if not fenced or self.mutant == "whole batch told yes":
@@ -266,15 +269,16 @@ class Batches:
                 gone = state.files[digest][key] not in disk.PRESENT
                 erased = rows.erased(catalogs[digest], key) if gone else catalogs[digest]
                 catalogs = changed(catalogs, digest, erased)
-            yield f"gc sets {names(items)} erased", commit(state, catalogs)._replace(
-                collector=IDLE
+            yield (
+                f"gc sets {names(items)} erased",
+                commit(state, catalogs, durable=False)._replace(collector=IDLE),
             )
 
     def _begin(self, state: State) -> Iterator[Step]:
         catalogs = state.versions[-1]
         looked = tuple(look(catalog) if catalog.looks else catalog for catalog in catalogs)
         if looked != catalogs:
-            yield "gc collects and dooms", commit(state, looked)
+            yield "gc collects and dooms", commit(state, looked, durable=False)
         going = tuple(
             (digest, key)
             for digest, catalog in enumerate(catalogs)
@@ -285,8 +289,9 @@ class Batches:
             for digest, key in going:
                 catalogs = changed(catalogs, digest, rows.erasing(catalogs[digest], key))
             following = Process("delete", going, going)
-            yield f"gc sets {names(going)} erasing", commit(state, catalogs)._replace(
-                collector=following
+            yield (
+                f"gc sets {names(going)} erasing",
+                commit(state, catalogs)._replace(collector=following),
             )
 
     def power_cut(self, state: State) -> Iterator[Step]:
@@ -298,7 +303,7 @@ class Batches:
             collector=IDLE,
             cuts=state.cuts - 1,
         )
-        for version in dict.fromkeys(state.versions):
+        for version in state.versions:
             for files in product(*map(disk.after_a_cut, state.files)):
                 yield "power cut", left._replace(versions=(version,), files=files)
 
@@ -359,6 +364,9 @@ def announced(state: State) -> bool:
 
 def names(items) -> str:
     """For labels: digests as letters, with their keys."""
-    return "+".join(
-        f"{'ab'[item[0]]}{item[1]}" if isinstance(item, tuple) else "ab"[item] for item in items
-    ) or "none"
+    return (
+        "+".join(
+            f"{'ab'[item[0]]}{item[1]}" if isinstance(item, tuple) else "ab"[item] for item in items
+        )
+        or "none"
+    )

@@ -11,9 +11,10 @@ from __future__ import annotations
 
 from functools import partial
 
-from tests.model.application import attach, damage, power_cut, release
-from tests.model.collector import Collector, adopt_strays, fence
+from tests.model.application import attach, power_cut, release
+from tests.model.collector import Collector, fence
 from tests.model.explorer import Model
+from tests.model.fsck import adopt_strays, damage, verify
 from tests.model.promises import invariants
 from tests.model.putter import Putter
 from tests.model.store import State, Terms, initial
@@ -33,6 +34,7 @@ def put_gc(terms: Terms) -> Model[State]:
             partial(release, terms),
             partial(fence, terms),
             partial(power_cut, terms),
+            partial(verify, terms),
             adopt_strays,
             damage,
         ),

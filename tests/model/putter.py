@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from calotype.catalog.states import ERASED, LIVE, WRITING
 from tests.model import disk, rows
 from tests.model.rows import NO_ROW, PLAIN, Catalog, changed
 from tests.model.store import IDLE, At, State, Step, Terms, commit, putter_at
+
+from calotype.catalog.states import ERASED, LIVE, WRITING
 
 OUTSIDE = frozenset({"idle", "publish", "sync", "unlink"})
 """Steps that need no write transaction."""
@@ -41,6 +42,8 @@ class Putter:
         taken = self._steps[doing](state, key)
         if taken is not None:
             yield f"putter {self.number} {taken[0]}", taken[1]
+        if doing == "settle" and state.versions[-1].states[key] != WRITING:
+            yield from self._use_another(state, key)
 
     def _after_a_miss(self) -> At:
         return ("publish", PLAIN) if self.mutant == "intent after publish" else ("intend", PLAIN)
@@ -59,8 +62,9 @@ class Putter:
 
     def _mark(self, state: State, key: int) -> Step:
         marked = rows.suspected(state.versions[-1], key)
-        done = commit(state, marked, durable=not self.terms.lazy)
-        return f"marks key {key} suspect", self._at(done, self.missed)
+        done = commit(state, marked, durable=self.terms.durable("mark"))
+        known_bad = state.known_bad | marked.suspect & 1 << key
+        return f"marks key {key} suspect", self._at(done._replace(known_bad=known_bad), self.missed)
 
     def _hit(self, state: State, key: int) -> Step:
         """TX1: the replica that was probed is still live, and nobody found it damaged since."""
@@ -129,6 +133,15 @@ class Putter:
         if self.mutant == "settle before sync":
             done = self._at(done, ("sync", key))
         return f"sets key {key} live", done
+
+    def _use_another(self, state: State, key: int) -> Iterator[Step]:
+        """As built: who was fenced off need not go round again where there is a live replica."""
+        catalog = state.versions[-1]
+        if rows.trusted(catalog) not in (None, key):
+            yield (
+                f"putter {self.number} lost key {key} and uses another's",
+                self._at(self._told_yes(state, catalog), self._lost(key)),
+            )
 
     def _lost(self, key: int) -> At:
         return ("unlink", key) if self.mutant == "loser deletes its bytes" else IDLE

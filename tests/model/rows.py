@@ -73,6 +73,13 @@ def suspected(catalog: Catalog, key: int) -> Catalog:
     return catalog._replace(suspect=catalog.suspect | 1 << key)
 
 
+def cleared(catalog: Catalog, key: int) -> Catalog:
+    """Take the mark off a live replica."""
+    if catalog.states[key] != LIVE:
+        return catalog
+    return catalog._replace(suspect=catalog.suspect & ~(1 << key))
+
+
 def doomed(catalog: Catalog, *keys: int) -> Catalog:
     """``writing`` and ``live`` to ``doomed``; rows in other states are left alone."""
     going = [key for key in keys if catalog.states[key] in (WRITING, LIVE)]
@@ -113,13 +120,9 @@ def let_go(catalog: Catalog, scope: int, kind: int) -> Catalog:
 
 def collected(catalog: Catalog) -> Catalog:
     """Delete released references, then assets that nothing keeps, each with a new candidate."""
-    assets = tuple(
-        asset & ~PAST if asset & KEEPING else 0 for asset in catalog.assets
-    )
+    assets = tuple(asset & ~PAST if asset & KEEPING else 0 for asset in catalog.assets)
     gone = assets.count(0) > catalog.assets.count(0)
-    return catalog._replace(
-        assets=assets, looks=catalog.looks | FRESH if gone else catalog.looks
-    )
+    return catalog._replace(assets=assets, looks=catalog.looks | FRESH if gone else catalog.looks)
 
 
 def garbage(catalog: Catalog) -> bool:
@@ -159,11 +162,6 @@ def read_by(looks: int, collector: int) -> int:
 def taken_off(looks: int, collector: int) -> int:
     """A collector deletes the ids that it read, and no others."""
     return sum(1 << readers for readers in _classes(looks) if not readers >> collector & 1)
-
-
-def given_up(looks: int, collector: int) -> int:
-    """A collector forgets the ids that it read; the rows stay."""
-    return _moved(looks, lambda readers: readers & ~(1 << collector))
 
 
 def unread(looks: int) -> int:

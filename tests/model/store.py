@@ -1,7 +1,7 @@
 """One digest in one store: catalog, objects, and where every process has got to.
 
 A commit that is not durable leaves the versions before it in ``versions``: a power cut goes back
-to one of them, and a durable commit drops them all, its predecessors being durable with it.
+to one of them, whichever, and a durable commit drops them all, for they are durable with it.
 """
 
 from __future__ import annotations
@@ -18,24 +18,31 @@ At = tuple[str, int]
 
 IDLE: At = ("idle", 0)
 
+AS_BUILT = frozenset({"collect", "doom", "take off", "erased"})
+ALL = AS_BUILT | {"abort", "attach", "mark", "release"}
+"""Commits that are not durable. The intent never is; erasing and what is told yes always are."""
+
 
 class State(NamedTuple):
     """The catalog as it is (last) and may be after a power cut, the objects, and who is where.
 
     ``attaching`` is the application's open transaction, which holds the writer's lock.
     ``promised`` has a bit for each putter, and one more for the attacher, that was told yes and
-    did not ask for a release since. ``linked_badly`` is for the invariants only.
+    did not ask for a release since. ``known_bad`` (keys, as bits) and ``linked_badly`` are for
+    the invariants only.
     """
 
     versions: tuple[Catalog, ...]
     files: Files
     putters: tuple[At, ...]
     collectors: tuple[At, ...]
+    verifier: At
     attaching: bool
     promised: int
     fresh: int
     cuts: int
     rot: int
+    known_bad: int
     linked_badly: bool
 
 
@@ -46,23 +53,29 @@ Step = tuple[str, State]
 class Terms:
     """How large the model is, and what is wrong with it.
 
-    ``putters`` says of each into which scope it puts and what keeps it there. ``lazy`` makes every
-    commit that need not be durable one that is not; otherwise only the intent's is.
+    ``putters`` says of each into which scope it puts and what keeps it there. ``split`` gives
+    every step of a look at candidates a transaction of its own, where the code has one for all.
     """
 
-    keys: int = 3
+    keys: int = 2
     putters: tuple[tuple[int, int], ...] = ((0, OWNED), (1, KEPT))
-    collectors: int = 2
-    attacher: bool = True
+    collectors: int = 1
+    attacher: bool = False
+    verifier: bool = False
     cuts: int = 1
     rot: int = 0
-    lazy: bool = False
+    split: bool = False
+    lazy: frozenset[str] = AS_BUILT
     mutant: str = ""
 
     @property
     def attached(self) -> int:
         """The attacher's bit in ``promised``."""
         return 1 << len(self.putters)
+
+    def durable(self, what: str) -> bool:
+        """Whether commits of this kind are."""
+        return what not in self.lazy
 
 
 def initial(terms: Terms) -> State:
@@ -73,11 +86,13 @@ def initial(terms: Terms) -> State:
         files=disk.empty(terms.keys),
         putters=(IDLE,) * len(terms.putters),
         collectors=(IDLE,) * terms.collectors,
+        verifier=IDLE,
         attaching=False,
         promised=0,
         fresh=PLAIN + 1,
         cuts=terms.cuts,
         rot=terms.rot,
+        known_bad=0,
         linked_badly=False,
     )
 
@@ -89,8 +104,8 @@ def commit(state: State, catalog: Catalog, *, durable: bool) -> State:
     before = state.versions[-1]
     if catalog == before:
         return state
-    before = before._replace(looks=rows.unread(before.looks))
-    return state._replace(versions=(*state.versions[:-1], before, catalog))
+    older = {*state.versions[:-1], before._replace(looks=rows.unread(before.looks))}
+    return state._replace(versions=(*sorted(older - {catalog}), catalog))
 
 
 def putter_at(state: State, putter: int, at: At) -> State:

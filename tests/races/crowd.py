@@ -40,9 +40,7 @@ def at_once(
         return [answer for future in waiting for answer in future.result()]
 
 
-def _together(
-    work: Callable[..., T], group: Sequence[tuple[object, ...]], start: float
-) -> list[T]:
+def _together(work: Callable[..., T], group: Sequence[tuple[object, ...]], start: float) -> list[T]:
     with ThreadPoolExecutor(len(group)) as pool:
         return [
             future.result()

@@ -2,7 +2,7 @@
 
 Every operation is a line in the log of its process, written when it is over; what was promised is
 written after the promise, and what is about to be given up before it is. A kill so leaves a log
-that may only claim too little.
+that may only claim too little. Whoever takes the place of a killed process inherits what it had.
 """
 
 from __future__ import annotations
@@ -13,10 +13,16 @@ import random
 import threading
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+from unittest import mock
 
 from calotype import Digest, Store
+from calotype.backends import Key, Staged
+from calotype.backends.local import LocalBackend
 from calotype.errors import Locked, NotFound
 from calotype.scope import Scope
 
@@ -29,6 +35,9 @@ LARGE = random.Random("race large").randbytes(2_500_000)
 DIGESTS = [str(Digest.of(data)) for data in (*CONTENTS, LARGE)]
 AT_ONCE = 2
 """How many owners of its own a thread keeps; with more of them nothing would ever be garbage."""
+
+FASHIONS = 5
+"""How many contents a second become the one that all put."""
 
 SCOPES = ("default", "ana", "ben")
 SHARED = tuple(f"shared/{number}" for number in range(2))
@@ -55,6 +64,23 @@ class Racer:
         self._dice = random.Random(name)
         self._own: dict[str, tuple[str, tuple[str, ...]]] = {}
         self._next = 0
+
+    def inherit(self, lines: Sequence[dict[str, Any]]) -> None:
+        """Take over what a killed process was promised; let go of what it was not sure of."""
+        told = {
+            kind: {line["owner"]: line for line in lines if line["kind"] == kind}
+            for kind in ("began", "promised", "released", "gone")
+        }
+        for owner, began in told["began"].items():
+            if owner in told["promised"] and owner not in told["released"]:
+                promise = told["promised"][owner]
+                self._own[owner] = (promise["scope"], tuple(promise["digests"]))
+                self._log.tell("began", owner=owner, scope=promise["scope"])
+                self._promised(owner, self._store.scope(promise["scope"]), promise["digests"])
+            elif owner not in told["gone"]:
+                self._log.tell("released", owner=owner)
+                self._store.scope(began["scope"]).release(owner)
+                self._log.tell("gone", owner=owner)
 
     def race(self, until: float) -> None:
         """One operation after the other."""
@@ -111,12 +137,13 @@ class Racer:
     # -- under names of its own -------------------------------------------------------------
 
     def put_own(self) -> None:
-        owner, scope, data = self._new_owner(), self._scope(), self._dice.choice(CONTENTS)
+        owner, scope = self._new_owner()
+        data = self._content()
         done = scope.put(data, owner=owner)
         self._promised(owner, scope, [done.digest])
 
     def put_own_many(self) -> None:
-        owner, scope = self._new_owner(), self._scope()
+        owner, scope = self._new_owner()
         chosen: list[bytes] = self._dice.sample(CONTENTS, 3)
         sources: list[object] = [*chosen, chosen[0]]
         if self._dice.random() < 0.1:
@@ -128,7 +155,8 @@ class Racer:
         self._promised(owner, scope, [str(Digest.of(data)) for data in chosen])
 
     def attach_own(self) -> None:
-        owner, scope, digest = self._new_owner(), self._scope(), self._dice.choice(DIGESTS)
+        owner, scope = self._new_owner()
+        digest = self._dice.choice(DIGESTS)
         try:
             scope.attach(digest, owner, role="attached")
         except NotFound:
@@ -142,6 +170,7 @@ class Racer:
         scope, digests = self._own.pop(owner)
         self._log.tell("released", owner=owner)
         released = self._store.scope(scope).release(owner)
+        self._log.tell("gone", owner=owner)
         if released.references != len(digests):
             raise AssertionError(f"{owner} had {digests}, released {released}")
 
@@ -163,9 +192,17 @@ class Racer:
                 if str(Digest.of(file.read())) != digest:
                     raise AssertionError(f"other bytes than {digest}")
 
-    def _new_owner(self) -> str:
+    def _new_owner(self) -> tuple[str, Scope]:
         self._next += 1
-        return f"own/{self._name}-{self._next}"
+        owner, scope = f"own/{self._name}-{self._next}", self._scope()
+        self._log.tell("began", owner=owner, scope=scope.name)
+        return owner, scope
+
+    def _content(self) -> bytes:
+        """Mostly the one that everybody puts at this moment, and nobody a moment later."""
+        if self._dice.random() < 0.3:
+            return self._dice.choice(CONTENTS)
+        return CONTENTS[int(time.monotonic() * FASHIONS) % len(CONTENTS)]
 
     def _scope(self) -> Scope:
         return self._store.scope(self._dice.choice(SCOPES))
@@ -173,15 +210,13 @@ class Racer:
     # -- under names that all use -----------------------------------------------------------
 
     def put_shared(self) -> None:
-        self._scope().put(
-            self._dice.choice(CONTENTS), owner=self._dice.choice(SHARED), role="slot"
-        )
+        self._scope().put(self._content(), owner=self._dice.choice(SHARED), role="slot")
 
     def put_library(self) -> None:
-        self._scope().put(self._dice.choice(CONTENTS), filename="race.bin")
+        self._scope().put(self._content(), filename="race.bin")
 
     def put_held(self) -> None:
-        self._scope().put(self._dice.choice(CONTENTS), hold="20ms")
+        self._scope().put(self._content(), hold="20ms")
 
     def attach_shared(self) -> None:
         self._scope().attach(
@@ -226,12 +261,30 @@ class Racer:
                 raise AssertionError(f"fsck sees {found}")
 
 
-def run(store: str, log: str, name: str, collects: bool, looks: bool, until: float) -> None:
-    """The process: two threads, of which one may collect garbage or look for damage."""
+@dataclass(frozen=True, slots=True)
+class Part:
+    """What a process does: one of its threads may collect garbage or look for damage.
+
+    A ``sluggish`` process is slow on the disk, so that others, and gc, come between.
+    """
+
+    name: str
+    collects: bool = False
+    looks: bool = False
+    sluggish: bool = False
+
+
+def run(store: str, log: str, part: Part, until: float) -> None:
+    """The process: two threads, until the monotonic clock says ``until``."""
     lines = Log(Path(log))
-    with Store(store) as opened:
-        racers = [Racer(opened, lines, f"{name}-{number}") for number in range(2)]
-        first = racers[0].collect if collects else racers[0].look if looks else racers[0].race
+    with Store(store) as opened, _slowed() if part.sluggish else nullcontext():
+        racers = [Racer(opened, lines, f"{part.name}-{number}") for number in range(2)]
+        racers[1].inherit(_told_before(Path(log)))
+        first = racers[0].race
+        if part.collects:
+            first = racers[0].collect
+        elif part.looks:
+            first = racers[0].look
         threads = [threading.Thread(target=each, args=(until,)) for each in (first, racers[1].race)]
         for thread in threads:
             thread.start()
@@ -239,3 +292,23 @@ def run(store: str, log: str, name: str, collects: bool, looks: bool, until: flo
             thread.join()
     lines.tell("op", op="close", outcome="ok")
 
+
+def _told_before(log: Path) -> list[dict[str, Any]]:
+    """What those told that had this place before: ``PLACE-NUMBER.log``."""
+    place = log.name.partition("-")[0]
+    logs = [each for each in log.parent.glob(f"{place}-*.log") if each != log]
+    return [json.loads(line) for each in logs for line in each.read_text().splitlines()]
+
+
+@contextmanager
+def _slowed() -> Iterator[None]:
+    """Publishing waits before and after, sometimes long enough to be given up by all."""
+    publish = LocalBackend.publish
+
+    def slowly(self: LocalBackend, items: Sequence[tuple[Key, Staged]]) -> None:
+        time.sleep(random.random() / 10)
+        publish(self, items)
+        time.sleep(random.random() / 5)
+
+    with mock.patch.object(LocalBackend, "publish", slowly):
+        yield

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 from typing import Any
 
-from calotype import Digest, Store
+from calotype import Store
 from calotype.backends import Backend, Key
 from calotype.model import Finding
 
@@ -90,7 +90,3 @@ def content(store: Any, digest: str) -> bytes:
     """What the store hands out."""
     with store.open(digest) as file:
         return file.read()
-
-
-def digest(data: bytes) -> Digest:
-    return Digest.of(data)

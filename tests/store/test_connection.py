@@ -13,12 +13,12 @@ import pytest
 from sqlalchemy import Engine, create_engine, event, text
 from sqlalchemy.orm import Session
 from sqlalchemy.pool import NullPool
-
-from calotype import Digest, Store
-from calotype.errors import Locked, Misconfigured, NoStore, NotFound
 from tests.store.pictures import picture
 from tests.store.places import Place
 from tests.store.surgery import problems, rows
+
+from calotype import Digest, Store
+from calotype.errors import Locked, Misconfigured, NoStore, NotFound
 
 
 @pytest.fixture
@@ -267,17 +267,28 @@ def test_a_raw_connection_in_autocommit_mode_gets_a_transaction_for_the_call(sto
     assert owners(store) == ["page/1"]
 
 
-@pytest.mark.skipif(sys.version_info < (3, 12), reason="sqlite3's autocommit attribute is of 3.12")
-def test_a_raw_connection_with_autocommit_off_joins(store, shared, digest):
-    with closing(sqlite3.connect(shared.database, autocommit=True)) as raw:
-        raw.execute("PRAGMA foreign_keys=ON")
-        raw.autocommit = False
-        store.attach(digest, owner="page/1", connection=raw)
-        raw.rollback()
-        assert owners(store) == []
-        store.attach(digest, owner="page/1", connection=raw)
-        raw.commit()
-    assert owners(store) == ["page/1"]
+if sys.version_info >= (3, 12):
+
+    def test_a_raw_connection_with_autocommit_off_joins(store, shared, digest):
+        with closing(sqlite3.connect(shared.database, autocommit=True)) as raw:
+            raw.execute("PRAGMA foreign_keys=ON")
+            raw.autocommit = False
+            store.attach(digest, owner="page/1", connection=raw)
+            raw.rollback()
+            assert owners(store) == []
+            store.attach(digest, owner="page/1", connection=raw)
+            raw.commit()
+        assert owners(store) == ["page/1"]
+
+    def test_a_raw_connection_with_autocommit_on_gets_a_transaction_too(store, shared, digest):
+        with closing(sqlite3.connect(shared.database, autocommit=True)) as raw:
+            raw.execute("PRAGMA foreign_keys=ON")
+            store.attach(digest, owner="page/1", connection=raw)
+            assert not raw.in_transaction
+            assert owners(store) == ["page/1"]
+            with pytest.raises(NotFound):
+                store.attach(Digest.of(b"nothing"), owner="page/2", connection=raw)
+            assert not raw.in_transaction
 
 
 @pytest.mark.parametrize("keys", [True, False])

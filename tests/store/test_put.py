@@ -7,19 +7,6 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-
-from calotype import Digest
-from calotype.errors import (
-    Corrupt,
-    DecompressionBomb,
-    DigestMismatch,
-    InvalidDigest,
-    Misconfigured,
-    NotAnImage,
-    TooLarge,
-)
-from calotype.model import Owner
-from calotype.staging import SMALL, Limits
 from tests.store.pictures import noise, picture, png_header
 from tests.store.surgery import (
     content,
@@ -33,6 +20,19 @@ from tests.store.surgery import (
     states,
     truncate,
 )
+
+from calotype import Digest
+from calotype.errors import (
+    Corrupt,
+    DecompressionBomb,
+    DigestMismatch,
+    InvalidDigest,
+    Misconfigured,
+    NotAnImage,
+    TooLarge,
+)
+from calotype.model import Owner
+from calotype.staging import SMALL, Limits
 
 BIG = SMALL + 3
 
@@ -222,7 +222,9 @@ def test_ids_of_owners_hold_slashes(store):
     assert [each.owner for each in store.owners(kind="scan")] == [Owner("scan", "2026/11/21")]
 
 
-@pytest.mark.parametrize("owner", ["scan", "/9", "scan/", "", "s/\ud800", "s/\0", "s/" + "9" * 1025])
+@pytest.mark.parametrize(
+    "owner", ["scan", "/9", "scan/", "", "s/\ud800", "s/\0", "s/" + "9" * 1025]
+)
 def test_what_is_no_owner_is_refused_and_nothing_is_stored(store, owner):
     with pytest.raises(Misconfigured):
         store.put(picture(), owner=owner)

@@ -6,6 +6,8 @@ import io
 import os
 
 import pytest
+from tests.store.pictures import noise, picture
+from tests.store.surgery import content, keys, objects, problems, rows, truncate
 
 from calotype import Digest, bulk
 from calotype.backends.local import LocalBackend
@@ -13,8 +15,6 @@ from calotype.errors import Misconfigured, Unavailable
 from calotype.model import PutMany
 from calotype.progress import Progress
 from calotype.staging import Limits
-from tests.store.pictures import noise, picture
-from tests.store.surgery import content, keys, objects, problems, rows, truncate
 
 
 @pytest.fixture

@@ -7,11 +7,6 @@ import os
 import threading
 
 import pytest
-
-from calotype import Digest
-from calotype.backends.memory import MemoryBackend
-from calotype.errors import Corrupt, InvalidDigest, Misconfigured, NotFound, Unavailable
-from calotype.staging import SMALL
 from tests.store.pictures import noise, picture
 from tests.store.surgery import (
     backend_of,
@@ -25,6 +20,11 @@ from tests.store.surgery import (
     truncate,
     write,
 )
+
+from calotype import Digest
+from calotype.backends.memory import MemoryBackend
+from calotype.errors import Corrupt, InvalidDigest, Misconfigured, NotFound, Unavailable
+from calotype.staging import SMALL
 
 BIG = SMALL + (3 << 20) + 7
 LARGE = noise(BIG)

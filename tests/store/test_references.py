@@ -5,12 +5,12 @@ from __future__ import annotations
 from datetime import timedelta
 
 import pytest
+from tests.store.pictures import noise, picture
+from tests.store.surgery import content, rows
 
 from calotype import Digest
 from calotype.errors import InvalidDigest, Misconfigured, NotFound
 from calotype.model import Owner
-from tests.store.pictures import noise, picture
-from tests.store.surgery import content, rows
 
 
 def digests(listing):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, bindparam, func, literal_column, select
+from sqlalchemy import Connection, and_, bindparam, func, literal_column, or_, select
 
 from calotype.backends import Key
 from calotype.catalog.among import among, among_given
@@ -240,17 +240,22 @@ def bare(connection: Connection, name: str, after: str, limit: int) -> list[str]
 
 
 def longest_unverified(
-    connection: Connection, name: str, before: Instant, limit: int
+    connection: Connection, name: str, before: Instant, after: tuple[Instant, str], limit: int
 ) -> list[Past]:
-    """Live replicas not read whole since ``before``, the longest unread first."""
+    """Live replicas not read whole since ``before``, the longest unread first.
+
+    ``after`` is the (verified_at or 0, key) of the last one that was looked at.
+    """
+    read_at = func.coalesce(replica.c.verified_at, 0)
     rows = connection.execute(
         select(replica)
         .where(
             replica.c.backend == name,
             IS_LIVE,
-            func.coalesce(replica.c.verified_at, 0) < before,
+            read_at < before,
+            or_(read_at > after[0], and_(read_at == after[0], replica.c.key > after[1])),
         )
-        .order_by(func.coalesce(replica.c.verified_at, 0), replica.c.key)
+        .order_by(read_at, replica.c.key)
         .limit(limit)
     )
     return [_to_past(row) for row in rows.mappings()]

@@ -116,7 +116,7 @@ class Plan:
             self._gc.hosts.refuse_cascades(connection)
         collected, erased = Collected(), Erased()
         stop = _Budget(self.terms.budget)
-        total = self.doomed + self.erased
+        total = 2 * self.doomed + self.erased
         for _ in Collector(catalog, self._gc.hosts, self.terms).collect(collected, stop):
             yield Progress(total, collected.doomed, computed=collected.doomed, note="letting go")
         if not stop():

@@ -1,0 +1,45 @@
+"""A digest that is purged and unblocked all the time, while others put and read it."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from tests.crash.points import room
+from tests.crash.scenario import DAY, Clock
+from tests.invariants import broken_invariants, objects_of
+from tests.races.acts import BYTES, purge_or_defy
+from tests.races.crowd import LEAD, at_once, seconds
+
+from calotype import Store
+from calotype.errors import Blocked
+
+
+def test_a_purge_wins_against_everybody_and_leaves_nothing(record_property) -> None:
+    with room() as folder:
+        place = folder / "store"
+        until = time.monotonic() + LEAD + seconds(4)
+        wanted = [(work, str(place), until) for work in ("purge", "defy", "defy", "defy")]
+        counts = sum(at_once(purge_or_defy, wanted, threads=2), Counter())
+        record_property("race operations", counts.total())
+        assert counts["purged"] >= 2, counts
+        assert counts["put"] >= 2, counts
+        assert broken_invariants(place, late_writes=True) == []
+        _stays_away(place)
+
+
+def _stays_away(place: Path) -> None:
+    clock = Clock(0)
+    with Store(place, clock=clock) as store:
+        digest = store.put(BYTES).digest
+        store.purge(digest)
+        with pytest.raises(Blocked):
+            store.put(BYTES)
+        assert store.stats().blobs == 0
+        for _ in range(3):
+            clock.forward(DAY + DAY // 24)
+            store.gc(now=True)
+    assert objects_of(place) == []
+    assert broken_invariants(place) == []
