@@ -35,7 +35,7 @@ def everything(scope: Scope) -> dict[str, Any]:
         "usage_days": answer(scope.usage_days),
         "owners": answer(scope.owners),
         "owners of a kind": answer(lambda: scope.owners(kind="scan")),
-        "of an owner": answer(lambda: scope.references(owner="scan/1")),
+        "of an owner": answer(lambda: _listed(scope.references(owner="scan/1"))),
     }
     for sort in ("recent", "size", "views", "digest"):
         for trashed in (False, True):
@@ -48,13 +48,13 @@ def everything(scope: Scope) -> dict[str, Any]:
         said[f"stat {digest}"] = answer(lambda digest=digest: scope.stat(digest))
         said[f"bytes {digest}"] = answer(lambda digest=digest: content(scope, digest))
         said[f"url {digest}"] = answer(lambda digest=digest: scope.url(digest))
-        said[f"uses {digest}"] = answer(lambda digest=digest: _uses(scope, digest))
+        said[f"uses {digest}"] = answer(lambda digest=digest: _listed(scope.references(digest=digest)))
         said[f"prefix {digest}"] = answer(lambda digest=digest: scope.resolve(digest[:8]))
     return said
 
 
-def _uses(scope: Scope, digest: str) -> list[tuple[str, str]]:
-    return [(str(ref.owner), ref.role) for ref in scope.references(digest=digest)]
+def _listed(references: Any) -> list[tuple[object, ...]]:
+    return [(ref.owner, ref.role, ref.digest, ref.created_at) for ref in references]
 
 
 def mine(scope: Scope) -> None:
@@ -112,6 +112,22 @@ def without_accesses(said: dict[str, Any]) -> str:
     """Looking at everything counts as looking; all else stays the same."""
     plain = {name: said[name] for name in said if "views" not in name}
     return re.sub(r"last_accessed=(None|datetime\S*\(.*?\)), access_count=\d+", "", repr(plain))
+
+
+def test_references_do_not_count_those_of_others(place, tmp_path, clock):
+    said = []
+    for others in (0, 5):
+        root = tmp_path / f"with{others}"
+        root.mkdir()
+        with Place(place.kind, root, clock).open() as store:
+            for number in range(others):
+                store.scope("bob").put(picture(number), owner="scan/1")
+            ana = store.scope("ana")
+            for number in range(3):
+                ana.put(picture(number), owner="scan/1")
+            page = ana.references(owner="scan/1").page(2)
+            said.append((list(ana.references(owner="scan/1")), page))
+    assert said[0] == said[1]
 
 
 def test_a_first_put_is_created_whoever_had_the_bytes(public):
