@@ -48,7 +48,9 @@ def everything(scope: Scope) -> dict[str, Any]:
         said[f"stat {digest}"] = answer(lambda digest=digest: scope.stat(digest))
         said[f"bytes {digest}"] = answer(lambda digest=digest: content(scope, digest))
         said[f"url {digest}"] = answer(lambda digest=digest: scope.url(digest))
-        said[f"uses {digest}"] = answer(lambda digest=digest: _listed(scope.references(digest=digest)))
+        said[f"uses {digest}"] = answer(
+            lambda digest=digest: _listed(scope.references(digest=digest))
+        )
         said[f"prefix {digest}"] = answer(lambda digest=digest: scope.resolve(digest[:8]))
     return said
 
