@@ -79,6 +79,7 @@ class Fsck:
                 lambda: self._database(repair),
                 lambda: self._objects(seen, repair),
                 lambda: self._bare(),
+                lambda: self._ownerless(repair),
                 lambda: self._leaks(repair),
                 lambda: self._drift(repair),
                 lambda: self._orphans(),
@@ -221,12 +222,23 @@ class Fsck:
                 "missing", "no copy at all", digest=Digest(digest), action="wanted: put it again"
             )
 
+    def _ownerless(self, repair: bool) -> Findings:
+        """Bytes whose blob was deleted while the trigger that lets them go was lost."""
+        for digest in self._pages(lambda c, after: copies.ownerless(c, self.name, after, PAGE)):
+            if repair:
+                with self.catalog.write() as connection:
+                    if not copies.blobs(connection, [digest]):
+                        replicas.doom_all(connection, [digest], self.catalog.clock())
+            action = "the next gc erases it" if repair else ""
+            note = "bytes without a blob"
+            yield self._finding("leak", note, digest=Digest(digest), action=action)
+
     def _leaks(self, repair: bool) -> Findings:
-        """I17: what is not kept for good has a candidate."""
+        """I17: what is not kept for good has a candidate, no later than its end."""
         for digest in self._pages(lambda c, after: garbage.unwatched(c, self.hosts, after, PAGE)):
             if repair:
                 with self.catalog.write() as connection:
-                    candidates.append(connection, [(digest, self.catalog.clock(), 0)])
+                    candidates.append(connection, [(digest, 0, 0)])
             action = "mended" if repair else ""
             note = "gc would never look at it"
             yield self._finding("leak", note, digest=Digest(digest), action=action)
@@ -260,7 +272,7 @@ class Fsck:
             after = page[-1]
 
     def _data(self, seen: _Seen, budget: int | None) -> Findings:
-        """Re-read live bytes, the longest unread first."""
+        """Re-read live bytes, the longest unread first; those that are suspect were read before."""
         started = self.catalog.clock()
         end = None if budget is None else time.monotonic() + budget / SECOND
         place = (-1, "")

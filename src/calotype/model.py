@@ -147,7 +147,6 @@ class Asset:
 class Reference:
     """One use of an asset by an owner under a role (the digest itself where none was given)."""
 
-    id: int
     scope: str
     owner: Owner
     role: str

@@ -38,6 +38,7 @@ class Purger:
                     hint="Set those rows to NULL or delete them, then purge again.",
                 )
             now = self.catalog.clock()
+            replicas.doom_all(connection, [digest], now)
             try:
                 assets = garbage.uproot(connection, digest)
             except IntegrityError as error:
@@ -45,7 +46,6 @@ class Purger:
                     f"{digest} is still referenced by the application; nothing was changed.",
                     hint="'calotype doctor' lists the columns that point at Calotype's tables.",
                 ) from error
-            replicas.doom_all(connection, [digest], now)
             if block:
                 settings.block(connection, digest, now, reason)
         return assets

@@ -267,6 +267,48 @@ def test_a_leak_is_found_and_mended(store):
     assert store.gc(now=True).doomed == 1
 
 
+def test_a_candidate_that_looks_too_late_is_a_leak(store, clock):
+    digest = store.put(picture(), hold="1h").digest
+    change(store, "UPDATE calotype_candidate SET look_at = look_at + 1")
+    assert [(f.kind, f.digest) for f in findings(store)] == [("leak", digest)]
+    findings(store, repair=True)
+    assert findings(store) == []
+    clock.advance(hours=2)
+    assert store.gc(now=True).doomed == 1
+
+
+def test_a_candidate_that_was_pushed_back_is_no_leak(store):
+    store.put(picture(), hold="1h")
+    change(store, "UPDATE calotype_candidate SET look_at = look_at + 1, pushed = 3600000000")
+    assert findings(store) == []
+
+
+def test_live_bytes_without_a_blob_are_a_leak(store):
+    digest = store.put(picture()).digest
+    change(store, "DROP TRIGGER calotype_blob_doom_delete")
+    for table in ("asset", "candidate", "blob"):
+        change(store, f"DELETE FROM calotype_{table}")
+    found = [finding for finding in findings(store, repair=True) if finding.digest]
+    assert [(f.kind, f.digest, f.action) for f in found] == [
+        ("leak", digest, "the next gc erases it")
+    ]
+    assert findings(store) == []
+    store.gc(now=True)
+    assert objects(store) == {}
+
+
+def test_bad_copies_are_told_once_and_the_others_are_read(store, clock):
+    many = filled(store, 120)
+    for digest in sorted(many)[:12]:
+        spoil(store, digest)
+    clock.advance(seconds=1)
+    run = store.fsck(read_data=True)
+    found = list(run)
+    assert sorted(f.digest for f in found if f.kind == "corrupt") == sorted(many)[:12]
+    assert len(found) == 12
+    assert run.result().read_bytes == 120 * 50
+
+
 def test_a_leak_of_a_hold_is_found(store, clock):
     digest = store.put(picture(), hold="1h").digest
     change(store, "DELETE FROM calotype_candidate")

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from tests.store.pictures import noise, picture
 from tests.store.surgery import content, objects, problems, rows
 
 from calotype.errors import GcLimit, NotFound
-from calotype.gc import plans
+from calotype.gc import safety
 
 
 @pytest.fixture
@@ -120,7 +122,7 @@ def test_plans_are_forgotten_after_thirty_days(store, released, clock):
 
 @pytest.fixture
 def careful(monkeypatch):
-    monkeypatch.setattr(plans, "SAFE_COUNT", 3)
+    monkeypatch.setattr(safety, "SAFE_COUNT", 3)
 
 
 @pytest.mark.usefixtures("careful")
@@ -166,7 +168,7 @@ def test_erasing_what_was_let_go_before_asks_nothing(place, monkeypatch):
             store.put(noise(100, number), owner="scan/1")
         store.release("scan/1")
         store.gc(grace=0)
-        monkeypatch.setattr(plans, "SAFE_COUNT", 3)
+        monkeypatch.setattr(safety, "SAFE_COUNT", 3)
         assert store.gc(now=True).erased == 5
 
 
@@ -177,3 +179,31 @@ def test_a_run_that_is_left_is_gone_on_with_by_the_next(store, released):
     assert problems(store) == []
     store.gc(now=True)
     assert objects(store) == {}
+
+
+@pytest.mark.usefixtures("careful")
+def test_what_became_garbage_since_the_plan_counts_too(store, released):
+    for number in range(4, 8):
+        store.put(noise(100, number), owner=f"late/{number}")
+    plan = store.plan_gc(now=True, digests=released[:3])
+    for number in range(4, 8):
+        store.release(f"late/{number}")
+    grown = replace(plan, terms=replace(plan.terms, digests=None))
+    with pytest.raises(GcLimit, match="8 of 8.*nothing was removed"):
+        grown.execute()
+    assert len(list(store.assets(trashed=True))) == 8
+    assert grown.execute(force=True).doomed == 8
+
+
+def test_progress_never_passes_its_total(store, released):
+    steps = list(store.plan_gc(now=True).run())
+    assert steps[-1].done == steps[-1].total == 8
+    assert all(step.done <= step.total for step in steps)
+
+
+def test_progress_counts_what_became_garbage_since_the_plan(store, released):
+    plan = store.plan_gc(now=True, digests=released[:1])
+    plan = replace(plan, terms=replace(plan.terms, digests=None))
+    steps = list(plan.run())
+    assert steps[-1].done == 8
+    assert all(step.done <= step.total for step in steps)

@@ -239,10 +239,19 @@ def bare(connection: Connection, name: str, after: str, limit: int) -> list[str]
     return list(connection.scalars(statement.order_by(blob.c.digest).limit(limit)))
 
 
+def ownerless(connection: Connection, name: str, after: str, limit: int) -> list[str]:
+    """Digests of live replicas in the backend whose blob row is gone."""
+    owner = select(1).where(blob.c.digest == replica.c.digest).correlate(replica).exists()
+    statement = select(replica.c.digest).where(
+        replica.c.backend == name, replica.c.digest > after, IS_LIVE, ~owner
+    )
+    return list(connection.scalars(statement.order_by(replica.c.digest).limit(limit)))
+
+
 def longest_unverified(
     connection: Connection, name: str, before: Instant, after: tuple[Instant, str], limit: int
 ) -> list[Past]:
-    """Live replicas not read whole since ``before``, the longest unread first.
+    """Live, trusted replicas not read whole since ``before``, the longest unread first.
 
     ``after`` is the (verified_at or 0, key) of the last one that was looked at.
     """
@@ -252,6 +261,7 @@ def longest_unverified(
         .where(
             replica.c.backend == name,
             IS_LIVE,
+            replica.c.suspect_at.is_(None),
             read_at < before,
             or_(read_at > after[0], and_(read_at == after[0], replica.c.key > after[1])),
         )

@@ -55,7 +55,8 @@ def _of_sqlite(connection: Connection) -> list[ForeignKey]:
         target, on_delete, sql = str(columns[0][2]), str(columns[0][5]), str(columns[0][6])
         ours = [str(row[3]) for row in columns]
         pairs = tuple(
-            (str(row[3]), str(row[4]) if row[4] else _primary(target)[row[7]]) for row in columns
+            (str(row[3]), str(row[4]).lower() if row[4] else _primary(target)[row[7]])
+            for row in columns
         )
         name = _names(sql).get(tuple(column.lower() for column in ours), f"(unnamed, on {table})")
         indexed = _indexed(connection, table, ours)
@@ -98,10 +99,12 @@ def _of_inspector(connection: Connection) -> list[ForeignKey]:
 
 
 def _indexed(connection: Connection, table: str, columns: Sequence[str]) -> bool:
-    """True when an index, a unique constraint or the primary key begins with these columns."""
+    """True when an index of all rows, a constraint or the primary key begins with these columns."""
     inspector = inspect(connection)
     indexes = [
-        [name for name in index["column_names"] if name] for index in inspector.get_indexes(table)
+        [name for name in index["column_names"] if name]
+        for index in inspector.get_indexes(table)
+        if f"{connection.dialect.name}_where" not in index.get("dialect_options", {})
     ]
     indexes.append(list(inspector.get_pk_constraint(table)["constrained_columns"]))
     indexes += [list(each["column_names"]) for each in inspector.get_unique_constraints(table)]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import ColumnElement, Connection, and_, delete, func, not_, or_, select
+from sqlalchemy import ColumnElement, Connection, and_, case, delete, func, not_, or_, select
 
 from calotype.catalog.among import among
 from calotype.catalog.columns import Hosts
@@ -242,7 +242,11 @@ def derived_from(connection: Connection, digest: str) -> list[tuple[str, str]]:
 
 
 def unwatched(connection: Connection, hosts: Hosts, after: str, limit: int) -> list[str]:
-    """Digests of blobs that are not kept for good and yet have no candidate: leaks (I17)."""
+    """Digests of blobs that are not kept for good and that no candidate looks at in time (I17).
+
+    In time is when the first of their assets ends. A candidate that was pushed back, since an
+    application's column or an upload kept the asset longer, looks within the longest push.
+    """
     live = select(1).where(_uses(), reference.c.released_at.is_(None)).correlate(asset).exists()
     good = (
         select(1)
@@ -257,7 +261,18 @@ def unwatched(connection: Connection, hosts: Hosts, after: str, limit: int) -> l
         .exists()
     )
     output = select(1).where(derivation.c.output_digest == blob.c.digest).correlate(blob).exists()
-    watched = select(1).where(candidate.c.digest == blob.c.digest).correlate(blob).exists()
+    newest = (
+        select(func.max(reference.c.released_at)).where(_uses()).correlate(asset).scalar_subquery()
+    )
+    end = case((newest > asset.c.kept_until, newest), else_=asset.c.kept_until)
+    first_end = (
+        select(func.min(end))
+        .where(asset.c.digest == blob.c.digest, asset.c.kept_until < FOREVER, not_(live))
+        .correlate(blob)
+        .scalar_subquery()
+    )
+    in_time = or_(candidate.c.pushed > 0, candidate.c.look_at <= func.coalesce(first_end, FOREVER))
+    watched = select(1).where(candidate.c.digest == blob.c.digest, in_time).correlate(blob).exists()
     settled = and_(or_(good, output, hosts.on_blob(connection)), not_(unsettled))
     rows = connection.scalars(
         select(blob.c.digest)

@@ -6,6 +6,7 @@ from sqlalchemy import Connection
 
 from calotype.catalog import sqlite, triggers
 from calotype.catalog.columns import Hosts
+from calotype.catalog.discovery import ForeignKey
 from calotype.catalog.tables import PREFIX
 
 
@@ -40,7 +41,7 @@ def warnings(connection: Connection, hosts: Hosts, *, own: bool) -> list[tuple[s
         (
             f"The column {host} points at {host.target} and has no index, so gc reads the whole "
             "table for every batch.",
-            f"CREATE INDEX ON {host.table} ({', '.join(ours for ours, _ in host.pairs)})",
+            _index(connection, host),
         )
         for host in hosts.columns(connection)
         if not host.indexed
@@ -56,3 +57,11 @@ def warnings(connection: Connection, hosts: Hosts, *, own: bool) -> list[tuple[s
                 )
             )
     return found
+
+
+def _index(connection: Connection, host: ForeignKey) -> str:
+    """The statement that makes the index which the column should have."""
+    quote = connection.dialect.identifier_preparer.quote
+    columns = [ours for ours, _ in host.pairs]
+    name = quote("_".join((host.table, *columns, "ix")))
+    return f"CREATE INDEX {name} ON {quote(host.table)} ({', '.join(map(quote, columns))})"

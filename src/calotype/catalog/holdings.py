@@ -343,7 +343,6 @@ def to_reference(found: Found) -> Reference:
     """A reference row as a value."""
     released = found["released_at"]
     return Reference(
-        found["id"],
         found["scope"],
         Owner(found["owner_kind"], found["owner_id"]),
         found["role"],

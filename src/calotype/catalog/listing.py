@@ -83,13 +83,17 @@ def _seal(place: tuple[object, ...]) -> str:
 def _unseal(after: str, length: int) -> list[object]:
     try:
         place = json.loads(base64.urlsafe_b64decode(after + "=" * (-len(after) % 4)))
-    except ValueError:
+    except (ValueError, RecursionError):
         place = None
-    if not isinstance(place, list) or len(place) != length:
+    if not (isinstance(place, list) and len(place) == length and _plain(place)):
         raise Misconfigured(
             f"Not a place in this list: {after[:40]!r}.", hint="Pass the 'next' of a page."
         )
     return place
+
+
+def _plain(place: list[object]) -> bool:
+    return all(isinstance(each, str | int) for each in place)
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,19 +175,46 @@ class Lister:
         if digest is not None:
             conditions.append(reference.c.digest == digest)
 
+        made = (reference.c.created_at, reference.c.id)
+
         def fetch(limit: int, after: str | None) -> Page[Reference]:
             if not self.catalog.exists():
                 return Page((), None)
             statement = select(reference).where(*conditions)
             if after is not None:
-                statement = statement.where(reference.c.id > _unseal(after, 1)[0])
+                statement = statement.where(_made_after(self.scope, _unseal(after, 4)))
             with self.catalog.read() as connection:
-                ordered = statement.order_by(reference.c.id).limit(limit + 1)
+                ordered = statement.order_by(*made).limit(limit + 1)
                 rows = connection.execute(ordered).mappings().all()
             items = tuple(to_reference(row) for row in rows[:limit])
-            return Page(items, _seal((items[-1].id,)) if len(rows) > limit else None)
+            if len(rows) <= limit:
+                return Page(items, None)
+            last = items[-1]
+            place = (at(last.created_at), last.owner.kind, last.owner.id, last.role)
+            return Page(items, _seal(place))
 
         return Listing(fetch)
+
+
+def _made_after(scope: str, place: list[object]) -> ColumnElement[bool]:
+    """True for references made after the one in ``place``: an instant, an owner and a role.
+
+    A place does not hold the row's number, which counts the references of every scope.
+    """
+    instant, kind, ident, role = place
+    those = reference.alias()
+    number = (
+        select(func.max(those.c.id))
+        .where(
+            *(those.c.scope == scope, those.c.owner_kind == kind, those.c.owner_id == ident),
+            *(those.c.role == role, those.c.created_at == instant),
+        )
+        .scalar_subquery()
+    )
+    return or_(
+        reference.c.created_at > instant,
+        and_(reference.c.created_at == instant, reference.c.id > func.coalesce(number, 0)),
+    )
 
 
 def _matching(

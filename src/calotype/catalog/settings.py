@@ -153,9 +153,11 @@ def signing_keys(connection: Connection) -> list[tuple[str, bytes]]:
 
 def add_signing_key(connection: Connection, now: Instant, *, keep: int) -> None:
     """Sign with a new key from now on; the ``keep`` keys before it still verify."""
+    newest = connection.scalar(select(func.max(signing_key.c.created_at)))
+    at = now if newest is None else max(now, int(newest) + 1)
     connection.execute(
         insert(signing_key).values(
-            id=secrets.token_hex(4), secret=secrets.token_hex(32), created_at=now
+            id=secrets.token_hex(4), secret=secrets.token_hex(32), created_at=at
         )
     )
     for ident, _ in signing_keys(connection)[keep + 1 :]:

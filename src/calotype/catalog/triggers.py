@@ -1,9 +1,10 @@
 """The triggers that watch the catalog, whoever writes to it: candidates for gc, and row guards.
 
-Two kinds. *Look* triggers append a candidate when something that kept an asset or blob may have
+Three kinds. *Look* triggers append a candidate when something that kept an asset or blob may have
 ended; they only ever insert, so no writer waits for another, and gc's work follows the garbage.
 *Guard* triggers hold the foreign keys on connections that did not switch them on, keep blobs
-immutable, and notice INSERT OR REPLACE, which removes rows without firing delete triggers.
+immutable, and notice INSERT OR REPLACE, which removes rows without firing delete triggers. One
+*doom* trigger lets go of the bytes of a blob that somebody deleted by hand.
 
 None of them names a table of the application: a trigger that did would break the application's
 own ALTER TABLE (SQLite checks every trigger's body when a table is renamed).
@@ -105,6 +106,11 @@ SQLITE: dict[str, str] = {
         "OR EXISTS (SELECT 1 FROM calotype_derivation WHERE output_digest = OLD.digest "
         "AND input_digest <> OLD.digest) "
         f"BEGIN {_abort('the blob is still referenced')} END"
+    ),
+    "calotype_blob_doom_delete": (
+        "AFTER DELETE ON calotype_blob BEGIN UPDATE calotype_replica "
+        f"SET state = 'doomed', doomed_at = {_SECOND_NOW}, due_at = {_SECOND_NOW} "
+        "WHERE digest = OLD.digest AND state IN ('writing', 'live'); END"
     ),
     "calotype_asset_guard_insert": (
         f"BEFORE INSERT ON calotype_asset WHEN NOT EXISTS ({_BLOB_OF_NEW}) "

@@ -20,6 +20,7 @@ from calotype.catalog.candidates import Look
 from calotype.catalog.columns import Hosts
 from calotype.catalog.garbage import Garbage
 from calotype.digest import Digest
+from calotype.gc.safety import Safety
 from calotype.gc.terms import Allowance, Terms
 from calotype.model import PlanItem
 from calotype.quantities import FOREVER, Instant, when
@@ -46,6 +47,7 @@ class Collector:
     catalog: Catalog
     hosts: Hosts
     terms: Terms
+    safety: Safety
 
     def look(self) -> Iterator[list[Garbage]]:
         """What is garbage now, batch by batch, without changing anything."""
@@ -132,6 +134,7 @@ class Collector:
             digests = [look.digest for look in looks]
             found = garbage.garbage(connection, digests, self.terms.cutoff, self.hosts)
             taken = [item for item in found if allowance.take(item.size)]
+            self.safety.check(connection, tally.doomed, len(taken))
             left = {item.digest for item in found}.difference(item.digest for item in taken)
             references, assets = garbage.collect_assets(
                 connection,
@@ -150,8 +153,8 @@ class Collector:
     def _doom(self, connection: Connection, taken: Sequence[Garbage]) -> None:
         digests = [item.digest for item in taken]
         if digests:
-            garbage.let_go(connection, digests)
             replicas.doom_all(connection, digests, self.catalog.clock())
+            garbage.let_go(connection, digests)
             candidates.settle(connection, digests)
 
     def _settle(self, connection: Connection, looks: Sequence[Look]) -> None:

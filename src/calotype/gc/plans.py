@@ -8,21 +8,18 @@ from collections.abc import Generator
 from dataclasses import dataclass
 
 from calotype.backends import Backend
-from calotype.catalog import Catalog, settings, totals
+from calotype.catalog import Catalog, settings
 from calotype.catalog.columns import Hosts
-from calotype.errors import GcLimit, NotFound
+from calotype.errors import NotFound
 from calotype.gc.collecting import Collector, describe
 from calotype.gc.collecting import Tally as Collected
 from calotype.gc.erasing import Eraser
 from calotype.gc.erasing import Tally as Erased
+from calotype.gc.safety import Safety
 from calotype.gc.terms import Terms
 from calotype.model import PlanItem, Report
 from calotype.progress import Progress, Run
 from calotype.quantities import SECOND, Instant
-
-SAFE_SHARE = 0.2
-SAFE_COUNT = 1000
-"""A run that would remove more blobs than both of these stops and asks."""
 
 SHOWN = 10_000
 """How many items a plan and a report list one by one; the totals count all."""
@@ -65,7 +62,7 @@ class Gc:
     def _looked(self, ident: str, now: Instant, terms: Terms) -> Plan:
         items: list[PlanItem] = []
         doomed = doomed_bytes = erased = erased_bytes = 0
-        for batch in Collector(self.catalog, self.hosts, terms).look():
+        for batch in Collector(self.catalog, self.hosts, terms, Safety(ident)).look():
             doomed += len(batch)
             doomed_bytes += sum(item.size for item in batch)
             items += [describe(item) for item in batch[: SHOWN - len(items)]]
@@ -97,8 +94,8 @@ class Plan:
     def execute(self, force: bool = False) -> Report:
         """Do it; every row is checked again, and what is kept by now stays.
 
-        ``GcLimit`` (and nothing removed) where more would go than max(20 %, 1000 blobs),
-        unless ``force``.
+        Unless ``force``, ``GcLimit`` where more would go than max(20 %, 1000 blobs): before
+        anything is removed, or when it turns out on the way that more is garbage by now.
         """
         return self.run(force=force).result()
 
@@ -110,38 +107,29 @@ class Plan:
         catalog = self._gc.catalog
         if not catalog.exists():
             return Report(self.id)
-        if not force:
-            self._require_safe()
+        safety = Safety(self.id, force)
         with catalog.read() as connection:
+            safety.check(connection, 0, self.doomed)
             self._gc.hosts.refuse_cascades(connection)
         collected, erased = Collected(), Erased()
         stop = _Budget(self.terms.budget)
         total = 2 * self.doomed + self.erased
-        for _ in Collector(catalog, self._gc.hosts, self.terms).collect(collected, stop):
-            yield Progress(total, collected.doomed, computed=collected.doomed, note="letting go")
+        collector = Collector(catalog, self._gc.hosts, self.terms, safety)
+        for _ in collector.collect(collected, stop):
+            done = collected.doomed
+            yield Progress(max(total, done), done, computed=done, note="letting go")
         if not stop():
             eraser = Eraser(catalog, self._gc.backend, self._gc.name, self.terms)
             for _ in eraser.erase(erased, stop):
                 done = collected.doomed + erased.erased
-                yield Progress(total, done, computed=done, failed=erased.failed, note="erasing")
+                at_least = max(total, done)
+                yield Progress(at_least, done, computed=done, failed=erased.failed, note="erasing")
         with catalog.write(durable=False, freeing=True) as connection:
             if settings.usage_due(connection, catalog.clock()):
                 settings.record_usage(connection, catalog.clock())
             if self.terms.full and not stop():
                 settings.set_meta(connection, "full_look", "0")
         return self._report(collected, erased, "budget" if stop() else "")
-
-    def _require_safe(self) -> None:
-        if self.doomed <= SAFE_COUNT:
-            return
-        with self._gc.catalog.read() as connection:
-            blobs = totals.count_blobs(connection)
-        if self.doomed > max(SAFE_SHARE * blobs, SAFE_COUNT):
-            raise GcLimit(
-                f"gc would let go of {self.doomed} of {blobs} blobs, more than "
-                f"{SAFE_SHARE:.0%} and {SAFE_COUNT}; nothing was removed.",
-                hint=f"Look at the plan; then 'calotype gc --plan {self.id} --force'.",
-            )
 
     def _report(self, collected: Collected, erased: Erased, stopped: str) -> Report:
         return Report(

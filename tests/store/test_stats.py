@@ -1,0 +1,114 @@
+"""stats: the formulas of the interface on an example that was reckoned by hand."""
+
+from __future__ import annotations
+
+import pytest
+from tests.store.pictures import noise
+from tests.store.surgery import change
+
+from calotype.model import Stats
+
+
+def test_an_empty_store_has_nothing_of_anything(store):
+    assert store.stats() == Stats(0, 0, 0, 0, 0, 0, 0.0, 0, 0, 0.0, 0, 0)
+
+
+def test_the_example_that_was_reckoned_by_hand(store, clock):
+    """Sizes 1000, 200, 30, 4 and 50000; what each comes to is said at its side."""
+    ana = store.scope("user:ana")
+    a, b, c, d = (noise(size, size) for size in (1000, 200, 30, 4))
+    store.put(a)  # library: 1000
+    store.put(a, owner="scan/1", role="x")  # reference: 1000
+    store.put(a, owner="scan/1", role="y")  # reference: 1000
+    ana.put(a, owner="scan/1")  # reference in another scope: 1000
+    store.put(b, hold="1h")  # unexpired hold: 200
+    ana.put(b)  # library: 200
+    store.put(c, owner="scan/2")  # released: an orphan
+    store.release("scan/2")
+    store.put(d, hold="1m")  # expired: an orphan
+    clock.advance(hours=0.5)
+
+    stats = store.stats()
+    assert stats.blobs == 4
+    assert stats.bytes == 1000 + 200 + 30 + 4
+    assert stats.assets == 6
+    assert stats.references == 3
+    assert (stats.orphaned, stats.orphaned_bytes) == (2, 34)
+    assert stats.average_references == 3 / 4
+    assert stats.logical_bytes == 4 * 1000 + 2 * 200
+    assert stats.saved_bytes == 4400 - (1234 - 34)
+    assert stats.saved_percent == pytest.approx(100 * 3200 / 4400)
+    assert (stats.derived_blobs, stats.derived_bytes) == (0, 0)
+
+
+def test_usage_is_each_scopes_own_part(store, clock):
+    ana = store.scope("user:ana")
+    store.put(noise(100, 1))
+    ana.put(noise(100, 1), owner="scan/1")
+    ana.put(noise(20, 2), owner="scan/2")
+    ana.release("scan/2")
+    mine, hers = store.usage(), ana.usage()
+    assert (mine.assets, mine.bytes, mine.trashed, mine.references) == (1, 100, 0, 0)
+    assert (hers.assets, hers.bytes, hers.trashed, hers.trashed_bytes) == (1, 100, 1, 20)
+    assert (hers.references, hers.scope) == (1, "user:ana")
+
+
+def test_a_store_of_orphans_saves_nothing(store):
+    store.put(noise(100), owner="scan/1")
+    store.release("scan/1")
+    stats = store.stats()
+    assert (stats.logical_bytes, stats.saved_bytes, stats.saved_percent) == (0, 0, 0)
+    assert (stats.orphaned, stats.orphaned_bytes, stats.average_references) == (1, 100, 0)
+
+
+def test_nothing_shared_saves_nothing(store):
+    store.put(noise(100, 1))
+    store.put(noise(200, 2), owner="scan/1")
+    stats = store.stats()
+    assert (stats.logical_bytes, stats.saved_bytes, stats.saved_percent) == (300, 0, 0.0)
+
+
+def test_ten_uses_of_one_file_save_nine_tenths(store):
+    for number in range(10):
+        store.put(noise(100), owner=f"scan/{number}")
+    stats = store.stats()
+    assert (stats.logical_bytes, stats.saved_bytes) == (1000, 900)
+    assert stats.saved_percent == pytest.approx(90)
+    assert stats.average_references == 10
+
+
+def test_what_an_application_keeps_is_no_orphan(shared):
+    with shared.open() as store:
+        digest = store.put(noise(100), owner="scan/1").digest
+        store.release("scan/1")
+        change(store, "CREATE TABLE t (image TEXT REFERENCES calotype_blob(digest))")
+        change(store, f"INSERT INTO t VALUES ('{digest}')")
+        assert store.stats().orphaned == 0
+
+
+def test_what_gc_took_counts_no_more(store):
+    store.put(noise(100), owner="scan/1")
+    store.release("scan/1")
+    store.gc(now=True)
+    assert store.stats() == Stats(0, 0, 0, 0, 0, 0, 0.0, 0, 0, 0.0, 0, 0)
+
+
+def test_orphans_are_listed_one_by_one(store):
+    blobs = [store.put(noise(100, n), owner=f"scan/{n}").blob for n in range(5)]
+    for number in range(3):
+        store.release(f"scan/{number}")
+    assert [blob.digest for blob in store.orphans()] == sorted(b.digest for b in blobs[:3])
+
+
+def test_an_output_that_someone_also_has_is_a_blob_like_any_other(store):
+    source, output = store.put(noise(100, 1)).digest, store.put(noise(50, 2)).digest
+    change(
+        store,
+        "INSERT INTO calotype_derivation (audience, input_digest, recipe, version, params_hash,"
+        f" state, output_digest) VALUES ('*', '{source}', 'r', '1', 'h', 'ready', '{output}')",
+    )
+    assert (store.stats().blobs, store.stats().derived_blobs) == (2, 0)
+    change(store, f"DELETE FROM calotype_asset WHERE digest = '{output}'")
+    stats = store.stats()
+    assert (stats.blobs, stats.bytes, stats.derived_blobs, stats.derived_bytes) == (1, 100, 1, 50)
+    assert stats.orphaned == 0
