@@ -221,7 +221,8 @@ class Catalog:
         while True:
             try:
                 connection.begin()
-                take_write_lock(connection)
+                with sqlite.in_steps(connection):
+                    take_write_lock(connection)
                 return
             except Exception as error:
                 if not isinstance(meaning(error), Locked):

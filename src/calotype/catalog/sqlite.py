@@ -27,8 +27,11 @@ from calotype.quantities import Instant
 OLDEST = (3, 35, 0)
 WAL_RESET_FIXED = (3, 51, 3)
 CHECKPOINT_BYTES = 8 << 20
-BUSY_MS = 250
-"""How long SQLite itself waits for a lock; the catalog waits longer, in steps of this."""
+BUSY_MS = 10_000
+"""How long SQLite waits for a lock that others hold for a moment, to read or to commit."""
+
+STEP_MS = 250
+"""How long it waits to become the writer before the catalog looks who is in the way."""
 
 NETWORK = frozenset({"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "fuse.sshfs", "afs", "ceph"})
 
@@ -95,6 +98,19 @@ def tell(connection: Connection, command: str) -> None:
     driver = connection.connection.driver_connection
     assert isinstance(driver, sqlite3.Connection)
     driver.execute(command).close()
+
+
+@contextmanager
+def in_steps(connection: Connection) -> Iterator[None]:
+    """Wait ``STEP_MS`` at most for a lock inside the block."""
+    driver = connection.connection.driver_connection
+    assert isinstance(driver, sqlite3.Connection)
+    before = int(driver.execute("PRAGMA busy_timeout").fetchone()[0])
+    driver.execute(f"PRAGMA busy_timeout={min(before, STEP_MS)}").close()
+    try:
+        yield
+    finally:
+        driver.execute(f"PRAGMA busy_timeout={before}").close()
 
 
 def schema_version(connection: Connection) -> int:
@@ -232,7 +248,8 @@ def checkpoint(made: Engine, path: Path, *, threshold: int = CHECKPOINT_BYTES) -
     with only_one(Path(f"{path}-checkpoint")) as mine:
         if mine:
             with made.connect() as connection:
-                connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")
+                with in_steps(connection):
+                    tell(connection, "PRAGMA wal_checkpoint(TRUNCATE)")
         return mine
 
 
