@@ -70,8 +70,10 @@ class Bulk:
     ) -> Generator[Progress, None, PutMany]:
         """Put every source; one that fails is noted and never stops the others.
 
-        Each batch is durable when its Progress appears. Stopping early leaves whole batches.
+        Each batch is durable when its Progress appears. Stopping early leaves whole batches. A
+        catalog that cannot be used raises before any source is read.
         """
+        self._putter.catalog.exists()
         batch = _Batch()
         with ThreadPoolExecutor(THREADS) as pool:
             received = self._received(pool, sources)
@@ -106,7 +108,12 @@ class Bulk:
                 except CalotypeError as error:
                     self._fail(_name(source), error)
                 except OSError as error:
-                    self._fail(_name(source), Unavailable(f"Cannot read: {error}."))
+                    self._fail(
+                        _name(source),
+                        Unavailable(
+                            f"Cannot read: {error}.", hint="Look at the file and put it again."
+                        ),
+                    )
         finally:
             for _, future in waiting:
                 if not future.cancel():

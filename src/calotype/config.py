@@ -6,11 +6,11 @@ import difflib
 import os
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from calotype.errors import Misconfigured, NoStore
+from calotype.errors import Misconfigured, NoStore, Unavailable
 from calotype.quantities import duration, size
 from calotype.staging import Limits
 from calotype.store import Store
@@ -51,9 +51,18 @@ class Settings:
         """A setting's text, empty when it is not set."""
         return self.values[key].text
 
+    def _read(self, key: str, reader: Callable[[str], int]) -> int:
+        """A setting as ``reader`` understands it; ``Misconfigured`` says where it was written."""
+        found = self.values[key]
+        try:
+            return reader(found.text)
+        except Misconfigured as error:
+            message = f"{key} (in {found.origin}): {error}"
+            raise Misconfigured(message, hint=error.hint) from error
+
     def store(self) -> Store:
         """The store that these settings describe; nothing is opened yet."""
-        file_size = self.text("limits.file_size")
+        limited = self.text("limits.file_size") != ""
         return Store(
             self.text("path") or None,
             catalog=self.text("catalog") or None,
@@ -61,18 +70,27 @@ class Settings:
             scope=self.text("scope"),
             column_scope=self.text("column_scope"),
             public_url=self.text("public_url") or None,
-            grace=duration(self.text("gc.grace")) / 1_000_000,
-            erase_delay=duration(self.text("gc.erase_delay")) / 1_000_000,
-            limits=Limits(size(file_size) if file_size else None, size(self.text("limits.pixels"))),
+            grace=self._read("gc.grace", duration) / 1_000_000,
+            erase_delay=self._read("gc.erase_delay", duration) / 1_000_000,
+            limits=Limits(
+                self._read("limits.file_size", size) if limited else None,
+                self._read("limits.pixels", size),
+            ),
         )
 
     def shown(self) -> list[tuple[str, str, str]]:
         """(key, value with passwords masked, origin) of everything that is set."""
         return [
-            (key, re.sub(r"://([^/:@]+):[^@/]+@", r"://\1:***@", value.text), value.origin)
+            (key, _masked(value.text), value.origin)
             for key, value in sorted(self.values.items())
             if value.text
         ]
+
+
+def _masked(text: str) -> str:
+    """``text`` without the passwords and keys that a URL may hold."""
+    text = re.sub(r"://([^/:@]*):[^/]*@", r"://\1:***@", text)
+    return re.sub(r"(?i)([?&](?:password|secret|token|key)=)[^&]*", r"\1***", text)
 
 
 def load(
@@ -89,14 +107,15 @@ def load(
     """
     given = os.environ if environ is None else environ
     values = {key: Value(text, "default") for key, text in DEFAULTS.items()}
-    named = os.fspath(where) if where is not None else given.get(f"{PREFIX}STORE")
-    from_environment = _from_environment(given)
-    file = _file(named, start or Path.cwd(), required=not from_environment.keys() & _PLACES)
+    named = os.fspath(where) if where is not None else given.get(f"{PREFIX}STORE") or None
+    here = start or _here()
+    from_environment = _from_environment(given, here)
+    file = _file(named, here, required=not from_environment.keys() & _PLACES)
     if file is not None:
         values |= _from_file(file)
     elif named is not None:
         origin = "--store" if where is not None else f"{PREFIX}STORE"
-        values["path"] = Value(str(Path(named).absolute()), origin)
+        values["path"] = Value(str(here / named), origin)
     values |= from_environment
     for key, text in (overrides or {}).items():
         values[_known(key, "the command line")] = Value(text, f"--{key}")
@@ -108,12 +127,10 @@ _PLACES = frozenset({"path", "catalog"})
 
 def _file(named: str | None, start: Path, *, required: bool) -> Path | None:
     if named is not None:
-        place = Path(named)
-        if place.is_file():
-            return place.absolute()
-        return (place / FILE).absolute() if (place / FILE).is_file() else None
+        place = start / named
+        return next((each for each in (place, place / FILE) if _is_file(each)), None)
     for folder in (start, *start.parents):
-        if (folder / FILE).is_file():
+        if _is_file(folder / FILE):
             return folder / FILE
         if _tool_table(folder / "pyproject.toml") is not None:
             return folder / "pyproject.toml"
@@ -123,6 +140,20 @@ def _file(named: str | None, start: Path, *, required: bool) -> Path | None:
             hint="Run 'calotype init' or pass --store.",
         )
     return None
+
+
+def _here() -> Path:
+    try:
+        return Path.cwd()
+    except OSError as error:
+        raise Unavailable(
+            f"The folder you are in cannot be read: {error.strerror}.", hint="Go to another one."
+        ) from error
+
+
+def _is_file(path: Path) -> bool:
+    """False also where it may not be looked."""
+    return os.path.isfile(path)  # noqa: PTH113 - Path.is_file raises there
 
 
 def _tool_table(file: Path) -> dict[str, object] | None:
@@ -162,7 +193,7 @@ def _flat(table: Mapping[str, object], prefix: str, origin: str) -> dict[str, st
     return flat
 
 
-def _from_environment(given: Mapping[str, str]) -> dict[str, Value]:
+def _from_environment(given: Mapping[str, str], here: Path) -> dict[str, Value]:
     values = {}
     for name, text in given.items():
         if not name.startswith(PREFIX) or name == f"{PREFIX}STORE":
@@ -172,7 +203,7 @@ def _from_environment(given: Mapping[str, str]) -> dict[str, Value]:
             key, text = key.removesuffix("_file"), _secret(name, text)
         if key not in DEFAULTS and key.partition(".")[0] not in _SECTIONS:
             continue
-        values[_known(key, name)] = Value(_placed(key, text, Path.cwd()), name)
+        values[_known(key, name)] = Value(_placed(key, text, here), name)
     return values
 
 
@@ -183,7 +214,10 @@ def _secret(name: str, path: str) -> str:
     try:
         return Path(path).read_text().strip()
     except OSError as error:
-        raise Misconfigured(f"{name} names a file that cannot be read: {error}.") from error
+        raise Misconfigured(
+            f"{name} names a file that cannot be read: {error}.",
+            hint="Correct its path, or its permissions.",
+        ) from error
 
 
 def _known(key: str, origin: str) -> str:

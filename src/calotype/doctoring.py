@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from calotype.catalog import Catalog, health, sqlite
+from calotype.catalog import Catalog, health, schema, sqlite
 from calotype.catalog.columns import Hosts
+from calotype.catalog.failures import translated
 from calotype.errors import CalotypeError, RoleCascades
 from calotype.store import Store
 
@@ -36,6 +37,25 @@ def require(store: Store) -> None:
 def catalog_of(store: Store) -> Catalog:
     """The catalog that a store works on."""
     return store._rooms.catalog
+
+
+def migrate(store: Store, revision: str | None) -> Path | None:
+    """Bring the catalog up, or down to ``revision``; the copy made before, where one was needed.
+
+    Makes the tables where a database is there without them; ``NoStore`` where there is none.
+    """
+    catalog = catalog_of(store)
+    if catalog.path is not None and not catalog.path.exists():
+        catalog.require()
+    with translated(), catalog.engine.connect() as connection:
+        found = schema.number(connection)
+    behind = found is not None and found < schema.CURRENT
+    if revision is not None and found is not None and found <= schema.CURRENT:
+        return schema.to(catalog, revision)
+    if revision is None and behind:
+        return schema.upgrade(catalog)
+    catalog.ensure() if revision is None else catalog.require()
+    return None
 
 
 def hosts_of(store: Store) -> Hosts:

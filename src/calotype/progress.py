@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import warnings
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
@@ -35,8 +36,8 @@ class Run(Generic[E, R]):
     """Work that goes on while it is iterated, and has a result when it is through.
 
     Iterate it for its events (``Progress`` or ``Finding``), or call ``result()`` to run it to its
-    end. Leaving the loop early stops the work where it stands; what was done stays done. A Run
-    that nobody iterated has done nothing, and warns.
+    end. Leaving the loop early stops the work where it stands; what was done stays done, and there
+    is no result. A Run that nobody iterated has done nothing, and warns.
     """
 
     def __init__(self, work: Callable[[], Generator[E, None, R]], *, name: str = "run") -> None:
@@ -48,12 +49,18 @@ class Run(Generic[E, R]):
     def __iter__(self) -> Iterator[E]:
         """The events of the work, each once."""
         self._started = True
-        self._outcome.append((yield from self._steps))
+        if inspect.getgeneratorstate(self._steps) != inspect.GEN_CLOSED:
+            self._outcome.append((yield from self._steps))
 
     def result(self) -> R:
-        """Run to the end and return the outcome; harmless to repeat."""
+        """Run to the end and return the outcome; harmless to repeat.
+
+        ``RuntimeError`` when the work was left early or failed before.
+        """
         for _ in self if not self._outcome else ():
             pass
+        if not self._outcome:
+            raise RuntimeError(f"This {self._name} was left before its end: it has no result.")
         return self._outcome[0]
 
     def close(self) -> None:

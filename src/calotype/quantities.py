@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 import time
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from math import inf
 
 from calotype.errors import Misconfigured
 
@@ -20,6 +22,7 @@ FOREVER: Instant = 2**63 - 1
 SECOND = 1_000_000
 """One second in the unit of an ``Instant``."""
 
+_LONGEST = 10**11
 _SECONDS = {"us": 1e-6, "ms": 1e-3, "s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 _BYTES = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
 _BYTES |= {"ki": 2**10, "mi": 2**20, "gi": 2**30, "ti": 2**40}
@@ -45,8 +48,8 @@ def duration(value: Duration) -> int:
             )
         seconds = float(match[1]) * _SECONDS[match[2] or "s"]
     else:
-        seconds = float(value)
-    if not 0 <= seconds < 10**11:
+        seconds = float(value) if value < _LONGEST else inf
+    if not 0 <= seconds < _LONGEST:
         raise Misconfigured(f"A duration out of range: {value!r}.", hint="Give 0 or more.")
     return round(seconds * SECOND)
 
@@ -61,9 +64,11 @@ def size(value: Size) -> int:
             raise Misconfigured(
                 f"Not a size: {value!r}.", hint="Write 500, 64kB, 10 MB, 1.5 GiB or 2 TB."
             )
-        number = round(float(match[1]) * _BYTES[match[2].lower()])
-    if number < 0:
-        raise Misconfigured(f"A size below zero: {value!r}.", hint="Give 0 or more.")
+        number = round(Decimal(match[1]) * _BYTES[match[2].lower()])
+    if not 0 <= number < 2**63:
+        raise Misconfigured(
+            f"A size out of range: {str(value)[:40]}.", hint="Give 0 or more, and less than 8 EiB."
+        )
     return number
 
 
@@ -71,8 +76,9 @@ def human_size(number: int) -> str:
     """Bytes for people: ``1.4 MB``."""
     value = float(number)
     for unit in ("B", "kB", "MB", "GB"):
-        if abs(value) < 1000:
-            return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
+        digits = 0 if unit == "B" else 1
+        if abs(round(value, digits)) < 1000:
+            return f"{value:.{digits}f} {unit}"
         value /= 1000
     return f"{value:.1f} TB"
 
@@ -84,7 +90,7 @@ def human_duration(microseconds: int) -> str:
         count = seconds / _SECONDS[unit]
         if count >= 2 and count == int(count):
             return f"{int(count)}{unit}"
-    return f"{seconds:g}s"
+    return f"{seconds:.6f}".rstrip("0").rstrip(".") + "s"
 
 
 def when(instant: Instant) -> datetime:

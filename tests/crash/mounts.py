@@ -6,23 +6,34 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
+LIMIT = 30
+"""Seconds after which a mount counts as hung."""
+
 
 def missing() -> str:
-    """What keeps this machine from mounting, or an empty string."""
+    """What keeps this machine from mounting, or an empty string: it is tried."""
     if sys.platform != "linux" or os.geteuid() != 0:
-        return "a small disk of its own needs Linux and root (mount -t tmpfs)"
-    if shutil.which("mount") is None:
-        return "a small disk of its own needs the 'mount' command"
+        return "tests with a small disk of their own: they need Linux and root (mount -t tmpfs)"
+    if shutil.which("mount") is None or shutil.which("umount") is None:
+        return "tests with a small disk of their own: they need the commands 'mount' and 'umount'"
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            disk, view = Path(folder, "disk"), Path(folder, "view")
+            with small_disk(disk, "1m"), read_only(disk, view):
+                pass
+    except (OSError, subprocess.SubprocessError) as error:
+        said = str(getattr(error, "stderr", None) or error).strip().splitlines()[0]
+        return (
+            f"tests with a small disk of their own: it cannot be mounted (CAP_SYS_ADMIN?): {said}"
+        )
     return ""
-
-
-needs_mounts = pytest.mark.skipif(bool(missing()), reason=missing())
 
 
 @contextmanager
@@ -49,4 +60,10 @@ def read_only(path: Path, view: Path) -> Iterator[None]:
 
 
 def _run(*command: str) -> None:
-    subprocess.run(command, check=True, capture_output=True, text=True)
+    subprocess.run(command, check=True, capture_output=True, text=True, timeout=LIMIT)
+
+
+MISSING = missing()
+
+needs_mounts = pytest.mark.mounts
+"""A test that is collected only where nothing is ``MISSING``; the line at the end says so."""

@@ -6,11 +6,13 @@ import json
 import os
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
-from tests.crash import tracing
+from tests.crash import counted, tracing
 
 FULL = os.environ.get("CALOTYPE_CRASH") == "full"
 """Every point of every fault, and what each of them leaves used up: hours instead of minutes."""
@@ -18,26 +20,52 @@ FULL = os.environ.get("CALOTYPE_CRASH") == "full"
 SEED = int(os.environ.get("CALOTYPE_CRASH_SEED", "0"))
 """Where a sweep that takes every k-th point begins."""
 
+LIMIT = 6 * 3600 if FULL else 240
+"""Seconds after which the sweeps of one test count as hung; on two slow cores most take ten."""
+
 ROOT = Path(__file__).parents[2]
 
 needs_tracing = pytest.mark.skipif(bool(tracing.missing()), reason=tracing.missing())
 
+Record = Callable[[str, object], None]
 
-def swept(scenario: str, *asked: str, record: Callable[[str, object], None]) -> list[str]:
-    """The promises that the sweeps found broken; notes how many points there were."""
-    done = subprocess.run(
-        [sys.executable, "-m", "tests.crash.points", scenario, *asked],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
-        env={**os.environ, "PYTHONWARNINGS": "ignore"},
-    )
-    assert done.returncode == 0, done.stderr[-4000:]
-    results = [json.loads(line) for line in done.stdout.splitlines()]
-    record("crash points", sum(result["points"] for result in results))
+
+def swept(scenario: str, *asked: str, record: Record) -> list[str]:
+    """The promises that the sweeps found broken; notes how many points there were of each sort."""
+    results = _results(scenario, *asked)
+    broken = [promise for result in results for promise in result["broken"]]
+    points = Counter({result["fault"]: result["points"] for result in results})
+    record(counted.PROPERTY, {**+points, "operations": 1, **counted.verdicts(broken)})
     assert not any(result["missed"] > result["points"] // 10 for result in results), results
-    return [promise for result in results for promise in result["broken"]]
+    return broken
+
+
+def noticed(mutant: str, sweep: str, sign: str, *, record: Record) -> list[str]:
+    """What the sweep says of a mutant, unless it says ``sign``: then it is noticed, and counted."""
+    broken = [promise for result in _results(mutant, sweep) for promise in result["broken"]]
+    if not any(sign in promise for promise in broken):
+        return [f"nothing with {sign!r}", *broken]
+    record(counted.PROPERTY, {"mutants": 1})
+    return []
+
+
+def _results(scenario: str, *asked: str) -> list[dict[str, Any]]:
+    try:
+        done = subprocess.run(
+            [sys.executable, "-m", "tests.crash.points", scenario, *asked],
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=LIMIT,
+            stdin=subprocess.DEVNULL,
+            env={**os.environ, "PYTHONWARNINGS": "ignore"},
+        )
+    except subprocess.TimeoutExpired:
+        pytest.fail(f"{scenario}: {asked} took more than {LIMIT} s", pytrace=False)
+    if done.returncode:
+        pytest.fail(f"{scenario}: {done.stderr[-4000:]}", pytrace=False)
+    return [json.loads(line) for line in done.stdout.splitlines()]
 
 
 def every(number: int) -> str:

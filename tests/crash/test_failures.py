@@ -6,8 +6,8 @@ import pytest
 from tests.crash.scenario import SCENARIOS
 from tests.crash.sweeping import every, needs_tracing, swept
 
-DENSE = {"put-new": 2, "attach": 2, "release": 2, "gc": 2, "put-checkpoint": 60, "fsck": 60}
-"""Every how many calls fail, alone; elsewhere ``SPARSE``."""
+STEPS = {"put-new": 1, "attach": 1, "release": 1, "gc": 1, "put-checkpoint": 60, "fsck": 60}
+"""Every how many calls one fails with EIO, alone; elsewhere ``SPARSE``."""
 
 SPARSE = 6
 
@@ -17,7 +17,7 @@ SPARSE = 6
 def test_a_failing_disk_is_an_error_of_ours_and_the_same_again_succeeds(
     scenario, record_property
 ) -> None:
-    step = DENSE.get(scenario, SPARSE)
-    once = ["eio" + every(step), "enospc" + every(max(step // 2, 1))]
+    step = STEPS.get(scenario, SPARSE)
+    once = ["eio" + every(step), "enospc" + every((step + 1) // 2)]
     for_good = ["eio-on" + every(4 * step), "enospc-on" + every(2 * step)]
     assert swept(scenario, *once, *for_good, record=record_property) == []

@@ -1,6 +1,7 @@
-"""Killed before any system call that changes a file, a store keeps every promise.
+"""Killed before any system call that changes a file, or without power, a store keeps its promises.
 
-And before it says that it is done, everything has reached the disk, in the right order.
+Before it says that it is done, everything has reached the disk, in the right order; and a power cut
+takes what was not synced, or some of it.
 """
 
 from __future__ import annotations
@@ -9,12 +10,16 @@ import pytest
 from tests.crash.scenario import SCENARIOS
 from tests.crash.sweeping import FULL, every, needs_tracing, swept
 
-LONG = {"put-checkpoint": 4}
+KILLS = {"put-checkpoint": 4, "put-many": 2, "put-first": 2}
 """Scenarios of several hundred points that differ little, and every how many of them is tried."""
+
+CUTS = {"put-checkpoint": 4, "put-many": 4, "put-first": 3, "put-staged": 2}
+"""The same for power cuts."""
 
 
 @needs_tracing
 @pytest.mark.parametrize("scenario", SCENARIOS)
 def test_neither_a_kill_nor_a_power_cut_breaks_a_promise(scenario, record_property) -> None:
-    kill = "kill-any" if FULL else "kill" + every(LONG.get(scenario, 1))
-    assert swept(scenario, "order", kill, record=record_property) == []
+    kill = "kill-any" if FULL else "kill" + every(KILLS.get(scenario, 1))
+    cut = "cut" + every(CUTS.get(scenario, 1))
+    assert swept(scenario, "order", kill, cut, record=record_property) == []

@@ -1,4 +1,7 @@
-"""A folder that may only be read: reading works, writing is refused in words."""
+"""A folder that may only be read: reading works, writing is refused in words.
+
+The disk is mounted so that nobody may write to it; or its permissions keep all but root from it.
+"""
 
 from __future__ import annotations
 
@@ -7,23 +10,40 @@ from pathlib import Path
 
 import pytest
 from tests.crash.mounts import needs_mounts, read_only
-from tests.crash.scenario import LIBRARY, SHARED, digest, furnish, noise
+from tests.crash.powers import unwritable, without_powers
+from tests.crash.scenario import LIBRARY, furnish, noise
+from tests.crash.visits import (
+    reads,
+    reads_everything,
+    refused,
+    visit_to_make,
+    visit_to_read,
+    visit_to_write,
+)
+from tests.races.crowd import at_once
 
 from calotype import Store
-from calotype.errors import Unavailable
 
-pytestmark = needs_mounts
+Visit = Callable[[Path], None]
+"""What is done to a folder that may only be read."""
 
-WRITES: dict[str, Callable[[Store], object]] = {
-    "put new": lambda store: store.put(noise("new")),
-    "put known": lambda store: store.put(LIBRARY, owner="scan/9"),
-    "attach": lambda store: store.attach(digest(LIBRARY), "scan/9"),
-    "release": lambda store: store.release("scan/1"),
-    "restore": lambda store: store.restore(owner="scan/2"),
-    "discard": lambda store: store.discard(digest(LIBRARY)),
-    "gc": lambda store: store.gc(now=True),
-    "purge": lambda store: store.purge(digest(SHARED)),
-}
+Closed = Callable[[Path, Visit], None]
+
+
+def _mounted(place: Path, visit: Visit) -> None:
+    with read_only(place, place.with_name("view")):
+        visit(place.with_name("view"))
+
+
+def _forbidden(place: Path, visit: Visit) -> None:
+    with unwritable(place):
+        at_once(without_powers, [(visit, place)])
+
+
+@pytest.fixture(params=[pytest.param(_mounted, marks=needs_mounts), _forbidden])
+def closed(request) -> Closed:
+    """Either way of keeping writers out."""
+    return request.param
 
 
 @pytest.fixture
@@ -32,66 +52,48 @@ def place(tmp_path) -> Path:
     return tmp_path / "store"
 
 
-def reads_everything(store: Store) -> None:
-    with store.open(digest(LIBRARY)) as file:
-        assert file.read() == LIBRARY
-    with store.open(digest(LIBRARY), 10, 20) as file:
-        assert file.read() == LIBRARY[10:20]
-    assert store.stat(digest(SHARED)).references == 1
-    assert store.check([digest(LIBRARY), digest(noise("new"))])[digest(noise("new"))] is None
-    assert len(list(store.assets())) == 5
-    assert store.explain(digest(LIBRARY)).verdict == "kept"
-    assert store.stats().blobs > 0
-    assert store.fsck(read_data=True).result().problems == 0
+def test_a_store_at_rest_can_be_read(place, closed) -> None:
+    closed(place, visit_to_read)
 
 
-def test_a_store_at_rest_can_be_read(place, tmp_path) -> None:
-    with read_only(place, tmp_path / "view"), Store(tmp_path / "view") as store:
-        reads_everything(store)
+def test_writing_is_refused_in_words(place, closed) -> None:
+    closed(place, visit_to_write)
+    visit_to_read(place)
 
 
+def test_a_store_cannot_be_made_there(tmp_path, closed) -> None:
+    (tmp_path / "empty").mkdir()
+    closed(tmp_path / "empty", visit_to_make)
+    assert not list((tmp_path / "empty").iterdir())
+
+
+@needs_mounts
 def test_a_store_that_another_process_writes_to_can_be_read(place, tmp_path) -> None:
     with Store(place) as writer:
         writer.put(noise("open"), owner="scan/7")
         with read_only(place, tmp_path / "view"), Store(tmp_path / "view") as store:
-            reads_everything_but_one(store)
+            reads(store, noise("open"))
+            reads(store, LIBRARY)
 
 
-def reads_everything_but_one(store: Store) -> None:
-    with store.open(digest(noise("open"))) as file:
-        assert file.read() == noise("open")
-    with store.open(digest(LIBRARY)) as file:
-        assert file.read() == LIBRARY
-
-
-@pytest.mark.parametrize("write", WRITES)
-def test_writing_is_refused_in_words(place, tmp_path, write) -> None:
-    with (
-        read_only(place, tmp_path / "view"),
-        Store(tmp_path / "view") as store,
-        pytest.raises(Unavailable) as refusal,
-    ):
-        WRITES[write](store)
-    assert refusal.value.hint
-    with Store(place) as store:
+@needs_mounts
+def test_a_reader_sees_what_is_put_later_through_another_way_in(place, tmp_path) -> None:
+    with read_only(place, tmp_path / "view"), Store(tmp_path / "view") as store:
         reads_everything(store)
+        before = store.stats().assets
+        with Store(place) as writer:
+            for number in range(50):
+                writer.put(noise(f"later {number}"), owner=f"later/{number}")
+        for number in range(50):
+            reads(store, noise(f"later {number}"))
+        assert store.stats().assets == before + 50
 
 
-def test_a_store_cannot_be_made_there(tmp_path) -> None:
-    (tmp_path / "empty").mkdir()
-    with (
-        read_only(tmp_path / "empty", tmp_path / "view"),
-        Store(tmp_path / "view" / "store") as store,
-        pytest.raises(Unavailable) as refusal,
-    ):
-        store.put(LIBRARY)
-    assert refusal.value.hint
-
-
+@needs_mounts
 def test_what_was_refused_succeeds_when_it_may_be_written_again(place, tmp_path) -> None:
     """The same open store: nothing of the refusal stays in it."""
     with Store(tmp_path / "view") as store:
-        with read_only(place, tmp_path / "view"), pytest.raises(Unavailable):
+        with read_only(place, tmp_path / "view"), refused():
             store.put(noise("new"))
         (tmp_path / "view").rmdir()
         (tmp_path / "view").symlink_to(place)

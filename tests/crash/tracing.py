@@ -13,13 +13,18 @@ import os
 import platform
 import signal
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
 from tests.crash import syscalls
+from tests.crash.limits import at_most
+
+LIMIT = 120
+"""Seconds after which an operation that is traced counts as hung; most take a tenth of one."""
 
 Fault = Literal["none", "kill", "fail", "fail-on"]
 """Watch; kill before the call; fail that call alone; fail it and all of its kind that follow."""
@@ -34,13 +39,28 @@ _AT_FDCWD = -100
 
 
 def missing() -> str:
-    """What keeps this machine from tracing, or an empty string."""
+    """Why there can be no tracing on machines of this sort, or an empty string."""
     if sys.platform != "linux" or platform.machine() != "x86_64":
         return "the crash points need Linux on x86-64 (ptrace)"
-    scope = Path("/proc/sys/kernel/yama/ptrace_scope")
-    if scope.exists() and int(scope.read_text()) > 2:
-        return "ptrace is switched off (kernel.yama.ptrace_scope = 3)"
     return ""
+
+
+def forbidden() -> str:
+    """What keeps tracing from working on this very machine, or an empty string."""
+    with tempfile.TemporaryDirectory() as folder:
+        made = Path(folder).resolve() / "made"
+        try:
+            first = trace(made.mkdir, made.parent, fault="fail", due=_makes_folder)
+            second = trace(made.mkdir, made.parent, fault="kill", due=_makes_folder)
+        except OSError as error:
+            return f"ptrace is forbidden here ({error}): allow it (SYS_PTRACE, seccomp, yama)"
+        if not (first.hit and second.killed) or made.exists():
+            return "ptrace does not work here: it neither failed nor stopped a call"
+    return ""
+
+
+def _makes_folder(call: Call) -> bool:
+    return call.name == "mkdir"
 
 
 class _Info(ctypes.Structure):
@@ -93,27 +113,49 @@ def trace(
     number: int = errno.EIO,
     heard: Callable[[], frozenset[str]] = frozenset,
     until: frozenset[str] = frozenset(),
+    after: Callable[[Call], None] = lambda _: None,
 ) -> Trace:
     """Run ``work`` in a fork and do ``fault`` at the first call below ``root`` that is ``due``.
 
     ``number`` is the error that a failing call answers. ``heard`` is asked at every call for what
-    the process has said; after a word of ``until`` nothing fails any more. The caller must have
-    no other children.
+    the process has said; after a word of ``until`` nothing fails any more. ``after`` is told of
+    each call that has succeeded, while its thread still stands. The caller must have no other
+    children. Raises ``OSError`` where tracing is forbidden, and ``Hung`` after ``LIMIT`` seconds.
     """
     child = os.fork()
     if child == 0:
-        try:
-            _ptrace(_TRACEME, 0, 0)
-            os.kill(os.getpid(), signal.SIGSTOP)
-            work()
-        finally:
-            os._exit(0)
-    os.waitpid(child, 0)
-    _ptrace(_SETOPTIONS, child, _OPTIONS)
-    with _memory(child) as memory:
-        run = _Tracer(child, str(root), memory, fault, due, number, heard, until)
-        run.go()
+        _be_traced(work)
+    with at_most(LIMIT, "an operation that was traced"), _ended(child):
+        if not os.WIFSTOPPED(os.waitpid(child, 0)[1]):
+            raise PermissionError(errno.EPERM, "a process may not ask to be traced")
+        _ptrace(_SETOPTIONS, child, _OPTIONS)
+        with _memory(child) as memory:
+            run = _Tracer(child, str(root), memory, fault, due, number, heard, until, after)
+            run.go()
     return run.trace
+
+
+def _be_traced(work: Callable[[], None]) -> None:
+    try:
+        _ptrace(_TRACEME, 0, 0)
+        os.kill(os.getpid(), signal.SIGSTOP)
+        work()
+    finally:
+        os._exit(0)
+
+
+@contextmanager
+def _ended(child: int) -> Iterator[None]:
+    """However the block ends, the child is gone and buried."""
+    try:
+        yield
+    except BaseException:
+        with suppress(ProcessLookupError):
+            os.kill(child, signal.SIGKILL)
+        with suppress(ChildProcessError):
+            while True:
+                os.waitpid(-1, _WALL)
+        raise
 
 
 @contextmanager
@@ -136,6 +178,7 @@ class _Tracer:
         number: int,
         heard: Callable[[], frozenset[str]],
         until: frozenset[str],
+        after: Callable[[Call], None],
     ) -> None:
         self.trace = Trace()
         self._child = child
@@ -146,6 +189,7 @@ class _Tracer:
         self._number = number
         self._heard = heard
         self._until = until
+        self._after = after
         self._inside: dict[int, Call] = {}
 
     def go(self) -> None:
@@ -196,7 +240,10 @@ class _Tracer:
         call = self._inside.pop(thread)
         if call.failed:
             _ptrace(_POKEUSER, thread, _RAX, -self._number)
-        self.trace.calls[call.ordinal - 1] = replace(call, failed=call.failed or answer < 0)
+        done = replace(call, failed=call.failed or answer < 0)
+        self.trace.calls[call.ordinal - 1] = done
+        if not done.failed:
+            self._after(done)
 
     def _strikes(self, call: Call) -> bool:
         if self._fault == "none" or call.heard & self._until:

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import os
 import random
+import signal
 import time
 from collections import Counter
 
 from calotype import Digest, Store
 from calotype.errors import Blocked, NotFound, QuotaExceeded
+
+FORK_LIMIT = 60
+"""Seconds after which a forked child counts as hung."""
 
 
 def noise(name: str, size: int = 5000) -> bytes:
@@ -51,10 +55,22 @@ def put_in_a_fork(place: str, number: int) -> int:
             except BaseException:
                 os._exit(1)
             os._exit(0)
-        _, status = os.waitpid(child, 0)
+        status = _status_of(child)
         with store.open(store.put(noise(f"parent {number}")).digest) as file:
             assert file.read() == noise(f"parent {number}")
         return status
+
+
+def _status_of(child: int) -> int:
+    """How it ended; by a kill where it does not end by itself."""
+    until = time.monotonic() + FORK_LIMIT
+    while time.monotonic() < until:
+        ended, status = os.waitpid(child, os.WNOHANG)
+        if ended:
+            return status
+        time.sleep(0.01)
+    os.kill(child, signal.SIGKILL)
+    return os.waitpid(child, 0)[1]
 
 
 BYTES = noise("tight")

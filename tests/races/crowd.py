@@ -5,16 +5,21 @@ from __future__ import annotations
 import multiprocessing
 import os
 import time
+import traceback
 from collections.abc import Callable, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.thread import ThreadPoolExecutor
+from multiprocessing.connection import Connection
 from multiprocessing.context import BaseContext
-from typing import TypeVar
+from typing import Generic, TypeVar
 
 T = TypeVar("T")
 
 LEAD = 0.8
 """Seconds in which every process has to be there, so that all begin at once."""
+
+PATIENCE = 120.0
+"""Seconds after which a process that should be done counts as hung; a store itself gives up
+waiting for a lock after 30."""
 
 
 def server() -> BaseContext:
@@ -27,25 +32,75 @@ def server() -> BaseContext:
 
 
 def at_once(
-    work: Callable[..., T], arguments: Sequence[tuple[object, ...]], *, threads: int = 1
+    work: Callable[..., T],
+    arguments: Sequence[tuple[object, ...]],
+    *,
+    threads: int = 1,
+    limit: float = PATIENCE,
 ) -> list[T]:
     """``work(*each)`` for all of ``arguments`` at one moment; ``threads`` of them a process.
 
-    Answers in their order; an exception of any of them is raised here.
+    Answers in their order; what any of them raised is told here, and so is one that is not done
+    ``limit`` seconds later. No process outlives the call.
     """
     groups = [arguments[first : first + threads] for first in range(0, len(arguments), threads)]
-    with ProcessPoolExecutor(len(groups), mp_context=server()) as pool:
+    members: list[_Member[T]] = []
+    try:
+        members += [_Member(work, group) for group in groups]
         start = time.monotonic() + LEAD
-        waiting = [pool.submit(_together, work, group, start) for group in groups]
-        return [answer for future in waiting for answer in future.result()]
+        for member in members:
+            member.begin(start)
+        return [answer for member in members for answer in member.answers(start + limit)]
+    finally:
+        for member in members:
+            member.end()
 
 
-def _together(work: Callable[..., T], group: Sequence[tuple[object, ...]], start: float) -> list[T]:
-    with ThreadPoolExecutor(len(group)) as pool:
-        return [
-            future.result()
-            for future in [pool.submit(_on_time, work, each, start) for each in group]
-        ]
+class _Member(Generic[T]):
+    """One process of the crowd, and the pipe to it."""
+
+    def __init__(self, work: Callable[..., T], group: Sequence[tuple[object, ...]]) -> None:
+        context = server()
+        self._pipe, theirs = context.Pipe()
+        self._process = context.Process(target=_together, args=(theirs, work, group))  # type: ignore[attr-defined]
+        self._process.start()
+        theirs.close()
+
+    def begin(self, start: float) -> None:
+        """Tell it when."""
+        self._pipe.send(start)
+
+    def answers(self, until: float) -> list[T]:
+        """What its threads returned."""
+        if not self._pipe.poll(max(until - time.monotonic(), 0)):
+            raise AssertionError("a process of the crowd hung")
+        try:
+            raised, answers = self._pipe.recv()
+        except EOFError:
+            self._process.join(PATIENCE)
+            raise AssertionError(f"a process died: {self._process.exitcode}") from None
+        if raised:
+            raise AssertionError(raised)
+        return list(answers)
+
+    def end(self) -> None:
+        """It is gone afterwards, whatever it did."""
+        self._process.join(1)
+        self._process.kill()
+        self._process.join(PATIENCE)
+        self._pipe.close()
+
+
+def _together(
+    pipe: Connection, work: Callable[..., T], group: Sequence[tuple[object, ...]]
+) -> None:
+    start = pipe.recv()
+    try:
+        with ThreadPoolExecutor(len(group)) as pool:
+            waiting = [pool.submit(_on_time, work, each, start) for each in group]
+            pipe.send(("", [future.result() for future in waiting]))
+    except BaseException:
+        pipe.send((traceback.format_exc(), []))
 
 
 def _on_time(work: Callable[..., T], arguments: tuple[object, ...], start: float) -> T:

@@ -12,7 +12,7 @@ import pytest
 from tests.crash.points import room
 from tests.invariants import broken_invariants, objects_of
 from tests.races.acts import attach_to_slot, noise, put, put_in_a_fork, release_and_restore
-from tests.races.crowd import at_once
+from tests.races.crowd import PATIENCE, at_once
 
 from calotype import Store
 from calotype.scope import Scope
@@ -132,11 +132,15 @@ def test_threads_of_one_store_are_as_safe_as_processes(folder) -> None:
             except BaseException as error:
                 errors.append(error)
 
-        threads = [threading.Thread(target=work, args=(s, n)) for n, s in enumerate(scopes)]
+        threads = [
+            threading.Thread(target=work, args=(scope, number), daemon=True)
+            for number, scope in enumerate(scopes)
+        ]
         for thread in threads:
             thread.start()
         for thread in threads:
-            thread.join()
+            thread.join(PATIENCE)
+        assert not [thread for thread in threads if thread.is_alive()], "a thread hung"
         assert errors == []
         store.gc(now=True)
         assert store.stats().blobs == 0

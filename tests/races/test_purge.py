@@ -10,8 +10,9 @@ import pytest
 from tests.crash.points import room
 from tests.crash.scenario import DAY, Clock
 from tests.invariants import broken_invariants, objects_of
+from tests.races import counted
 from tests.races.acts import BYTES, purge_or_defy
-from tests.races.crowd import LEAD, at_once, seconds
+from tests.races.crowd import LEAD, PATIENCE, at_once, seconds
 
 from calotype import Store
 from calotype.errors import Blocked
@@ -22,8 +23,9 @@ def test_a_purge_wins_against_everybody_and_leaves_nothing(record_property) -> N
         place = folder / "store"
         until = time.monotonic() + LEAD + seconds(4)
         wanted = [(work, str(place), until) for work in ("purge", "defy", "defy", "defy")]
-        counts = sum(at_once(purge_or_defy, wanted, threads=2), Counter())
-        record_property("race operations", counts.total())
+        limit = until - time.monotonic() + PATIENCE
+        counts = sum(at_once(purge_or_defy, wanted, threads=2, limit=limit), Counter())
+        record_property(counted.PROPERTY, {"operations": counts.total()})
         assert counts["purged"] >= 2, counts
         assert counts["put"] >= 2, counts
         assert broken_invariants(place, late_writes=True) == []

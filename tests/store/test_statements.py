@@ -284,8 +284,11 @@ def test_the_tables_compile_for_postgresql():
         text = str(CreateTable(table).compile(dialect=DIALECT))
         assert "WITHOUT ROWID" not in text
         for index in table.indexes:
-            assert "WHERE" in str(CreateIndex(index).compile(dialect=DIALECT)) or not index.unique \
+            assert (
+                "WHERE" in str(CreateIndex(index).compile(dialect=DIALECT))
+                or not index.unique
                 or index.name == "calotype_replica_token"
+            )
 
 
 def test_digests_are_compared_bytewise_on_postgresql():

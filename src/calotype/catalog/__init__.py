@@ -16,7 +16,7 @@ from pathlib import Path
 from sqlalchemy import Connection, Engine, make_url
 from sqlalchemy.exc import ArgumentError
 
-from calotype.catalog import reserve, schema, sqlite
+from calotype.catalog import at_rest, reserve, schema, sqlite
 from calotype.catalog.failures import meaning, spoils_connection, translated
 from calotype.errors import Locked, Misconfigured, NoStore
 from calotype.quantities import Instant
@@ -64,21 +64,34 @@ class Catalog:
         self._gate = threading.Lock()
         self._setup = threading.Lock()
         self._engine: Engine | None = None
+        self._forked_in_use = False
+        self._doubtful = False
         self._ready = False
         self.store_id: str | None = None
 
     def _same_process(self) -> None:
-        """A forked child must not use its parent's connections; it starts with none."""
+        """A forked child must not use its parent's connections; it closes them and starts anew.
+
+        While one of them stays open, SQLite takes its locks in the child for granted, and what
+        the child writes can be lost. One in use at the fork cannot be closed.
+        """
         if self._pid != os.getpid() and not self._memory:
             inherited, given = self._engine, self._given
             self._start()
             if inherited is not None and inherited is not given:
-                inherited.dispose(close=False)
+                self._forked_in_use = sqlite.in_use(inherited)
+                inherited.dispose()
 
     @property
     def engine(self) -> Engine:
         """The engine, made on first use; connecting happens later still."""
         self._same_process()
+        if self._forked_in_use:
+            raise Misconfigured(
+                f"The process was forked while a transaction on {self.name} was open, so SQLite's "
+                "locks do not work in the child.",
+                hint="Fork while the store is idle, or start children with 'spawn'.",
+            )
         if self._engine is None:
             with self._setup:
                 if self._engine is None:
@@ -146,6 +159,8 @@ class Catalog:
                 sqlite.create(self.path, self._fill)
                 reserve.keep(self.path)
             else:
+                if self.own and self.path is not None:
+                    sqlite.use_wal(self.engine, self.path)
                 self._fill(self.engine)
         self.exists()
 
@@ -158,11 +173,12 @@ class Catalog:
     def read(self) -> Iterator[Connection]:
         """One consistent view of the catalog; ``NoStore`` where there is none."""
         self.require()
-        with translated(), self._only_reader(), _connected(self.engine) as connection:
+        with translated(), self._only_reader(), self._connected() as connection:
             connection.begin()
             if self.is_sqlite and not sqlite.in_transaction(connection):
                 sqlite.tell(connection, "BEGIN")
             yield connection
+            at_rest.require_unchanged(connection)
 
     @contextmanager
     def write(self, *, durable: bool = True, freeing: bool = False) -> Iterator[Connection]:
@@ -174,6 +190,7 @@ class Catalog:
         room that is kept back for a full disk. Raises ``Locked`` when another writer does not end.
         """
         self.ensure()
+        self._settle()
         if freeing and self.own and self.path is not None:
             reserve.open_when_full(self.path)
         with translated(), self._writing(self.engine, durable=durable) as connection:
@@ -182,9 +199,24 @@ class Catalog:
             with translated():
                 sqlite.checkpoint(self.engine, self.path)
 
+    def _settle(self) -> None:
+        """Write again what a failed sync may have left in the page cache alone.
+
+        SQLite reads such a commit back from its log as if it were durable, and no later sync of
+        the log would tell. So the log is moved into the file, which is synced by itself. What
+        SQLite opened read-only stays so until every connection of the process is closed.
+        """
+        if not self._doubtful or not self.own or self.path is None:
+            return
+        with translated(), self._turn():
+            if self._doubtful:
+                self.engine.dispose()
+                sqlite.move_wal_into_file(self.engine, self.path)
+                self._doubtful = False
+
     @contextmanager
     def _writing(self, engine: Engine, *, durable: bool) -> Iterator[Connection]:
-        with self._turn(), _connected(engine) as connection:
+        with self._turn(), self._connected(engine) as connection:
             hasty = not durable and self.own and self.path is not None
             if hasty:
                 sqlite.tell(connection, "PRAGMA synchronous=NORMAL")
@@ -196,6 +228,21 @@ class Catalog:
                 connection.rollback()
                 if hasty:
                     sqlite.tell(connection, "PRAGMA synchronous=FULL")
+
+    @contextmanager
+    def rebuilding(self) -> Iterator[Connection]:
+        """A write transaction in which SQLite lets tables be replaced that others point at."""
+        with translated(), self._turn(), self._connected() as connection:
+            if self.is_sqlite:
+                sqlite.tell(connection, "PRAGMA foreign_keys=OFF")
+            try:
+                self._begin(connection)
+                yield connection
+                connection.commit()
+            finally:
+                connection.rollback()
+                if self.is_sqlite:
+                    sqlite.tell(connection, "PRAGMA foreign_keys=ON")
 
     @contextmanager
     def _turn(self) -> Iterator[None]:
@@ -243,6 +290,17 @@ class Catalog:
                 hint="Wait for it, or find it with 'fuser' and end it.",
             ) from error
 
+    @contextmanager
+    def _connected(self, engine: Engine | None = None) -> Iterator[Connection]:
+        with (engine or self.engine).connect() as connection:
+            try:
+                yield connection
+            except Exception as error:
+                if spoils_connection(error):
+                    self._doubtful = True
+                    connection.invalidate()
+                raise
+
     def sweep(self, older_than: Instant) -> int:
         """Remove files that killed makers of the catalog left; how many there were.
 
@@ -260,17 +318,6 @@ class Catalog:
             self._engine.dispose()
             if not self._memory:
                 self._start()
-
-
-@contextmanager
-def _connected(engine: Engine) -> Iterator[Connection]:
-    with engine.connect() as connection:
-        try:
-            yield connection
-        except Exception as error:
-            if spoils_connection(error):
-                connection.invalidate()
-            raise
 
 
 def take_write_lock(connection: Connection) -> None:

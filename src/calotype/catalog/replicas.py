@@ -282,7 +282,7 @@ def tombstone(
             "backend": name,
             "key": str(key),
             "digest": key.digest,
-            "token": secrets.token_hex(8),
+            "token": key.token or secrets.token_hex(8),
             "size": size,
             "state": DOOMED,
             "doomed_at": now,

@@ -22,12 +22,17 @@ def keep(catalog: Path) -> None:
     """Take the room unless it is taken or the disk is short; failing to is no failure."""
     file = place(catalog)
     with suppress(OSError):
-        if not file.exists() and shutil.disk_usage(catalog.parent).free > PLENTY:
+        if not _taken(file) and shutil.disk_usage(catalog.parent).free > PLENTY:
             handle = os.open(file, os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0), 0o600)
             try:
                 _allocate(handle)
             finally:
                 os.close(handle)
+
+
+def _taken(file: Path) -> bool:
+    """A full disk or a kill may have left the file without its room."""
+    return file.exists() and file.stat().st_size >= SIZE
 
 
 def _allocate(handle: int) -> None:

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 from sqlalchemy import Connection, inspect, select
 
 from calotype.catalog import tables, triggers
-from calotype.errors import Misconfigured, SchemaAhead, SchemaBehind
+from calotype.catalog.failures import translated
+from calotype.errors import Corrupt, Misconfigured, SchemaAhead, SchemaBehind
 from calotype.quantities import Instant
 
 if TYPE_CHECKING:
@@ -28,11 +29,22 @@ STORE_ID = select(tables.meta.c.value).where(tables.meta.c.key == "store_id")
 
 
 def number(connection: Connection) -> int | None:
-    """The schema's number, or None where there are no tables of ours."""
-    if not inspect(connection).has_table(tables.meta.name):
+    """The schema's number, or None where there are no tables of ours.
+
+    ``Corrupt`` where there are some that do not say it.
+    """
+    names = inspect(connection).get_table_names()
+    value = None
+    if tables.meta.name in names:
+        value = connection.scalar(select(tables.meta.c.value).where(tables.meta.c.key == "schema"))
+    elif tables.blob.name not in names:
         return None
-    value = connection.scalar(select(tables.meta.c.value).where(tables.meta.c.key == "schema"))
-    return int(value) if value is not None else None
+    if value is None or not value.isdecimal():
+        raise Corrupt(
+            "The catalog does not say which schema it has; nothing was changed.",
+            hint="Restore catalog.db from a copy. The files under blobs/ are untouched.",
+        )
+    return int(value)
 
 
 def create(connection: Connection, backend_url: str, now: Instant) -> None:
@@ -108,22 +120,31 @@ def upgrade(catalog: Catalog) -> Path | None:
 
 
 def to(catalog: Catalog, revision: str) -> Path | None:
-    """Bring the catalog up or down to a revision, after a copy (SQLite), whose path is given."""
+    """Bring the catalog up or down to a revision, after a copy (SQLite), whose path is given.
+
+    What fails changes nothing, and leaves no copy.
+    """
     from calotype.catalog import migrations
 
     copy = _copy(catalog)
-    migrations.to(catalog.engine, revision, catalog.backend_url, catalog.clock())
+    try:
+        migrations.to(catalog, revision)
+    except BaseException:
+        if copy is not None:
+            copy.unlink()
+        raise
     return copy
 
 
 def _copy(catalog: Catalog) -> Path | None:
     if catalog.path is None or not catalog.path.exists():
         return None
-    with catalog.engine.connect() as connection:
+    with translated(), catalog.engine.connect() as connection:
         found = number(connection)
         if found is None:
             return None
         copy = catalog.path.with_name(f"{catalog.path.name}.schema{found}.{secrets.token_hex(3)}")
         connection.rollback()
+        copy.touch(mode=0o600)
         connection.exec_driver_sql("VACUUM INTO ?", (str(copy),))
     return copy

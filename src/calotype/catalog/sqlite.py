@@ -15,12 +15,12 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from urllib.parse import quote
 
 from sqlalchemy import URL, Connection, Engine, create_engine, event
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.pool import ConnectionPoolEntry, QueuePool, StaticPool
 
+from calotype.catalog import at_rest
 from calotype.errors import Misconfigured, Unavailable
 from calotype.quantities import Instant
 
@@ -39,23 +39,15 @@ NETWORK = frozenset({"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "fuse.sshfs",
 def engine(path: Path, *, own: bool) -> Engine:
     """An engine for the file at ``path``; ``own`` when no application shares it."""
     made = create_engine(
-        _url(path),
+        URL.create("sqlite+pysqlite", database=str(path)),
         poolclass=QueuePool,
         pool_size=8,
         max_overflow=-1,
         connect_args={"isolation_level": None, "check_same_thread": False},
     )
+    at_rest.watch(made, path)
     event.listen(made, "connect", _settings(own))
     return made
-
-
-def _url(path: Path) -> URL:
-    """A WAL file at rest in a folder that cannot be written can only be read as unchanging."""
-    at_rest = path.exists() and not os.access(path.parent, os.W_OK)
-    if not at_rest or Path(f"{path}-wal").exists():
-        return URL.create("sqlite+pysqlite", database=str(path))
-    query = {"immutable": "1", "uri": "true"}
-    return URL.create("sqlite+pysqlite", database=f"file:{quote(str(path))}", query=query)
 
 
 def memory_engine() -> Engine:
@@ -98,6 +90,11 @@ def tell(connection: Connection, command: str) -> None:
     driver = connection.connection.driver_connection
     assert isinstance(driver, sqlite3.Connection)
     driver.execute(command).close()
+
+
+def in_use(made: Engine) -> bool:
+    """True when a connection of the engine is lent out at this moment."""
+    return isinstance(made.pool, QueuePool) and made.pool.checkedout() > 0
 
 
 @contextmanager
@@ -194,25 +191,33 @@ def create(path: Path, fill: Callable[[Engine], None]) -> None:
 def _build(draft: Path, fill: Callable[[Engine], None]) -> None:
     made = engine(draft, own=True)
     try:
-        with made.connect() as connection:
-            mode = connection.exec_driver_sql("PRAGMA journal_mode=WAL").scalar()
-        if mode != "wal":
-            raise Unavailable(
-                f"SQLite cannot keep {draft.parent} in WAL mode.", hint="Use another disk."
-            )
+        use_wal(made, draft)
         fill(made)
-        with made.connect() as connection:
-            _move_wal_into_file(connection)
+        move_wal_into_file(made, draft)
     finally:
         made.dispose()
     _sync(draft, os.O_RDWR)
 
 
-def _move_wal_into_file(connection: Connection) -> None:
-    """Closing would do it too, but keep quiet when the disk is full."""
-    busy, _, _ = connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)").one()
+def use_wal(made: Engine, path: Path) -> None:
+    """Put a file of our own into WAL mode, for good."""
+    with made.connect() as connection:
+        mode = connection.exec_driver_sql("PRAGMA journal_mode=WAL").scalar()
+    if mode != "wal":
+        raise Unavailable(
+            f"SQLite cannot keep {path.parent} in WAL mode.", hint="Use another disk."
+        )
+
+
+def move_wal_into_file(made: Engine, path: Path) -> None:
+    """Move all of the WAL into the file, or raise ``Unavailable``.
+
+    Closing would do it too, but keep quiet when the disk is full.
+    """
+    with only_one(Path(f"{path}-checkpoint")) as mine, made.connect() as connection:
+        busy = not mine or connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)").one()[0]
     if busy:
-        raise Unavailable("The new catalog could not be written whole.", hint="Try again.")
+        raise Unavailable("The catalog's log could not be written to its file.", hint="Try again.")
 
 
 def sweep_drafts(path: Path, older_than: Instant) -> int:
@@ -247,9 +252,8 @@ def checkpoint(made: Engine, path: Path, *, threshold: int = CHECKPOINT_BYTES) -
         return False
     with only_one(Path(f"{path}-checkpoint")) as mine:
         if mine:
-            with made.connect() as connection:
-                with in_steps(connection):
-                    tell(connection, "PRAGMA wal_checkpoint(TRUNCATE)")
+            with made.connect() as connection, in_steps(connection):
+                tell(connection, "PRAGMA wal_checkpoint(TRUNCATE)")
         return mine
 
 

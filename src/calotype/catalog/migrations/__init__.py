@@ -6,11 +6,10 @@ from pathlib import Path
 
 from alembic import command
 from alembic.config import Config
-from sqlalchemy import Connection, Engine, MetaData, inspect
+from sqlalchemy import Connection, MetaData, inspect
 
-from calotype.catalog import schema, settings, tables, triggers
+from calotype.catalog import Catalog, schema, settings, tables, triggers
 from calotype.catalog.schema import VERSION_TABLE
-from calotype.quantities import Instant
 
 HERE = Path(__file__).parent
 
@@ -30,43 +29,32 @@ def target() -> MetaData:
     return tables.metadata
 
 
-def to(engine: Engine, revision: str, backend_url: str, now: Instant) -> None:
+def to(catalog: Catalog, revision: str) -> None:
     """Run the revisions from where the database is to ``revision``, in one transaction.
 
-    Afterwards the triggers stand as this program wants them, and ``meta`` names the schema.
+    Triggers are dropped first, since SQLite checks them whenever a table is replaced. Afterwards
+    they stand as this program wants them, and ``meta`` names the schema.
     """
-    with engine.connect() as connection:
-        if connection.dialect.name == "sqlite":
-            connection.exec_driver_sql("PRAGMA foreign_keys=OFF")
-            connection.rollback()
-            connection.exec_driver_sql("BEGIN IMMEDIATE")
-        try:
-            _run(connection, revision)
-            _settle(connection, backend_url, now)
-            connection.commit()
-        finally:
-            connection.rollback()
-            if connection.dialect.name == "sqlite":
-                connection.exec_driver_sql("PRAGMA foreign_keys=ON")
+    with catalog.rebuilding() as connection:
+        triggers.drop(connection)
+        _run(connection, revision)
+        _settle(connection, catalog)
 
 
 def _run(connection: Connection, revision: str) -> None:
     made = config(connection)
-    if revision == "base":
-        triggers.drop(connection)
-        command.downgrade(made, revision)
-    elif revision == "head" or int(revision) > (schema.number(connection) or 0):
+    here = schema.number(connection) or 0
+    if revision == "head" or (revision != "base" and int(revision) > here):
         command.upgrade(made, revision)
     else:
-        triggers.drop(connection)
         command.downgrade(made, revision)
 
 
-def _settle(connection: Connection, backend_url: str, now: Instant) -> None:
+def _settle(connection: Connection, catalog: Catalog) -> None:
     if not inspect(connection).has_table(tables.meta.name):
         return
-    if schema.number(connection) is None:
-        schema.first_rows(connection, backend_url, now)
+    if settings.get_meta(connection, "schema") is None:
+        schema.first_rows(connection, catalog.backend_url, catalog.clock())
     reached = connection.exec_driver_sql(f"SELECT version_num FROM {VERSION_TABLE}").scalar_one()
     settings.set_meta(connection, "schema", str(int(reached)))
     triggers.ensure(connection)

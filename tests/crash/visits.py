@@ -1,0 +1,65 @@
+"""Visits to a store that may only be read: functions that another process can find by their name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from tests.crash.scenario import LIBRARY, SHARED, digest, noise
+
+from calotype import Store
+from calotype.errors import Unavailable
+
+WRITES: dict[str, Callable[[Store], object]] = {
+    "put new": lambda store: store.put(noise("new")),
+    "put known": lambda store: store.put(LIBRARY, owner="scan/9"),
+    "attach": lambda store: store.attach(digest(LIBRARY), "scan/9"),
+    "release": lambda store: store.release("scan/1"),
+    "restore": lambda store: store.restore(owner="scan/2"),
+    "discard": lambda store: store.discard(digest(LIBRARY)),
+    "gc": lambda store: store.gc(now=True),
+    "purge": lambda store: store.purge(digest(SHARED)),
+}
+
+
+@contextmanager
+def refused() -> Iterator[None]:
+    with pytest.raises(Unavailable) as refusal:
+        yield
+    assert refusal.value.hint
+
+
+def reads_everything(store: Store) -> None:
+    reads(store, LIBRARY)
+    with store.open(digest(LIBRARY), 10, 20) as file:
+        assert file.read() == LIBRARY[10:20]
+    assert store.stat(digest(SHARED)).references == 1
+    assert store.check([digest(LIBRARY), digest(noise("new"))])[digest(noise("new"))] is None
+    assert len(list(store.assets())) == 5
+    assert store.explain(digest(LIBRARY)).verdict == "kept"
+    assert store.stats().blobs > 0
+    assert store.fsck().result().problems == 0
+
+
+def reads(store: Store, data: bytes) -> None:
+    with store.open(digest(data)) as file:
+        assert file.read() == data
+
+
+def visit_to_read(place: Path) -> None:
+    with Store(place) as store:
+        reads_everything(store)
+
+
+def visit_to_write(place: Path) -> None:
+    for write in WRITES.values():
+        with Store(place) as store, refused():
+            write(store)
+        visit_to_read(place)
+
+
+def visit_to_make(place: Path) -> None:
+    with Store(place / "store") as store, refused():
+        store.put(LIBRARY)

@@ -1,0 +1,315 @@
+"""Statements for PostgreSQL: none that only SQLite knows, and none that nobody looked at.
+
+test_statements.py compiles what the verbs run; here is what they could run besides, and that the
+tour of the verbs leaves no statement out.
+"""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import inspect
+import pkgutil
+import re
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import CodeType, FunctionType, ModuleType
+
+import pytest
+from sqlalchemy import bindparam, func, select
+from sqlalchemy.dialects import sqlite as sqlite_dialect
+from sqlalchemy.dialects.postgresql import psycopg
+from sqlalchemy.schema import CreateTable
+from sqlalchemy.sql.elements import ClauseElement
+from tests.store.listening import collected
+from tests.store.pictures import noise
+from tests.store.surgery import backend_of, change, findings, key_of, write
+from tests.store.test_statements import HOSTS, tour
+
+from calotype import Digest, Store, catalog
+from calotype.backends import Key
+from calotype.catalog import tables
+from calotype.catalog.prepared import Prepared, _compiled
+from calotype.errors import GcLimit, Unavailable
+from calotype.gc.safety import SAFE_COUNT
+from calotype.putting import Putter
+
+DIALECT = psycopg.dialect()
+HOME = Path(catalog.__file__).parent
+MODULES: list[ModuleType] = [
+    importlib.import_module(each.name)
+    for each in pkgutil.iter_modules(catalog.__path__, "calotype.catalog.")
+]
+FUNCTIONS = {"coalesce", "count", "length", "lower", "max", "min", "sum"}
+"""Functions that both databases have and that mean the same in both."""
+
+ONLY_SQLITE = re.compile(
+    r"\bPRAGMA\b|\bpragma_|\bsqlite_(?:master|schema|sequence)\b|\bjson_each\b|\bstrftime\b|\bGLOB\b"
+    r"|\bRAISE\(|\bBEGIN IMMEDIATE\b|\bINSERT OR \b|\bREPLACE INTO\b|\bVACUUM INTO\b|\browid\b"
+    r"|\bIFNULL\b|\bgroup_concat\b|\bhex\(|\btotal\(|\bunixepoch\b|\bjulianday\b|\bdatetime\("
+)
+FOR_SQLITE = {
+    "__init__.py": {"_writing", "take_write_lock"},
+    "among.py": {"_compile"},
+    "discovery.py": {"_of_sqlite"},
+    "health.py": {"*"},
+    "joining.py": {"_checked", "_whole"},
+    "migrations": {"to"},
+    "schema.py": {"_copy"},
+    "sqlite.py": {"*"},
+    "triggers.py": {"*"},
+}
+"""Where SQLite's own words may stand: functions that are not run on PostgreSQL, or ask first."""
+
+
+def statements_of(module: ModuleType) -> Iterator[tuple[str, ClauseElement]]:
+    """Every statement that a module has made by the time it is imported, and its name."""
+    for name, value in vars(module).items():
+        for each in value if isinstance(value, list | tuple) else [value]:
+            statement = each._statement if isinstance(each, Prepared) else each
+            if isinstance(statement, ClauseElement):
+                yield f"{module.__name__.rpartition('.')[2]}.{name}", statement
+
+
+MADE = [
+    pytest.param(statement, id=name)
+    for module in MODULES
+    if module is not tables
+    for name, statement in statements_of(module)
+]
+
+
+def text(statement: ClauseElement) -> str:
+    return str(statement.compile(dialect=DIALECT, compile_kwargs={"render_postcompile": True}))
+
+
+def test_the_statements_are_found():
+    assert len(MADE) > 25
+
+
+@pytest.mark.parametrize("statement", MADE)
+def test_a_statement_made_beforehand_compiles_for_postgresql(statement):
+    said = text(statement)
+    assert not ONLY_SQLITE.search(said)
+    assert "?" not in re.sub(r"'[^']*'", "", said)
+
+
+@pytest.mark.parametrize("statement", MADE)
+def test_a_prepared_statement_asks_for_the_same_parameters_on_both(statement):
+    here = _compiled(statement, sqlite_dialect.dialect())
+    there = _compiled(statement, DIALECT)
+    asked = set(re.findall(r"%\((\w+)\)s", there.sql))
+    assert asked == set(there.constants)
+    assert {*(here.order or ()), *here.constants} == asked
+    assert (here.lists_as_json, there.lists_as_json) == (True, False)
+
+
+def test_a_list_is_an_array_to_postgresql():
+    from calotype.catalog.among import among_given
+
+    statement = select(tables.asset.c.digest).where(among_given(tables.asset.c.digest, "digests"))
+    made = _compiled(statement, DIALECT)
+    assert "= ANY" in made.sql
+    assert made.fill({"digests": ("a", "b")}) == {"digests": ["a", "b"]}
+
+
+def test_the_pattern_knows_sqlites_words():
+    assert ONLY_SQLITE.search(text(select(func.hex(bindparam("x")))))
+    assert not ONLY_SQLITE.search("SELECT coalesce(max(size), 0) FROM calotype_blob -- rows")
+
+
+@pytest.mark.parametrize("path", sorted(HOME.rglob("*.py")), ids=lambda p: str(p.relative_to(HOME)))
+def test_only_functions_that_both_databases_have_are_called(path):
+    called = {
+        node.attr
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Attribute)
+        and isinstance(node.value, ast.Name)
+        and node.value.id == "func"
+    }
+    assert called <= FUNCTIONS
+
+
+@pytest.mark.parametrize("path", sorted(HOME.rglob("*.py")), ids=lambda p: str(p.relative_to(HOME)))
+def test_words_that_only_sqlite_knows_stand_where_only_sqlite_comes(path):
+    name = "migrations" if path.parent != HOME and path.stem == "__init__" else path.name
+    allowed = FOR_SQLITE.get(name, set())
+    found = {where for where, _ in only_sqlite(ast.parse(path.read_text()))}
+    assert "*" in allowed or found <= allowed
+
+
+def test_the_places_that_are_allowed_still_need_it():
+    for name, places in FOR_SQLITE.items():
+        path = HOME / name / "__init__.py" if name == "migrations" else HOME / name
+        found = {where for where, _ in only_sqlite(ast.parse(path.read_text()))}
+        assert found
+        assert "*" in places or found == places, name
+
+
+def only_sqlite(tree: ast.Module) -> Iterator[tuple[str, str]]:
+    """(outermost function or "", text) of each string with SQLite's words that is not for people."""
+    people = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
+            people.add(id(node.value))
+        if isinstance(node, ast.Raise) or (isinstance(node, ast.keyword) and node.arg == "hint"):
+            people |= {id(each) for each in ast.walk(node)}
+        if isinstance(node, ast.AnnAssign) and getattr(node.target, "id", "") == "_SIGNS":
+            people |= {id(each) for each in ast.walk(node)}
+    for top in (each for node in tree.body for each in _outermost(node)):
+        for node in ast.walk(top):
+            if isinstance(node, ast.Constant) and isinstance(node.value, str):
+                if id(node) not in people and ONLY_SQLITE.search(node.value):
+                    yield getattr(top, "name", ""), node.value
+
+
+def _outermost(node: ast.stmt) -> list[ast.stmt]:
+    return node.body if isinstance(node, ast.ClassDef) else [node]
+
+
+# Nothing is left out
+
+
+NOT_FOR_POSTGRESQL = {
+    "calotype.catalog.sqlite",
+    "calotype.catalog.triggers",
+    "calotype.catalog.health",
+    "calotype.catalog.schema",
+    "calotype.catalog.joining",
+    "calotype.catalog.discovery",
+    "calotype.catalog.prepared",
+    "calotype.catalog.migrations",
+}
+"""Modules without statements of Core, and what runs on a connection given by an application."""
+
+
+def askers() -> dict[CodeType, str]:
+    """Every function and method of the catalog's rooms that runs statements on a connection."""
+    found = {}
+    for module in MODULES:
+        for owner in (module, *_classes(module)):
+            for value in vars(owner).values():
+                if isinstance(value, FunctionType) and value.__module__ == module.__name__:
+                    if "connection" in inspect.signature(value).parameters:
+                        found[value.__code__] = f"{module.__name__}.{value.__qualname__}"
+    return {
+        code: name for code, name in found.items() if not name.startswith(tuple(NOT_FOR_POSTGRESQL))
+    }
+
+
+def _classes(module: ModuleType) -> list[type]:
+    return [
+        each
+        for each in vars(module).values()
+        if isinstance(each, type) and each.__module__ == module.__name__
+    ]
+
+
+@contextmanager
+def called() -> Iterator[set[CodeType]]:
+    """The code of every function that is entered meanwhile, on this thread."""
+    entered: set[CodeType] = set()
+    before: Callable[..., object] | None = sys.getprofile()
+    sys.setprofile(lambda frame, *_: entered.add(frame.f_code))
+    try:
+        yield entered
+    finally:
+        sys.setprofile(before)
+
+
+def detours(store: Store) -> None:
+    """What happens only when something else went wrong before."""
+    kind = type(backend_of(store))
+    for withdraws in (True, False):
+        with pytest.MonkeyPatch.context() as patched:
+            patched.setattr(kind, "put", fails)
+            if not withdraws:
+                patched.setattr(Putter, "_withdraw", lambda *_: None)
+            with pytest.raises(Unavailable):
+                store.put(b"never kept")
+    store._rooms.catalog.clock.advance(seconds=16 * 60)
+    assert store.gc().intents >= 1
+    digest = store.put(b"written late", owner="scan/1").digest
+    key = key_of(store, digest)
+    store.release("scan/1")
+    store.gc(now=True)
+    store._rooms.catalog.clock.advance(days=2)
+    store.gc(now=True)
+    write(store, key, b"written late")
+    write(store, Key(Digest.of(b"a stray")), b"a stray")
+    store.set_quota("ana", 100)
+    change(store, "UPDATE calotype_scope SET used = used + 1")
+    assert {"stray", "drift"} <= {each.kind for each in findings(store, repair=True)}
+    store.put_many([noise(9, number) for number in range(SAFE_COUNT + 1)], "set/1").result()
+    store.release("set/1")
+    with pytest.raises(GcLimit):
+        store.gc(now=True)
+
+
+def fails(*_: object) -> None:
+    raise Unavailable("The disk is gone.")
+
+
+def test_every_function_that_asks_the_catalog_is_run_and_what_it_says_compiles(clock):
+    with Store.memory(clock=clock, public_url="https://p.example") as store:
+        store.put(b"first")
+        for statement in HOSTS:
+            change(store, statement)
+        with collected(store) as statements, called() as entered:
+            tour(store)
+            detours(store)
+    known = askers()
+    left = sorted(name for code, name in known.items() if code not in entered)
+    assert len(known) > 60
+    assert not left, left
+    assert [said for said in map(text, statements) if ONLY_SQLITE.search(said)] == []
+
+
+# Tables
+
+
+def test_every_table_says_the_same_to_both_databases():
+    """The same columns, nullable or not, with the same defaults and constraints."""
+    for table in tables.metadata.sorted_tables:
+        here = str(CreateTable(table).compile(dialect=sqlite_dialect.dialect()))
+        there = str(CreateTable(table).compile(dialect=DIALECT))
+        for column in table.columns:
+            assert (f"{column.name} " in there) or (f'"{column.name}" ' in there)
+        for said in ("NOT NULL", "DEFAULT", "CONSTRAINT", "FOREIGN KEY", "ON DELETE", "CHECK"):
+            assert here.count(said) == there.count(said), (table.name, said)
+
+
+def test_no_number_is_too_small_for_what_sqlite_lets_in():
+    """SQLite's INTEGER has 64 bits whatever it is called; PostgreSQL's has 32."""
+    small = {
+        f"{table.name}.{column.name}"
+        for table in tables.metadata.sorted_tables
+        for column in table.columns
+        if re.fullmatch("INTEGER", column.type.compile(DIALECT))
+    }
+    assert small == {
+        "calotype_backend.epoch",
+        "calotype_blob.height",
+        "calotype_blob.width",
+        "calotype_derivation.attempts",
+        "calotype_provider_upload.attempt",
+        "calotype_replica.attempts",
+    }
+
+
+def test_no_name_is_longer_than_postgresql_keeps():
+    """It cuts names at 63 bytes, and two may then be the same."""
+    for table in tables.metadata.sorted_tables:
+        names = [table.name, *(c.name for c in table.columns), *(i.name for i in table.indexes)]
+        names += [str(each.name) for each in table.constraints if each.name]
+        assert [name for name in names if len(name.encode()) > 63] == []
+
+
+def test_what_is_compared_or_sorted_as_text_is_compared_bytewise_on_both():
+    """A collation of a language sorts pages otherwise than SQLite, and digests slower."""
+    for table in tables.metadata.sorted_tables:
+        for column in (*table.primary_key.columns, *(c for i in table.indexes for c in i.columns)):
+            if column.type.python_type is str:
+                assert 'COLLATE "C"' in column.type.compile(DIALECT), f"{table.name}.{column.name}"
