@@ -39,6 +39,11 @@ class Digest(str):
         return super().__new__(cls, text)
 
     @classmethod
+    def known(cls, text: str) -> Self:
+        """``text`` that was checked before, as the catalog's own rows were."""
+        return super().__new__(cls, text)
+
+    @classmethod
     def parse(cls, text: str) -> Self:
         """Read a digest as people write it: either case, with or without ``sha256:``."""
         return cls(text.strip().lower().removeprefix("sha256:"))

@@ -72,19 +72,18 @@ class Ledger:
             (wish.filename or before.filename) if restored else (before.filename or wish.filename)
         )
         metadata = {**before.metadata, **(wish.metadata or {})}
-        after = replace(
+        old = (before.filename, before.metadata, self._ends[wish.digest])
+        same = (filename, metadata, end) == old
+        if same and not restored:
+            return
+        self._assets[wish.digest] = replace(
             before,
             filename=filename,
             metadata=metadata,
             kept=holdings.kept(end, self._now),
             trashed=False,
         )
-        self._assets[wish.digest] = after
-        if (after.filename, after.metadata, end) == (
-            before.filename,
-            before.metadata,
-            self._ends[wish.digest],
-        ):
+        if same:
             return
         self._ends[wish.digest] = end
         if (pending := self.new.get(wish.digest)) is not None:
@@ -101,4 +100,4 @@ class Ledger:
     def asset(self, digest: str, added: int) -> Asset:
         """The asset as the transaction leaves it, with ``added`` references more."""
         found = self._assets[digest]
-        return replace(found, references=found.references + added)
+        return replace(found, references=found.references + added) if added else found

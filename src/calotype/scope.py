@@ -6,7 +6,6 @@ import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import BinaryIO, overload
 
 from calotype.accesses import Accesses
@@ -243,8 +242,9 @@ class Scope:
             with self._rooms.catalog.read() as connection:
                 rows = holdings.assets(connection, self._name, answers, self._rooms.hosts)
                 now = self._rooms.catalog.clock()
-                for digest, row in rows.items():
-                    answers[Digest(digest)] = holdings.to_asset(row, now)
+                for digest in answers:
+                    if (row := rows.get(digest)) is not None:
+                        answers[digest] = holdings.to_asset(row, now)
         return answers
 
     def assets(
@@ -423,7 +423,7 @@ def _require_image(content: Content) -> None:
 
 def _base_name(source: Source) -> str | None:
     if isinstance(source, str | os.PathLike):
-        return Path(os.fsdecode(source)).name or None
+        return os.path.basename(os.fsdecode(source)) or None  # noqa: PTH119 - pathlib costs more
     return None
 
 

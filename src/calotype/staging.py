@@ -10,7 +10,7 @@ import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import BinaryIO, Protocol, cast
 
@@ -144,7 +144,8 @@ def _gather(chunks: Iterator[bytes], backend: Backend, limits: Limits, in_memory
                 parts.append(bytes(chunk))
                 continue
             if spill is None:
-                spill = backend.stage() if isinstance(backend, Stages) else _Spooled()
+                staging = _staging(backend)
+                spill = staging.stage() if staging is not None else _Spooled()
                 for part in parts:
                     spill.write(part)
                 parts = []
@@ -233,9 +234,20 @@ def open_regular(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
             ) from error
 
 
+def _staging(backend: Backend) -> Stages | None:
+    """The backend if it stages; asked once a type, since a protocol is slow to answer."""
+    return cast(Stages, backend) if _can_stage(type(backend)) else None
+
+
+@cache
+def _can_stage(kind: type) -> bool:
+    return issubclass(kind, Stages)
+
+
 def keep(backend: Backend, items: list[tuple[Key, Content]]) -> None:
     """Make the bytes of every item durable under its key; any part may be there if it raises."""
-    if not isinstance(backend, Stages):
+    staging = _staging(backend)
+    if staging is None:
         for key, content in items:
             with content.held.open() as file:
                 backend.put(key, file, content.size)
@@ -243,8 +255,8 @@ def keep(backend: Backend, items: list[tuple[Key, Content]]) -> None:
     staged: list[tuple[Key, Staged]] = []
     try:
         for key, content in items:
-            staged.append((key, content.staged(backend)))
-        backend.publish(staged)
+            staged.append((key, content.staged(staging)))
+        staging.publish(staged)
     finally:
         for (_, fresh), (_, content) in zip(staged, items, strict=False):
             if fresh is not content.held:

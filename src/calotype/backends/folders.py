@@ -93,6 +93,17 @@ class Folder:
             descriptor = _stepped(descriptor, part, _WAY)
         return cls(root, _stepped(descriptor, last, _FOLDER))
 
+    def inner(self, name: str) -> Self:
+        """Open the directory ``name`` in it."""
+        path = os.path.join(self.path, name)
+        if self.descriptor is None:
+            return type(self)(path, None)
+        return type(self)(path, os.open(name, _FOLDER | _NOFOLLOW, dir_fd=self.descriptor))
+
+    def make(self, name: str) -> None:
+        """Make the directory ``name`` in it, for this user alone, unless it is there."""
+        make_folder(self.at(name), self.descriptor)
+
     def __enter__(self) -> Self:
         return self
 

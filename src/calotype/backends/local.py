@@ -1,7 +1,7 @@
 """Bytes as files in a folder: whole or not at all, and durable before it answers.
 
 The order of a put: write a temporary file, sync it, rename it into place, sync the directory and
-the parents of directories that are new. No symbolic link below the root is ever followed.
+then the parents of directories that are new. No symbolic link below the root is ever followed.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from itertools import accumulate
 from typing import BinaryIO
 
@@ -194,36 +194,35 @@ class LocalBackend:
             staged.become(self._copied(staged))
             staged.seal()
             staged.sync()
-        place = name.rpartition("/")[0]
         with telling("put", self._root, name):
             try:
-                if place not in self._durable:
-                    self._make_places(place, made, durably=durably)
-                staged.rename(name, durably=durably)
+                self._rename(name, staged, made, durably=durably)
             except FileNotFoundError:  # a folder that we knew was removed by someone else
-                self._forget(place, made)
-                self._make_places(place, made, durably=durably)
-                staged.rename(name, durably=durably)
+                for place in accumulate(name.split("/"), "{}/{}".format):
+                    self._durable.discard(place)
+                    made.discard(place)
+                self._rename(name, staged, made, durably=durably)
 
-    def _forget(self, place: str, made: set[str]) -> None:
-        self._durable.difference_update(_with_outer(place))
-        made.difference_update(_with_outer(place))
+    def _rename(self, name: str, staged: LocalStaged, made: set[str], *, durably: bool) -> None:
+        """Make the folders that are missing, rename, and sync from the innermost outwards.
 
-    def _make_places(self, innermost: str, made: set[str], *, durably: bool) -> None:
-        """Make what is missing; whoever made it, it is taken for durable only once we synced it."""
-        for place in _with_outer(innermost):
-            if place not in self._durable and place not in made:
-                outer, _, name = place.rpartition("/")
-                with Folder.opened(self._root, outer) as folder:
-                    make_folder(folder.at(name), folder.descriptor)
-                    if durably:
-                        folder.sync()
-                made.add(place)
-
-
-def _with_outer(place: str) -> Iterator[str]:
-    """``sha256``, ``sha256/ab`` and ``sha256/ab/cd`` for the last of them."""
-    return accumulate(place.split("/"), "{}/{}".format)
+        Whoever made a folder, it is taken for durable only once we synced the one it is in.
+        """
+        with ExitStack() as way:
+            folder = way.enter_context(Folder.opened(self._root))
+            changed: list[Folder] = []
+            *parts, _ = accumulate(name.split("/"), "{}/{}".format)
+            for place in parts:
+                part = place.rpartition("/")[2]
+                if place not in self._durable and place not in made:
+                    folder.make(part)
+                    made.add(place)
+                    changed.append(folder)
+                folder = way.enter_context(folder.inner(part))
+            staged.rename(folder, name)
+            if durably:
+                for each in (folder, *reversed(changed)):
+                    each.sync()
 
 
 def _name_bytes(found: Listed | str) -> bytes:

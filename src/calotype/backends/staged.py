@@ -72,14 +72,10 @@ class LocalStaged:
         with telling("sync the disk of", self._root, self._name):
             return folders.DESCRIPTORS and folders.sync_disk(self._file.fileno())
 
-    def rename(self, name: str, *, durably: bool) -> None:
-        """Move it to ``name`` below the root, in place of what is there."""
-        place, _, last = name.rpartition("/")
-        with Folder.opened(self._root, place) as folder:
-            folder.take(f"{self._root}/{self._name}", last)
-            self._name = name
-            if durably:
-                folder.sync()
+    def rename(self, folder: Folder, name: str) -> None:
+        """Move it into ``folder``, to the last part of ``name``, in place of what is there."""
+        folder.take(f"{self._root}/{self._name}", name.rpartition("/")[2])
+        self._name = name
 
     def become(self, other: LocalStaged) -> None:
         """Take over the file of ``other``, and let go of this one's."""

@@ -268,7 +268,7 @@ class Catalog:
         while True:
             try:
                 connection.begin()
-                with sqlite.in_steps(connection):
+                with sqlite.in_steps(connection) if self._given is None else nullcontext():
                     take_write_lock(connection)
                 return
             except Exception as error:

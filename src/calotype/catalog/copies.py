@@ -49,7 +49,7 @@ _COPY = select(
 def to_blob(found: Found) -> Blob:
     """The blob columns of a row as a value."""
     return Blob(
-        Digest(found["digest"]),
+        Digest.known(found["digest"]),
         int(found["size"]),
         found["media_type"],
         found["extension"],

@@ -88,7 +88,7 @@ def to_asset(found: Found, now: Instant) -> Asset:
         scope=found["scope"],
         blob=to_blob(found),
         filename=found["filename"],
-        metadata=json.loads(found["metadata"]),
+        metadata={} if found["metadata"] == "{}" else json.loads(found["metadata"]),
         kept=kept(kept_until, now),
         trashed=kept_until <= now and not found["live"] and not found.get("held"),
         references=int(found["live"]),

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from json.encoder import encode_basestring_ascii
 from typing import Any
 
 from sqlalchemy import Connection, Dialect, Insert, RowMapping, Table, bindparam
@@ -27,13 +27,12 @@ class _Text:
 
     def fill(self, given: Mapping[str, object]) -> Any:
         """The parameters as the driver takes them."""
-        filled = {**self.constants, **{name: self._encoded(each) for name, each in given.items()}}
+        filled = {**self.constants, **given}
+        if self.lists_as_json:
+            for name, value in given.items():
+                if isinstance(value, list | tuple):
+                    filled[name] = f"[{','.join(map(encode_basestring_ascii, value))}]"
         return filled if self.order is None else tuple([filled[name] for name in self.order])
-
-    def _encoded(self, value: object) -> object:
-        if isinstance(value, list | tuple):
-            return json.dumps(value) if self.lists_as_json else list(value)
-        return value
 
 
 class Prepared:
@@ -48,7 +47,7 @@ class Prepared:
         self._texts: dict[str, _Text] = {}
 
     def __call__(self, connection: Connection, **parameters: object) -> list[Found]:
-        """Its rows; lists among the parameters are values for ``among_given``."""
+        """Its rows; lists of text among the parameters are values for ``among_given``."""
         text = self._text(connection.dialect)
         cursor = connection.connection.cursor()
         try:
