@@ -49,13 +49,13 @@ def migrate(store: Store, revision: str | None) -> Path | None:
         catalog.require()
     with translated(), catalog.engine.connect() as connection:
         found = schema.number(connection)
-    behind = found is not None and found < schema.CURRENT
-    if revision is not None and found is not None and found <= schema.CURRENT:
-        return schema.to(catalog, revision)
-    if revision is None and behind:
-        return schema.upgrade(catalog)
-    catalog.ensure() if revision is None else catalog.require()
-    return None
+    if revision is None and (found is None or found == schema.CURRENT):
+        catalog.ensure()
+        return None
+    if found is None or found > schema.CURRENT:
+        catalog.require()
+        return None
+    return schema.to(catalog, revision or "head")
 
 
 def hosts_of(store: Store) -> Hosts:

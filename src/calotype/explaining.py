@@ -56,7 +56,7 @@ class Explainer:
 
 def _replica(row: copies.Past) -> Replica:
     verified = when(row.verified_at) if row.verified_at is not None else None
-    return Replica(row.backend, str(row.key), row.state, row.suspect, verified)
+    return Replica(row.backend, str(row.key), row.state, row.suspect_at is not None, verified)
 
 
 def _unknown(digest: Digest) -> Explanation:

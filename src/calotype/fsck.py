@@ -28,7 +28,7 @@ from calotype.digest import CHUNK, Digest
 from calotype.errors import CalotypeError, NotFound
 from calotype.model import Check, Finding
 from calotype.progress import Run
-from calotype.quantities import SECOND
+from calotype.quantities import SECOND, Instant
 
 PAGE = 1000
 STRAY_DELAY = 30 * 24 * 3600 * SECOND
@@ -180,7 +180,7 @@ class Fsck:
                 replicas.sweep_again(connection, self.name, late, now)
 
     def _expected(self, row: Past, listed_size: int | None) -> Findings:
-        if listed_size == row.size and not row.suspect:
+        if listed_size == row.size and row.suspect_at is None:
             return
         try:
             size = self.backend.size(row.key)
@@ -192,7 +192,7 @@ class Fsck:
         elif size != row.size:
             note = f"it has {size} bytes instead of {row.size}"
             yield from self._damaged("corrupt", note, row)
-        elif row.suspect and not self._mended(row):
+        elif row.suspect_at is not None and not self._mended(row, row.suspect_at):
             yield from self._damaged("corrupt", "its bytes do not hash to its name", row)
 
     def _damaged(self, kind: str, note: str, row: Past) -> Findings:
@@ -205,16 +205,15 @@ class Fsck:
             hint = "wanted: put the file again"
             yield self._finding(kind, note, digest=row.digest, key=str(row.key), action=hint)
 
-    def _mended(self, row: Past) -> bool:
+    def _mended(self, row: Past, mark: Instant) -> bool:
         """True when a suspect copy reads whole after all; its mark is taken off."""
         try:
-            sound = self._hash(row, _Seen()) == row.digest
+            if self._hash(row, _Seen()) != row.digest:
+                return False
         except CalotypeError:
             return False
-        if sound:
-            with self.catalog.write() as connection:
-                replicas.verified(connection, [row.token], self.catalog.clock())
-        return sound
+        with self.catalog.write() as connection:
+            return replicas.clear(connection, row.token, mark, self.catalog.clock())
 
     def _bare(self) -> Findings:
         for digest in self._pages(lambda c, after: copies.bare(c, self.name, after, PAGE)):

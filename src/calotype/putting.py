@@ -157,10 +157,10 @@ class Putter:
         _refuse_blocked(there.blocked)
         trusted = {digest for digest, copy in there.copies.items() if not copy.suspect}
         winners = [i for i in intents if i.token in there.writing and i.digest not in trusted]
-        broken = [i.digest for i in winners if i.digest in there.copies]
+        broken = [there.copies[i.digest].token for i in winners if i.digest in there.copies]
         won = {intent.token for intent in winners}
         losers = [token for token in tokens if token not in won]
-        replicas.doom(connection, [*losers, *(there.copies[d].token for d in broken)], now)
+        replicas.doom(connection, [*losers, *broken, *there.ownerless], now)
         fresh = [_to_blob(unique[i.digest]) for i in winners if i.digest not in there.blobs]
         copies.insert_blobs(connection, fresh)
         replicas.set_live(connection, sorted(won), now)

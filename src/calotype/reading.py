@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import BinaryIO
 
@@ -51,7 +52,7 @@ class Reader:
             raise self._damaged(copy, "its bytes are missing or of another length")
         if (first, last) != (0, size):
             if copy.suspect:
-                raise self._damaged(copy, "its bytes were found damaged before")
+                raise self._damaged(copy, "its bytes were found damaged before", anew=False)
             return self.backend.open(copy.key, first, last)
         failed = lambda: self._damaged(copy, "its bytes do not hash to its name")  # noqa: E731
         return io.BufferedReader(_Verifying(self.backend.open(copy.key), copy, failed), CHUNK)
@@ -73,14 +74,17 @@ class Reader:
             raise self._damaged(copy, "its bytes do not hash to its name")
         return io.BytesIO(data)
 
-    def _damaged(self, copy: Copy, what: str) -> CalotypeError:
-        """Mark the copy suspect, unless it was let go meanwhile; the error to raise."""
+    def _damaged(self, copy: Copy, what: str, *, anew: bool = True) -> CalotypeError:
+        """Mark the copy suspect, unless it was let go meanwhile; the error to raise.
+
+        A mark that cannot be written is left to the next one who finds the damage.
+        """
         with self.catalog.read() as connection:
             now = copies.live(connection, [copy.blob.digest], self.name)
         if copy.token not in {each.token for each in now}:
             return NotFound(f"{copy.blob.digest} was let go meanwhile.", hint="Put it again.")
-        if not copy.suspect:
-            with self.catalog.write() as connection:
+        if anew:
+            with suppress(CalotypeError), self.catalog.write() as connection:
                 replicas.suspect(connection, copy.token, self.catalog.clock())
         return Corrupt(
             f"{copy.blob.digest} is damaged: {what}.",

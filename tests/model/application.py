@@ -61,6 +61,7 @@ def power_cut(terms: Terms, state: State) -> Iterator[Step]:
                     files=files,
                     putters=(IDLE,) * len(state.putters),
                     collectors=(IDLE,) * len(state.collectors),
+                    auditor=IDLE,
                     verifier=IDLE,
                     attaching=False,
                     known_bad=state.known_bad & version.suspect,

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from tests.model import disk, rows
-from tests.model.rows import FRESH, KEEPING, NO_ROW, Catalog
+from tests.model.rows import FRESH, KEEPING, NO_ROW, PLAIN, Catalog
 from tests.model.store import IDLE, At, State, Step, Terms, collector_at, commit
 
 from calotype.catalog.states import DOOMED, ERASED, ERASING, WRITING
 
-OUTSIDE = frozenset({"delete", "bytes"})
+OUTSIDE = frozenset({"delete", "check", "bytes"})
 """Steps that need no transaction."""
 
 
@@ -29,6 +29,7 @@ class Collector:
             "bytes": self._bytes,
             "take off": self._take_off,
             "delete": self._delete,
+            "check": self._check,
             "confirm": self._confirm,
             "fence": self._fence,
         }
@@ -63,12 +64,20 @@ class Collector:
             yield self._erasing(state, catalog, key)
         elif held == ERASING:
             yield f"finds key {key} erasing", self._at(state, ("delete", key))
-        elif held == ERASED and present:
-            yield f"looks at key {key} once more", self._at(state, ("delete", key))
+        elif held == ERASED:
+            yield from self._once_more(state, catalog, key, present)
         elif held == WRITING and self.mutant == "fence on an old look":
             yield f"finds key {key} silent", self._at(state, ("fence", key))
         elif held == NO_ROW and present and self.mutant == "stray deleted without a row":
             yield f"finds key {key} astray", self._at(state, ("delete", key))
+
+    def _once_more(self, state: State, catalog: Catalog, key: int, present: bool) -> Iterator[Step]:
+        """The second delete, and after it a token key's tombstone is forgotten, a plain one not."""
+        if present:
+            yield f"looks at key {key} once more", self._at(state, ("delete", key))
+        if self.terms.prune and (key != PLAIN or self.mutant == "plain tombstone forgotten"):
+            after = rows.pruned(catalog, key)
+            yield f"forgets key {key}", self._committed(state, after, "prune", IDLE)
 
     def _read(self, state: State, catalog: Catalog) -> State:
         """Which rows were read is known to the reader alone: this is no commit."""
@@ -129,12 +138,16 @@ class Collector:
 
     def _delete(self, state: State, key: int) -> Step:
         deleted = state._replace(files=disk.unlinked(state.files, key))
-        return f"deletes key {key}", self._at(deleted, ("confirm", key))
+        return f"deletes key {key}", self._at(deleted, ("check", key))
+
+    def _check(self, state: State, key: int) -> Step:
+        """A late write may have brought it back: then it stays ``erasing`` for the next run."""
+        if state.files[key] in disk.PRESENT:
+            return f"finds key {key} again", self._at(state, IDLE)
+        return f"finds key {key} gone", self._at(state, ("confirm", key))
 
     def _confirm(self, state: State, key: int) -> Step:
-        """Check that it is gone; a late write may have brought it back."""
-        if state.files[key] in disk.PRESENT:
-            return f"finds key {key} again", self._at(state, ("delete", key))
+        """What is written from now on is for the second delete."""
         catalog = state.versions[-1]
         if self.mutant == "erasing skipped" and catalog.states[key] == DOOMED:
             catalog = rows.erasing(catalog, key)

@@ -13,7 +13,7 @@ from tests.model.store import State, Terms
 
 from calotype.catalog.states import DOOMED, ERASED, ERASING, LIVE
 
-GOING = (DOOMED, ERASING, ERASED)
+GOING = (DOOMED, ERASING, ERASED, NO_ROW)
 GONE = (ERASING, ERASED)
 
 
@@ -33,9 +33,13 @@ def readable(catalog: Catalog, files: Files) -> bool:
 
 
 def one_live_replica(catalog: Catalog) -> bool:
-    """Of one blob: a live replica without a blob would never be erased."""
-    live = len(rows.live_keys(catalog))
-    return live <= 1 and (catalog.blob or not live)
+    """The database refuses a second one, and with it the put that would set it live."""
+    return len(rows.live_keys(catalog)) <= 1
+
+
+def live_replicas_have_a_blob(catalog: Catalog) -> bool:
+    """One without a blob would never be erased; only somebody's own SQL can bring that about."""
+    return catalog.blob or not rows.live_keys(catalog)
 
 
 def rows_point_at_rows(catalog: Catalog) -> bool:
@@ -54,7 +58,7 @@ def doomed_keys_stay_doomed(catalog: Catalog) -> bool:
 @cache
 def nothing_leaks(catalog: Catalog) -> bool:
     """I17: were everybody killed now, gc alone would leave just what is kept, and one copy."""
-    after = catalog
+    after = catalog if catalog.blob else rows.doomed(catalog, *rows.live_keys(catalog))
     while after.looks:
         after = rows.collected(after._replace(looks=0))
         if rows.garbage(after):
@@ -79,9 +83,10 @@ def promises_are_kept(
 
 
 def objects_have_rows(catalog: Catalog, files: Files) -> bool:
-    """I7: every object lies at a key with a row; holds until a power cut takes the row away."""
+    """I7: every object lies at a key that has or had a row, until a power cut takes that away."""
     return not any(
-        file in disk.PRESENT and catalog.states[key] == NO_ROW for key, file in enumerate(files)
+        file in disk.PRESENT and catalog.states[key] == NO_ROW and not catalog.spent >> key & 1
+        for key, file in enumerate(files)
     )
 
 
@@ -89,7 +94,13 @@ def deletes_are_announced(state: State) -> bool:
     """I5: whoever is about to delete does so at a key that is durably ``erasing``."""
     deleting = [key for doing, key in state.collectors if doing in ("delete", "bytes")]
     deleting += [key for doing, key in state.putters if doing == "unlink"]
-    return all(version.states[key] in GONE for key in deleting for version in state.versions)
+    return all(may_be_deleted(version, key) for key in deleting for version in state.versions)
+
+
+def may_be_deleted(catalog: Catalog, key: int) -> bool:
+    """The row says so, or is a tombstone that was forgotten."""
+    held = catalog.states[key]
+    return held in GONE or (held == NO_ROW and catalog.spent >> key & 1 == 1)
 
 
 def known_damage_stays_known(state: State) -> bool:
@@ -107,6 +118,9 @@ def invariants(terms: Terms) -> Mapping[str, Invariant[State]]:
     return {
         "I1 blob has bytes": lambda state: has_bytes(state.versions[-1], state.files),
         "I1 one live replica": lambda state: one_live_replica(state.versions[-1]),
+        "I1 live replicas have a blob": lambda state: (
+            state.by_hand < terms.by_hand or live_replicas_have_a_blob(state.versions[-1])
+        ),
         "I2 rows point at rows": lambda state: rows_point_at_rows(state.versions[-1]),
         "I3 promises are kept": lambda state: promises_are_kept(
             state.versions[-1], state.files, state.promised, wanted
@@ -118,5 +132,6 @@ def invariants(terms: Terms) -> Mapping[str, Invariant[State]]:
         ),
         "I8 links are sound": lambda state: not state.linked_badly,
         "I8 what is known stays known": known_damage_stays_known,
+        "fsck tells no tales": lambda state: not state.alarm,
         "I17 nothing leaks": lambda state: nothing_leaks(state.versions[-1]),
     }

@@ -1,7 +1,8 @@
 """Batches: several digests through one put, two puts at a time, with gc and power cuts between.
 
-All misses of a batch share one intent transaction, one publish and one TX2; renames and directory
-syncs come one by one. An item whose row was fenced off meanwhile is redone alone, with a new key.
+All hits of a batch share one TX1, all misses one intent transaction, one publish and one TX2;
+renames come one by one. Hits that went meanwhile and items that were fenced off go round again
+together, from the probe on, with new keys.
 """
 
 from __future__ import annotations
@@ -16,18 +17,21 @@ from tests.model.disk import Files
 from tests.model.explorer import Invariant, Model
 from tests.model.rows import KEPT, NO_ROW, OWNED, PLAIN, Catalog, changed
 
-from calotype.catalog.states import DOOMED, ERASING, LIVE, WRITING
+from calotype.catalog.states import DOOMED, ERASING, WRITING
 
 Item = tuple[int, int]
 """A digest, by number, and the key that is used for it."""
 
 
 class Process(NamedTuple):
-    """What a process does next, the items it does that with, and those that wait."""
+    """What a process does next, the items it does that with, those that wait, and the digests
+    that go round again.
+    """
 
     doing: str
     items: tuple[Item, ...] = ()
     rest: tuple[Item, ...] = ()
+    again: tuple[int, ...] = ()
 
 
 IDLE = Process("idle")
@@ -127,17 +131,23 @@ class Batches:
         return f"probes {names(digests)}: {names(hits)} there", self._at(state, number, process)
 
     def _hit(self, state: State, number: int, process: Process) -> Step:
-        """TX1 for all that were there; what is gone meanwhile is a miss."""
-        catalogs, rest, done = state.versions[-1], process.rest, []
+        """TX1 for all that were there; what is gone meanwhile goes round again."""
+        catalogs, done, gone = state.versions[-1], [], []
         for digest, key in process.items:
-            if catalogs[digest].states[key] == LIVE:
+            if rows.trusted(catalogs[digest]) == key:
                 catalogs = self._link(catalogs, digest, number)
                 done.append(digest)
             else:
-                rest = (*rest, (digest, PLAIN))
-        after = self._told_yes(commit(state, catalogs), number, done)
-        process = Process("intend", tuple(sorted(rest))) if rest else self.done
-        return f"links {names(done)}", self._at(after, number, process)
+                gone.append(digest)
+        after = self._told_yes(commit(state, catalogs) if done else state, number, done)
+        following = Process("intend", process.rest, again=tuple(gone))
+        following = following if process.rest else self._next_round(gone)
+        return f"links {names(done)}", self._at(after, number, following)
+
+    def _next_round(self, digests: list[int]) -> Process:
+        if not digests:
+            return self.done
+        return Process("redo", again=tuple(sorted(digests)))
 
     def _link(self, catalogs: Catalogs, digest: int, number: int) -> Catalogs:
         return changed(catalogs, digest, rows.linked(catalogs[digest], 0, KINDS[number]))
@@ -160,8 +170,9 @@ class Batches:
                 fresh = changed(fresh, digest, max(fresh[digest], key + 1))
                 items.append((digest, key))
         after = commit(state._replace(fresh=fresh), catalogs, durable=False) if items else state
-        process = Process("publish", tuple(items), tuple(items)) if items else self.done
-        return f"intends {names(items)}", self._at(after, number, process)
+        publish = Process("publish", tuple(items), tuple(items), process.again)
+        following = publish if items else self._next_round(list(process.again))
+        return f"intends {names(items)}", self._at(after, number, following)
 
     def _publish(self, state: State, number: int, process: Process) -> Step:
         """Rename one, each digest being in a directory of its own; after the last, sync."""
@@ -169,7 +180,7 @@ class Batches:
         files = changed(state.files, digest, disk.renamed(state.files[digest], key))
         doing = "publish" if rest else "sync"
         return f"renames {names([(digest, key)])}", self._at(
-            state._replace(files=files), number, Process(doing, process.items, tuple(rest))
+            state._replace(files=files), number, process._replace(doing=doing, rest=tuple(rest))
         )
 
     def _sync(self, state: State, number: int, process: Process) -> Step:
@@ -179,11 +190,11 @@ class Batches:
         for digest, key in items:
             files = changed(files, digest, disk.synced(files[digest], key))
         return f"syncs {names(items)}", self._at(
-            state._replace(files=files), number, Process("settle", process.items)
+            state._replace(files=files), number, process._replace(doing="settle")
         )
 
     def _settle(self, state: State, number: int, process: Process) -> Step:
-        """TX2 for all; who was fenced off is redone alone."""
+        """TX2 for all; who was fenced off goes round again."""
         catalogs, done, fenced = state.versions[-1], [], []
         for digest, key in process.items:
             after = self._own(catalogs[digest], key)
@@ -194,9 +205,9 @@ class Batches:
                 done.append(digest)
         told = [digest for digest, _ in process.items]
         told = told if self.mutant == "whole batch told yes" else done
-        after = self._told_yes(commit(state, catalogs), number, told)
+        after = self._told_yes(commit(state, catalogs) if done else state, number, told)
         return f"settles {names(done)}, not {names(fenced)}", self._at(
-            after, number, self._again(tuple(fenced))
+            after, number, self._after_settle(tuple(fenced), process.again)
         )
 
     def _own(self, catalog: Catalog, key: int) -> Catalog | None:
@@ -206,22 +217,22 @@ class Batches:
         fenced = catalog.states[key] != WRITING and self.mutant != "fenced item settles"
         return None if fenced else rows.published(catalog, key)
 
-    def _again(self, fenced: tuple[Item, ...]) -> Process:
-        if not fenced or self.mutant == "whole batch told yes":
-            return self.done
-        if self.mutant == "redone at the old key":
-            return Process("insist", fenced)
-        return Process("redo", fenced)
+    def _after_settle(self, fenced: tuple[Item, ...], again: tuple[int, ...]) -> Process:
+        if self.mutant == "whole batch told yes":
+            return self._next_round(list(again))
+        if fenced and self.mutant == "redone at the old key":
+            return Process("insist", fenced, again=again)
+        return self._next_round([*again, *(digest for digest, _ in fenced)])
 
     def _redo(self, state: State, number: int, process: Process) -> Step:
-        """Back to the probe with the same file."""
-        return self._probe(state, number, tuple(digest for digest, _ in process.items))
+        """Back to the probe with the same files."""
+        return self._probe(state, number, process.again)
 
     def _insist(self, state: State, number: int, process: Process) -> Step:
         catalogs = state.versions[-1]
         for digest, key in process.items:
             catalogs = changed(catalogs, digest, rows.intend(catalogs[digest], key))
-        following = Process("publish", process.items, process.items)
+        following = Process("publish", process.items, process.items, process.again)
         return f"intends {names(process.items)}", self._at(
             commit(state, catalogs, durable=False), number, following
         )
@@ -252,12 +263,12 @@ class Batches:
 
     def collect(self, state: State) -> Iterator[Step]:
         """One collector: dooms all garbage in one transaction, erases all doomed keys in one."""
-        doing, items, rest = state.collector
+        doing, items, rest, _ = state.collector
         catalogs = state.versions[-1]
         if doing == "idle":
             yield from self._begin(state)
         elif doing == "delete":
-            (digest, key), *left = rest
+            (digest, key), *left = rest  # and a look whether it is gone, before any late write
             files = changed(state.files, digest, disk.unlinked(state.files[digest], key))
             following = Process("delete" if left else "erased", items, tuple(left))
             yield (
@@ -266,9 +277,7 @@ class Batches:
             )
         else:
             for digest, key in items:
-                gone = state.files[digest][key] not in disk.PRESENT
-                erased = rows.erased(catalogs[digest], key) if gone else catalogs[digest]
-                catalogs = changed(catalogs, digest, erased)
+                catalogs = changed(catalogs, digest, rows.erased(catalogs[digest], key))
             yield (
                 f"gc sets {names(items)} erased",
                 commit(state, catalogs, durable=False)._replace(collector=IDLE),

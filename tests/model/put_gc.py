@@ -14,7 +14,7 @@ from functools import partial
 from tests.model.application import attach, power_cut, release
 from tests.model.collector import Collector, fence
 from tests.model.explorer import Model
-from tests.model.fsck import adopt_strays, damage, verify
+from tests.model.fsck import Auditor, adopt_strays, by_hand, damage, verify
 from tests.model.promises import invariants
 from tests.model.putter import Putter
 from tests.model.store import State, Terms, initial
@@ -24,8 +24,9 @@ def put_gc(terms: Terms) -> Model[State]:
     """The model under these terms."""
     putters = [Putter(terms, number) for number in range(len(terms.putters))]
     collectors = [Collector(terms, number) for number in range(terms.collectors)]
+    family = "fsck" if terms.auditor else "put_gc"
     return Model(
-        f"put_gc, {terms.mutant}" if terms.mutant else "put_gc",
+        f"{family}, {terms.mutant}" if terms.mutant else family,
         initial(terms),
         (
             *(putter.steps for putter in putters),
@@ -35,8 +36,9 @@ def put_gc(terms: Terms) -> Model[State]:
             partial(fence, terms),
             partial(power_cut, terms),
             partial(verify, terms),
-            adopt_strays,
-            damage,
+            Auditor(terms).steps if terms.auditor else adopt_strays,
+            partial(damage, terms),
+            by_hand,
         ),
         invariants(terms),
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from tests.model import disk, rows
+from tests.model.fsck import found_bad
 from tests.model.rows import NO_ROW, PLAIN, Catalog, changed
 from tests.model.store import IDLE, At, State, Step, Terms, commit, putter_at
 
@@ -42,8 +43,6 @@ class Putter:
         taken = self._steps[doing](state, key)
         if taken is not None:
             yield f"putter {self.number} {taken[0]}", taken[1]
-        if doing == "settle" and state.versions[-1].states[key] != WRITING:
-            yield from self._use_another(state, key)
 
     def _after_a_miss(self) -> At:
         return ("publish", PLAIN) if self.mutant == "intent after publish" else ("intend", PLAIN)
@@ -63,17 +62,17 @@ class Putter:
     def _mark(self, state: State, key: int) -> Step:
         marked = rows.suspected(state.versions[-1], key)
         done = commit(state, marked, durable=self.terms.durable("mark"))
-        known_bad = state.known_bad | marked.suspect & 1 << key
-        return f"marks key {key} suspect", self._at(done._replace(known_bad=known_bad), self.missed)
+        known = found_bad(self.terms, done, key)
+        return f"marks key {key} suspect", self._at(known, self.missed)
 
     def _hit(self, state: State, key: int) -> Step:
         """TX1: the replica that was probed is still live, and nobody found it damaged since."""
         catalog = state.versions[-1]
         good = catalog.states[key] == LIVE and not catalog.suspect >> key & 1
         if self.mutant == "hit not read again":
-            good = catalog.blob
-        if not good:
-            return "finds its hit gone", self._at(state, self.missed)
+            good = True
+        if not (good and catalog.blob):
+            return "finds its hit gone", self._at(state, IDLE)
         return f"links to key {key}", self._told_yes(state, catalog)
 
     def _told_yes(self, state: State, catalog: Catalog) -> State:
@@ -124,24 +123,22 @@ class Putter:
     def _settle(self, state: State, key: int) -> Step:
         """TX2: with the row still ``writing``, the blob is there from here on."""
         catalog = state.versions[-1]
-        if catalog.states[key] != WRITING and self.mutant != "settle not checked":
-            return f"was fenced off key {key}", self._at(state, self._lost(key))
+        fenced = catalog.states[key] != WRITING and self.mutant != "settle not checked"
         if rows.trusted(catalog) not in (None, key):
             done = self._told_yes(state, rows.doomed(catalog, key))
-            return f"dooms key {key} and uses another's", self._at(done, self._lost(key))
-        done = self._told_yes(state, rows.published(catalog, key))
+            return f"gives up key {key} and uses another's", self._at(done, self._lost(key))
+        if fenced:
+            return f"was fenced off key {key}", self._at(state, self._lost(key))
+        done = self._told_yes(state, self._live(catalog, key))
         if self.mutant == "settle before sync":
             done = self._at(done, ("sync", key))
         return f"sets key {key} live", done
 
-    def _use_another(self, state: State, key: int) -> Iterator[Step]:
-        """As built: who was fenced off need not go round again where there is a live replica."""
-        catalog = state.versions[-1]
-        if rows.trusted(catalog) not in (None, key):
-            yield (
-                f"putter {self.number} lost key {key} and uses another's",
-                self._at(self._told_yes(state, catalog), self._lost(key)),
-            )
+    def _live(self, catalog: Catalog, key: int) -> Catalog:
+        """As built: a live row that is not to be trusted, or has lost its blob, goes."""
+        if self.mutant == "live rows without a blob not seen" and not catalog.blob:
+            return catalog._replace(blob=True, states=changed(catalog.states, key, LIVE))
+        return rows.published(catalog, key)
 
     def _lost(self, key: int) -> At:
         return ("unlink", key) if self.mutant == "loser deletes its bytes" else IDLE

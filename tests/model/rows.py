@@ -54,8 +54,8 @@ def live_keys(catalog: Catalog) -> list[int]:
 
 
 def trusted(catalog: Catalog) -> int | None:
-    """The key of the live replica, unless it is suspect."""
-    for key in live_keys(catalog):
+    """The key of the blob's live replica, unless it is suspect."""
+    for key in live_keys(catalog) if catalog.blob else ():
         if not catalog.suspect >> key & 1:
             return key
     return None
@@ -94,7 +94,7 @@ def doomed(catalog: Catalog, *keys: int) -> Catalog:
 
 
 def published(catalog: Catalog, key: int) -> Catalog:
-    """TX2, first half: the blob is there, ``key`` is live, a suspect replica is doomed."""
+    """TX2, first half: the blob is there, ``key`` is live, any other live replica is doomed."""
     without = doomed(catalog, *(other for other in live_keys(catalog) if other != key))
     return without._replace(blob=True, states=changed(without.states, key, LIVE))
 
@@ -145,6 +145,11 @@ def erased(catalog: Catalog, key: int) -> Catalog:
     if catalog.states[key] != ERASING:
         return catalog
     return catalog._replace(states=changed(catalog.states, key, ERASED))
+
+
+def pruned(catalog: Catalog, key: int) -> Catalog:
+    """Forget a tombstone."""
+    return catalog._replace(states=changed(catalog.states, key, NO_ROW))
 
 
 def tombstone(catalog: Catalog, key: int) -> Catalog:

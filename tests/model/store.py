@@ -18,7 +18,7 @@ At = tuple[str, int]
 
 IDLE: At = ("idle", 0)
 
-AS_BUILT = frozenset({"collect", "doom", "take off", "erased"})
+AS_BUILT = frozenset({"collect", "doom", "take off", "erased", "verified"})
 ALL = AS_BUILT | {"abort", "attach", "mark", "release"}
 """Commits that are not durable. The intent never is; erasing and what is told yes always are."""
 
@@ -28,22 +28,25 @@ class State(NamedTuple):
 
     ``attaching`` is the application's open transaction, which holds the writer's lock.
     ``promised`` has a bit for each putter, and one more for the attacher, that was told yes and
-    did not ask for a release since. ``known_bad`` (keys, as bits) and ``linked_badly`` are for
-    the invariants only.
+    did not ask for a release since. ``known_bad`` (keys, as bits), ``linked_badly`` and ``alarm``
+    (fsck told of damage where there was none) are for the invariants only.
     """
 
     versions: tuple[Catalog, ...]
     files: Files
     putters: tuple[At, ...]
     collectors: tuple[At, ...]
+    auditor: At
     verifier: At
     attaching: bool
     promised: int
     fresh: int
     cuts: int
     rot: int
+    by_hand: int
     known_bad: int
     linked_badly: bool
+    alarm: bool
 
 
 Step = tuple[str, State]
@@ -55,15 +58,21 @@ class Terms:
 
     ``putters`` says of each into which scope it puts and what keeps it there. ``split`` gives
     every step of a look at candidates a transaction of its own, where the code has one for all.
+    ``auditor`` lets fsck run step by step, ``verifier`` re-read objects, ``prune`` lets gc forget
+    tombstones, ``rot`` and ``by_hand`` say how often the world damages an object and somebody
+    deletes a blob row where our triggers are lost.
     """
 
     keys: int = 2
     putters: tuple[tuple[int, int], ...] = ((0, OWNED), (1, KEPT))
     collectors: int = 1
     attacher: bool = False
+    auditor: bool = False
     verifier: bool = False
+    prune: bool = False
     cuts: int = 1
     rot: int = 0
+    by_hand: int = 0
     split: bool = False
     lazy: frozenset[str] = AS_BUILT
     mutant: str = ""
@@ -86,14 +95,17 @@ def initial(terms: Terms) -> State:
         files=disk.empty(terms.keys),
         putters=(IDLE,) * len(terms.putters),
         collectors=(IDLE,) * terms.collectors,
+        auditor=IDLE,
         verifier=IDLE,
         attaching=False,
         promised=0,
         fresh=PLAIN + 1,
         cuts=terms.cuts,
         rot=terms.rot,
+        by_hand=terms.by_hand,
         known_bad=0,
         linked_badly=False,
+        alarm=False,
     )
 
 

@@ -165,7 +165,7 @@ class Catalog:
         self.exists()
 
     def _fill(self, engine: Engine) -> None:
-        with self._writing(engine, durable=True) as connection:
+        with self._writing(engine) as connection:
             if schema.number(connection) is None:
                 schema.create(connection, self.backend_url, self.clock())
 
@@ -193,7 +193,8 @@ class Catalog:
         self._settle()
         if freeing and self.own and self.path is not None:
             reserve.open_when_full(self.path)
-        with translated(), self._writing(self.engine, durable=durable) as connection:
+        hasty = sqlite.HASTY if not durable and self.own and self.path is not None else None
+        with translated(), self._writing(self.engine, hasty) as connection:
             yield connection
         if durable and self.own and self.path is not None:
             with translated():
@@ -215,34 +216,28 @@ class Catalog:
                 self._doubtful = False
 
     @contextmanager
-    def _writing(self, engine: Engine, *, durable: bool) -> Iterator[Connection]:
-        with self._turn(), self._connected(engine) as connection:
-            hasty = not durable and self.own and self.path is not None
-            if hasty:
-                sqlite.tell(connection, "PRAGMA synchronous=NORMAL")
-            try:
-                self._begin(connection)
-                yield connection
-                connection.commit()
-            finally:
-                connection.rollback()
-                if hasty:
-                    sqlite.tell(connection, "PRAGMA synchronous=FULL")
-
-    @contextmanager
     def rebuilding(self) -> Iterator[Connection]:
         """A write transaction in which SQLite lets tables be replaced that others point at."""
-        with translated(), self._turn(), self._connected() as connection:
-            if self.is_sqlite:
-                sqlite.tell(connection, "PRAGMA foreign_keys=OFF")
+        unbound = sqlite.UNBOUND if self.is_sqlite else None
+        with translated(), self._writing(self.engine, unbound) as connection:
+            yield connection
+
+    @contextmanager
+    def _writing(
+        self, engine: Engine, special: tuple[str, str] | None = None
+    ) -> Iterator[Connection]:
+        """``special`` is a setting of SQLite's for this transaction alone, and its usual value."""
+        with self._turn(), self._connected(engine) as connection:
+            if special is not None:
+                sqlite.tell(connection, special[0])
             try:
                 self._begin(connection)
                 yield connection
                 connection.commit()
             finally:
                 connection.rollback()
-                if self.is_sqlite:
-                    sqlite.tell(connection, "PRAGMA foreign_keys=ON")
+                if special is not None:
+                    sqlite.tell(connection, special[1])
 
     @contextmanager
     def _turn(self) -> Iterator[None]:

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, and_, bindparam, func, literal_column, or_, select
+from sqlalchemy import Connection, and_, bindparam, func, literal_column, or_, select, union_all
 
 from calotype.backends import Key
 from calotype.catalog.among import among, among_given
 from calotype.catalog.prepared import Found, Prepared, prepared_insert
+from calotype.catalog.states import WRITING
 from calotype.catalog.tables import blob, blocked, replica
 from calotype.digest import Digest
 from calotype.model import Blob
@@ -96,34 +97,42 @@ class Situation:
     """What the catalog says about some digests.
 
     ``copies`` are live replicas in one backend, suspect ones too; ``writing`` the tokens asked
-    about whose writer was not fenced off; ``blocked`` the reasons.
+    about whose writer was not fenced off; ``ownerless`` those of live replicas whose blob row was
+    deleted by hand; ``blocked`` the reasons.
     """
 
     blobs: dict[str, Blob]
     copies: dict[str, Copy]
     writing: frozenset[str]
+    ownerless: tuple[str, ...]
     blocked: dict[str, str]
 
 
-_WRITING = Prepared(
-    select(replica.c.token).where(
-        among_given(replica.c.token, "tokens"), replica.c.state == literal_column("'writing'")
+_TOKENS = Prepared(
+    union_all(
+        select(replica.c.token, replica.c.state).where(
+            among_given(replica.c.token, "tokens"), replica.c.state == literal_column("'writing'")
+        ),
+        select(replica.c.token, replica.c.state).where(
+            among_given(replica.c.digest, "digests"),
+            replica.c.backend == bindparam("backend_name"),
+            IS_LIVE,
+        ),
     )
 )
 
 
 def situation(
-    connection: Connection, digests: Sequence[str], name: str, tokens: Sequence[str] = ()
+    connection: Connection, digests: Sequence[str], name: str, tokens: Sequence[str]
 ) -> Situation:
     """What there is of ``digests`` in backend ``name``, and which of ``tokens`` still write."""
-    return Situation(
-        blobs(connection, digests),
-        {str(copy.blob.digest): copy for copy in live(connection, digests, name)},
-        frozenset(row["token"] for row in _WRITING(connection, tokens=tokens))
-        if tokens
-        else frozenset(),
-        blocks(connection, digests),
-    )
+    known = blobs(connection, digests)
+    here = {str(copy.blob.digest): copy for copy in live(connection, digests, name)}
+    rows = _TOKENS(connection, tokens=tokens, digests=digests, backend_name=name)
+    writing = frozenset(row["token"] for row in rows if row["state"] == WRITING)
+    owned = {copy.token for copy in here.values()}.union(writing)
+    ownerless = tuple(row["token"] for row in rows if row["token"] not in owned)
+    return Situation(known, here, writing, ownerless, blocks(connection, digests))
 
 
 _STILL_SOUND = Prepared(
@@ -192,7 +201,7 @@ class Past:
     token: str
     size: int
     state: str
-    suspect: bool
+    suspect_at: Instant | None
     verified_at: Instant | None
 
 
@@ -204,7 +213,7 @@ def _to_past(found: Found) -> Past:
         found["token"],
         found["size"],
         found["state"],
-        found["suspect_at"] is not None,
+        found["suspect_at"],
         found["verified_at"],
     )
 

@@ -5,10 +5,22 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import ColumnElement, Connection, and_, case, delete, func, not_, or_, select
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    and_,
+    bindparam,
+    case,
+    delete,
+    func,
+    not_,
+    or_,
+    select,
+)
 
 from calotype.catalog.among import among
 from calotype.catalog.columns import Hosts
+from calotype.catalog.prepared import Prepared
 from calotype.catalog.tables import (
     asset,
     blob,
@@ -77,14 +89,37 @@ def _collectable(cutoff: Instant, held: ColumnElement[bool]) -> ColumnElement[bo
     return and_(asset.c.kept_until <= cutoff, not_(used), not_(held), not_(_in_flight()))
 
 
+_SLOT = (
+    reference.c.scope,
+    reference.c.owner_kind,
+    reference.c.owner_id,
+    reference.c.role,
+)
+_OLDER = ("b_scope", "b_kind", "b_id", "b_role", "b_at")
+_DELETE_OLDER = Prepared(
+    delete(reference).where(
+        *(column == bindparam(name) for column, name in zip(_SLOT, _OLDER, strict=False)),
+        reference.c.released_at <= bindparam("b_at"),
+    )
+)
+
+
 def collect_assets(
     connection: Connection, digests: Sequence[str], cutoff: Instant, hosts: Hosts
 ) -> tuple[int, list[Gone]]:
-    """Delete released references and then assets whose time is over; references, assets."""
+    """Delete released references and then assets whose time is over; references, assets.
+
+    With a reference go the older ones of its slot, whatever they pointed at: restoring must not
+    bring back what had been replaced.
+    """
     references = connection.execute(
-        delete(reference).where(
-            among(reference.c.digest, digests), reference.c.released_at <= cutoff
-        )
+        delete(reference)
+        .where(among(reference.c.digest, digests), reference.c.released_at <= cutoff)
+        .returning(*_SLOT, reference.c.released_at)
+    ).all()
+    _DELETE_OLDER.many(
+        connection,
+        [dict(zip(_OLDER, row, strict=True)) for row in references],
     )
     gone = connection.execute(
         delete(asset)
@@ -97,7 +132,7 @@ def collect_assets(
     sizes = {row.digest: int(row.size) for row in connection.execute(sized)}
     collected = [Gone(row.scope, row.digest, sizes.get(row.digest, 0)) for row in gone]
     give_back(connection, collected)
-    return references.rowcount, collected
+    return len(references), collected
 
 
 def give_back(connection: Connection, gone: Sequence[Gone]) -> None:

@@ -28,11 +28,15 @@ class _Text:
     def fill(self, given: Mapping[str, object]) -> Any:
         """The parameters as the driver takes them."""
         filled = {**self.constants, **given}
-        if self.lists_as_json:
-            for name, value in given.items():
-                if isinstance(value, list | tuple):
-                    filled[name] = f"[{','.join(map(encode_basestring_ascii, value))}]"
+        for name, value in given.items():
+            if isinstance(value, list | tuple):
+                filled[name] = _json(value) if self.lists_as_json else list(value)
         return filled if self.order is None else tuple([filled[name] for name in self.order])
+
+
+def _json(values: Sequence[str]) -> str:
+    """A list of text as json.dumps() writes it, in a fraction of the time."""
+    return f"[{','.join(map(encode_basestring_ascii, values))}]"
 
 
 class Prepared:

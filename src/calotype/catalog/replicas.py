@@ -10,6 +10,7 @@ from sqlalchemy import (
     Connection,
     and_,
     bindparam,
+    case,
     delete,
     select,
     union_all,
@@ -136,21 +137,37 @@ def doom_all(connection: Connection, digests: Sequence[str], now: Instant) -> No
 
 
 def suspect(connection: Connection, token: str, now: Instant) -> None:
-    """Mark a live replica as not to be trusted until it is mended."""
+    """Mark a live replica as not to be trusted until it is mended; a mark there is made anew.
+
+    Every mark is later than the one before, so that who read the bytes before it does not clear it.
+    """
+    later = case((replica.c.suspect_at >= now, replica.c.suspect_at + 1), else_=now)
     connection.execute(
         update(replica)
-        .where(replica.c.token == token, replica.c.state == LIVE, replica.c.suspect_at.is_(None))
-        .values(suspect_at=now)
+        .where(replica.c.token == token, replica.c.state == LIVE)
+        .values(suspect_at=later)
     )
 
 
 def verified(connection: Connection, tokens: Sequence[str], now: Instant) -> None:
-    """Note that the live replicas of ``tokens`` were read whole and hash to their names."""
+    """Note that live replicas were read whole and hash to their names; marks stay."""
     connection.execute(
         update(replica)
-        .where(among(replica.c.token, tokens), replica.c.state == LIVE)
+        .where(
+            among(replica.c.token, tokens), replica.c.state == LIVE, replica.c.suspect_at.is_(None)
+        )
+        .values(verified_at=now)
+    )
+
+
+def clear(connection: Connection, token: str, mark: Instant, now: Instant) -> bool:
+    """Trust a live replica again that was read whole since ``mark``; False if marked anew."""
+    cleared = connection.execute(
+        update(replica)
+        .where(replica.c.token == token, replica.c.state == LIVE, replica.c.suspect_at == mark)
         .values(verified_at=now, suspect_at=None)
     )
+    return cleared.rowcount == 1
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,6 +33,12 @@ BUSY_MS = 10_000
 STEP_MS = 250
 """How long it waits to become the writer before the catalog looks who is in the way."""
 
+HASTY = ("PRAGMA synchronous=NORMAL", "PRAGMA synchronous=FULL")
+"""How to commit without a sync, and how to go back to what is usual."""
+
+UNBOUND = ("PRAGMA foreign_keys=OFF", "PRAGMA foreign_keys=ON")
+"""How to replace tables that others point at, and how to go back."""
+
 NETWORK = frozenset({"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "fuse.sshfs", "afs", "ceph"})
 
 

@@ -163,6 +163,7 @@ reference = Table(
         "scope",
         "owner_kind",
         "owner_id",
+        "role",
         sqlite_where=text("released_at IS NOT NULL"),
         postgresql_where=text("released_at IS NOT NULL"),
     ),

@@ -130,7 +130,10 @@ class Collector:
                     self._push([look])
 
     def _transaction(self, looks: Sequence[Look], tally: Tally, allowance: Allowance) -> None:
-        with self.catalog.write(durable=False, freeing=True) as connection:
+        with (
+            allowance.given_back_if_refused(),
+            self.catalog.write(durable=False, freeing=True) as connection,
+        ):
             digests = [look.digest for look in looks]
             found = garbage.garbage(connection, digests, self.terms.cutoff, self.hosts)
             taken = [item for item in found if allowance.take(item.size)]

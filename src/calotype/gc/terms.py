@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import cast
 
@@ -50,6 +51,16 @@ class Allowance:
         self._count = terms.limit
         self._bytes = terms.max_bytes
         self.spent = False
+
+    @contextmanager
+    def given_back_if_refused(self) -> Iterator[None]:
+        """Return what was taken in the block if the block raises."""
+        before = (self._count, self._bytes, self.spent)
+        try:
+            yield
+        except BaseException:
+            self._count, self._bytes, self.spent = before
+            raise
 
     def take(self, size: int) -> bool:
         """Take one thing of ``size`` bytes; False once that would pass a limit."""

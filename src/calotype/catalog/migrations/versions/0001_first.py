@@ -278,7 +278,7 @@ def upgrade() -> None:
     op.create_index(
         "calotype_reference_released",
         "calotype_reference",
-        ["scope", "owner_kind", "owner_id"],
+        ["scope", "owner_kind", "owner_id", "role"],
         unique=False,
         sqlite_where=sa.text("released_at IS NOT NULL"),
         postgresql_where=sa.text("released_at IS NOT NULL"),

@@ -1,0 +1,135 @@
+"""Mistakes that the models must catch, each with the invariant that it breaks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+from tests.model.candidates import TRIGGERS, Candidates
+from tests.model.candidates import Terms as LookTerms
+from tests.model.cases import SINGLE
+from tests.model.columns import Columns
+from tests.model.columns import Terms as ColumnTerms
+from tests.model.explorer import Model, Outcome, explore
+from tests.model.put_batch import Batches
+from tests.model.put_batch import Terms as BatchTerms
+from tests.model.put_gc import put_gc
+from tests.model.rows import KEPT, OWNED
+from tests.model.slots import Slots
+from tests.model.slots import Terms as SlotTerms
+from tests.model.store import Terms as PutTerms
+
+LOST = "I1 blob has bytes"
+BROKEN_PROMISE = "I3 promises are kept"
+KNOWN = "I8 what is known stays known"
+TALES = "fsck tells no tales"
+OTHERS = "one refused does not keep others"
+LEAK = "I17 nothing leaks"
+
+
+@dataclass(frozen=True, slots=True)
+class Mutant:
+    """A model with one mistake. Only ``breaks`` is watched, so that the trace shows that harm."""
+
+    family: str
+    what: str
+    build: Callable[[], Model[Any]]
+    breaks: str
+
+    def __str__(self) -> str:
+        """As the tests name it."""
+        return f"{self.family}: {self.what}"
+
+    def run(self) -> Outcome[Any]:
+        """Explore until the invariant is broken."""
+        model = self.build()
+        return explore(replace(model, invariants={self.breaks: model.invariants[self.breaks]}))
+
+
+def mutant_row(mutant: Mutant, outcome: Outcome[Any]) -> str:
+    """The line of README.md for it."""
+    return f"| {mutant.family} | {mutant.what} | {mutant.breaks} | {len(outcome.trace)} |"
+
+
+def _put(what: str, breaks: str, **terms: Any) -> Mutant:
+    wrong = PutTerms(**{"putters": SINGLE, "mutant": what, **terms})
+    return Mutant("put_gc", what, lambda: put_gc(wrong), breaks)
+
+
+def _fsck(what: str, breaks: str, **terms: Any) -> Mutant:
+    wrong = PutTerms(**{"putters": SINGLE, "auditor": True, "mutant": what, **terms})
+    return Mutant("fsck", what, lambda: put_gc(wrong), breaks)
+
+
+def _look(what: str, **terms: Any) -> Mutant:
+    wrong = LookTerms(**{"scopes": 1, "mutant": what, **terms})
+    return Mutant("candidates", what, Candidates(wrong).model, LEAK)
+
+
+def _without(trigger: str) -> Mutant:
+    wrong = LookTerms(scopes=1, without=trigger)
+    return Mutant("candidates", f"no trigger on {trigger}", Candidates(wrong).model, LEAK)
+
+
+def _column(what: str, breaks: str, **terms: Any) -> Mutant:
+    return Mutant("columns", what, Columns(ColumnTerms(mutant=what, **terms)).model, breaks)
+
+
+def _batch(what: str, breaks: str) -> Mutant:
+    return Mutant("put_batch", what, Batches(BatchTerms(mutant=what)).model, breaks)
+
+
+def _slot(what: str, breaks: str) -> Mutant:
+    return Mutant("slots", what, Slots(SlotTerms(mutant=what)).model, breaks)
+
+
+MUTANTS = (
+    _put("plain key used again", LOST, collectors=2),
+    _put("plain key where no file is", LOST, collectors=2),
+    _put("erasing skipped", LOST),
+    _put("erasing not durable", LOST),
+    _put("bytes before the blob row", LOST, split=True),
+    _put("doomed by a flag", BROKEN_PROMISE, split=True),
+    _put("settle not checked", LOST),
+    _put("settle before sync", BROKEN_PROMISE),
+    _put("settle not durable", BROKEN_PROMISE),
+    _put("intent after publish", "I7 objects have rows"),
+    _put("loser deletes its bytes", "I5 deletes are announced"),
+    _put("fence on an old look", LOST),
+    _put("stray deleted without a row", LOST),
+    _put("hit not read again", "I8 links are sound", putters=((0, OWNED), (1, KEPT)), rot=1),
+    _fsck("verified clears a later mark", KNOWN, rot=1, verifier=True),
+    _fsck("found again, not marked again", KNOWN, rot=2, verifier=True),
+    _fsck("missing by the list alone", TALES),
+    _fsck("told though let go", TALES),
+    _fsck("damaged copies doomed", LOST, rot=1),
+    _fsck("a row over a row", LOST),
+    _fsck("plain tombstone forgotten", LOST, prune=True, collectors=2),
+    _fsck("live rows without a blob not seen", "I1 one live replica", by_hand=1),
+    _fsck("ownerless not looked at again", LOST, by_hand=1, keys=3),
+    _look("one row a digest"),
+    _look("by digest"),
+    _look("decided before reading"),
+    _look("one scope alone", scopes=2, every_id=True),
+    _look("column forgotten"),
+    _look("bare blob without a column forgotten"),
+    *(_without(trigger) for trigger in sorted(TRIGGERS)),
+    _column("columns looked up once a run", "the application's rows are its own"),
+    _column("only the blob is asked about", "what a column shows stays"),
+    _column("foreign keys off", "I2 columns point at blobs"),
+    _column("refused and taken off", LEAK),
+    _column("what a column keeps is taken off", LEAK),
+    _column("a refused batch ends the run", OTHERS),
+    _column("what is refused counts", OTHERS, limit=1),
+    _batch("fenced item settles", LOST),
+    _batch("whole batch told yes", BROKEN_PROMISE),
+    _batch("one directory synced", BROKEN_PROMISE),
+    _batch("redone at the old key", LOST),
+    _slot("restore over a live row", "one live row"),
+    _slot("restore decided earlier", "the newest counts"),
+    _slot("restore of the oldest", "the newest counts"),
+    _slot("attach in place", "trash is kept"),
+    _slot("attach without looking", "I2 rows point at rows"),
+    _slot("collected by digest", "the newest counts"),
+)

@@ -1,0 +1,116 @@
+"""Marks on damaged copies: whoever did not see one does not take it off."""
+
+from __future__ import annotations
+
+import pytest
+from tests.store.pictures import picture
+from tests.store.surgery import change, content, objects, rows, spoil
+
+from calotype import Digest, fsck
+from calotype.errors import Corrupt, Locked
+
+
+def test_a_mark_made_while_fsck_reads_is_not_taken_off_by_it(durable, clock, monkeypatch):
+    with durable.open() as store:
+        digest = store.put(picture(), owner="scan/1").digest
+        clock.advance(seconds=1)
+        verify = fsck.Fsck._verified
+
+        def beside(self, tokens):
+            spoil(store, digest)
+            with pytest.raises(Corrupt):
+                store.open(digest).read()
+            verify(self, tokens)
+
+        monkeypatch.setattr(fsck.Fsck, "_verified", beside)
+        store.fsck(read_data=True).result()
+        assert store.put(picture(), owner="scan/2").status == "healed"
+        assert content(store, digest) == picture()
+
+
+def test_a_mark_made_again_while_fsck_reads_is_not_taken_off_by_it(durable, monkeypatch):
+    """The clock stands still: a mark is later than the one before all the same."""
+    with durable.open() as store:
+        digest = store.put(picture(), owner="scan/1").digest
+        change(store, "UPDATE calotype_replica SET suspect_at = 1")
+        read_whole = fsck.Fsck._hash
+
+        def beside(self, row, seen):
+            found = read_whole(self, row, seen)
+            spoil(store, digest)
+            with pytest.raises(Corrupt):
+                store.open(digest).read()
+            return found
+
+        monkeypatch.setattr(fsck.Fsck, "_hash", beside)
+        assert [finding.kind for finding in store.fsck()] == ["corrupt"]
+        assert rows(store, "SELECT suspect_at > 1 FROM calotype_replica") == [(1,)]
+        assert store.put(picture(), owner="scan/2").status == "healed"
+
+
+def test_every_mark_is_later_than_the_one_before(store):
+    digest = store.put(picture()).digest
+    spoil(store, digest)
+    marks = []
+    for _ in range(3):
+        with pytest.raises(Corrupt):
+            store.open(digest).read()
+        marks += rows(store, "SELECT suspect_at FROM calotype_replica")
+    assert marks == sorted(set(marks))
+
+
+def test_damage_is_told_although_nothing_can_be_written(durable, monkeypatch):
+    with durable.open() as store:
+        digest = store.put(picture()).digest
+        spoil(store, digest)
+        monkeypatch.setattr(type(store._rooms.catalog), "write", refuses)
+        with pytest.raises(Corrupt):
+            store.open(digest).read()
+
+
+def test_a_live_copy_whose_blob_is_gone_gives_way_to_the_next_put(durable):
+    with durable.open() as store:
+        digest = store.put(picture()).digest
+        change(store, "DROP TRIGGER calotype_blob_doom_delete")
+        for table in ("asset", "blob"):
+            change(store, f"DELETE FROM calotype_{table}")
+        assert store.put(picture()).status == "created"
+        assert content(store, digest) == picture()
+        store.gc(now=True)
+        assert len(objects(store)) == 1
+
+
+def test_a_blob_that_the_application_holds_back_does_not_use_up_the_limit(store, clock):
+    digests = sorted(store.put(picture(n), owner="scan/1").digest for n in range(3))
+    change(
+        store,
+        "CREATE TRIGGER mine BEFORE DELETE ON calotype_blob "
+        f"WHEN OLD.digest = '{digests[0]}' BEGIN SELECT RAISE(ABORT, 'mine'); END",
+    )
+    store.release("scan/1")
+    done = []
+    for _ in range(3):
+        clock.advance(days=2)
+        done.append(store.gc(limit=1).doomed)
+    assert sum(done) == 2
+
+
+def test_what_had_been_replaced_is_not_brought_back_once_its_follower_was_collected(store, clock):
+    store.put(picture(0), owner="scan/1", role="r")
+    clock.advance(seconds=1)
+    newer = store.put(picture(1), owner="scan/1", role="r").digest
+    store.put(picture(2), owner="scan/1", role="other")
+    clock.advance(seconds=1)
+    store.release("scan/1", role="r")
+    clock.advance(days=2)
+    store.gc(digests=[newer])
+    store.release("scan/1", role="other")
+    assert store.restore(owner="scan/1").digests == (picture_digest(2),)
+
+
+def picture_digest(number: int) -> str:
+    return Digest.of(picture(number))
+
+
+def refuses(*_: object, **__: object) -> None:
+    raise Locked("Somebody else writes.")
