@@ -1,8 +1,9 @@
-"""Write what follows from the code: docs/reference/python.md and the layout in CONTRIBUTING.md.
+"""Write what follows from the code: two pages of docs/reference and CONTRIBUTING.md's layout.
 
     python docs/generate.py [--check]
 
-With ``--check`` it changes nothing and only says whether they are current.
+The pages are python.md and cli.md. With ``--check`` it changes nothing and only says whether they
+are current.
 """
 
 from __future__ import annotations
@@ -10,19 +11,24 @@ from __future__ import annotations
 import ast
 import dataclasses
 import inspect
+import io
 import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+from rich.console import Console
+
 from calotype import Digest, Scope, Store, model
 from calotype.catalog.listing import Listing, Page
+from calotype.cli.app import COMMANDS, app
 from calotype.gc.plans import Plan
 from calotype.progress import Progress, Run
 from calotype.staging import Limits
 
 ROOT = Path(__file__).parents[1]
 REFERENCE = ROOT / "docs" / "reference" / "python.md"
+COMMAND_LINE = ROOT / "docs" / "reference" / "cli.md"
 CONTRIBUTING = ROOT / "CONTRIBUTING.md"
 LAYOUT = re.compile(r"(?<=<!-- layout -->\n).*?(?=<!-- end -->)", re.DOTALL)
 
@@ -37,14 +43,23 @@ characters in either case will do, with or without `sha256:`. Durations are `"24
 iterator of bytes. Errors are in [errors.md](errors.md).
 """
 
+CLI_HEAD = """\
+# Command line
+
+What `calotype COMMAND --help` prints, made by `python docs/generate.py`; do not edit. `--store`,
+`--scope`, `--json`, `-q` and `--bytes` go with every command, before or after its name. Exit codes
+are in [errors.md](errors.md#exit-codes).
+"""
+
 WIDTH = 92
 
 
 def main(arguments: list[str]) -> int:
-    """Write both, or compare them."""
+    """Write all, or compare them."""
     layout = "".join(f"{line}\n" for line in rooms())
     made = {
         REFERENCE: "\n".join(page()) + "\n",
+        COMMAND_LINE: "\n".join(commands()),
         CONTRIBUTING: LAYOUT.sub(lambda _: layout, CONTRIBUTING.read_text()),
     }
     old = [path for path, text in made.items() if not path.exists() or path.read_text() != text]
@@ -67,6 +82,21 @@ def rooms() -> Iterator[str]:
         if said:
             sentence = " ".join(said.partition("\n\n")[0].split())
             yield f"| `{path.relative_to(source)}` | {sentence.replace('``', '`')} |"
+
+
+def commands() -> Iterator[str]:
+    """The page of the command line, line by line."""
+    yield CLI_HEAD
+    for name in COMMANDS:
+        yield f"## {name}\n"
+        yield code(helped(name))
+
+
+def helped(name: str) -> str:
+    """What a command says of itself on a terminal of 100 columns."""
+    said = io.StringIO()
+    app([name, "--help"], console=Console(file=said, width=100))
+    return "\n".join(line.rstrip() for line in said.getvalue().splitlines())
 
 
 def page() -> Iterator[str]:

@@ -428,10 +428,14 @@ def _base_name(source: Source) -> str | None:
 
 
 def _clean(filename: str | None) -> str | None:
-    """Names are text, never paths; what is not Unicode is written with escapes."""
+    """Names are text, never paths; bytes that are not UTF-8 are written as escapes (``\\xff``)."""
     if not filename:
         return None
-    return plain(filename.encode(errors="backslashreplace").decode(), "file name")
+    try:
+        raw = filename.encode(errors="surrogateescape")
+    except UnicodeEncodeError:
+        raw = filename.encode(errors="backslashreplace")
+    return plain(raw.decode(errors="backslashreplace"), "file name")
 
 
 def _metadata(metadata: Mapping[str, object] | None) -> Mapping[str, object] | None:

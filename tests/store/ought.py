@@ -16,8 +16,8 @@ from calotype import Digest
 from calotype.model import Owner
 from calotype.quantities import FOREVER, Instant, duration
 
-CONTENTS = (b"", b"a", b"some text\n", picture(1), picture(2), noise(3_000, 7))
-PICTURES = CONTENTS[3:5]
+PICTURES = (picture(1), picture(2))
+CONTENTS = (b"", b"some text\n", b"a", *PICTURES, noise(30, 8), noise(3_000, 7))
 BYTES = {Digest.of(content): content for content in CONTENTS}
 DIGESTS = tuple(BYTES)
 GRACE = duration("24h")

@@ -48,7 +48,7 @@ def _opener(path: Path) -> Opener:
         _: list[object],
         settings: dict[str, object],
     ) -> DBAPIConnection | None:
-        if not path.exists() or os.access(path.parent, os.W_OK) or _wal(path).exists():
+        if not path.exists() or _may_write(path.parent) or _wal(path).exists():
             return None
         entry.info[_SEEN] = _state(path)
         return dialect.connect(f"file:{quote(str(path))}?immutable=1", uri=True, **settings)
@@ -59,6 +59,10 @@ def _opener(path: Path) -> Opener:
 def _forget(_: DBAPIConnection | None, entry: ConnectionPoolEntry) -> None:
     if _SEEN in entry.info:
         entry.invalidate()
+
+
+def _may_write(folder: Path) -> bool:
+    return os.access(folder, os.W_OK, effective_ids=os.access in os.supports_effective_ids)
 
 
 def _state(path: Path) -> tuple[str, int, int, int]:

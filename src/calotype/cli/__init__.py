@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import errno
+import io
 import os
 import sys
 from collections.abc import Sequence
 
+_OUTPUT = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EBADF})
+"""What printing ends with where the disk behind standard output is full, or nothing is."""
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command and return its exit code; never a traceback for what can go wrong."""
+    """Run one command and return its exit code; never a traceback for what can go wrong.
+
+    ``OSError`` where standard output takes nothing more.
+    """
     given = list(sys.argv[1:] if arguments is None else arguments)
     if given in (["--version"], ["-V"]):
         from calotype import __version__
@@ -22,9 +30,35 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def entry() -> None:
     """The console script."""
-    code = main()
+    _ready()
     try:
+        code = main()
         sys.stdout.flush()
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 141
+        _abandon()
+    except OSError as error:
+        if error.errno not in _OUTPUT:
+            raise
+        code = 1
+        print(f"calotype: Cannot write the answer: {error.strerror}.", file=sys.stderr)
+        _abandon()
+    except KeyboardInterrupt:
+        code = 130
     sys.exit(code)
+
+
+def _ready() -> None:
+    """Let a terminal's encoding fail no command, nor a stream that was closed by the caller."""
+    sys.stdout = sys.stdout or open(os.devnull, "w")  # noqa: SIM115, PTH123 - open to the end
+    sys.stderr = sys.stderr or open(os.devnull, "w")  # noqa: SIM115, PTH123
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def _abandon() -> None:
+    """What is still buffered for a reader that went away goes nowhere."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for stream in (sys.stdout, sys.stderr):
+        os.dup2(nowhere, stream.fileno())

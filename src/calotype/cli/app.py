@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Callable, Sequence
 
-from cyclopts import App, CycloptsError
+from cyclopts import App, CycloptsError, Parameter
 
 from calotype import __version__
-from calotype.cli import collecting, keeping, looking, putting, tending
-from calotype.cli.exits import Exit, Interrupted, Usage, error_line, exit_of
+from calotype.cli import checking, collecting, getting, keeping, looking, putting, tending
+from calotype.cli.exits import Interrupted, Usage, error_line, exit_of
 from calotype.cli.options import STDIO
 from calotype.errors import CalotypeError
 
@@ -22,17 +21,18 @@ app = App(
     exit_on_error=False,
     suppress_keyboard_interrupt=False,
     result_action="return_value",
+    default_parameter=Parameter(json_list=False, json_dict=False),  # "[1] a.jpg" is a file's name
 )
 app.register_install_completion_command()
 
 COMMANDS: dict[str, Callable[..., int]] = {
     "init": tending.init,
     "put": putting.put,
-    "get": looking.get,
+    "get": getting.get,
     "ls": looking.ls,
     "stat": looking.stat,
     "explain": looking.explain,
-    "check": looking.check,
+    "check": checking.check,
     "url": looking.url,
     "attach": keeping.attach,
     "release": keeping.release,
@@ -56,6 +56,7 @@ COMMANDS: dict[str, Callable[..., int]] = {
 for name, command in COMMANDS.items():
     app.command(command, name=name)
 
+WITH_STDIO = frozenset({"put", "get", "check"})
 WITH_VALUE = frozenset({"--store", "--scope"})
 ALONE = frozenset({"--json", "--quiet", "-q", "--bytes"})
 
@@ -63,16 +64,16 @@ ALONE = frozenset({"--json", "--quiet", "-q", "--bytes"})
 def run(arguments: Sequence[str]) -> int:
     """Parse and run; the exit code."""
     json_lines = "--json" in arguments
+    words = _command_first(arguments)
+    if words[:1] and words[0] in WITH_STDIO:
+        words = [STDIO if each == "-" else each for each in words]
     try:
-        outcome = app([STDIO if each == "-" else each for each in _command_first(arguments)])
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return int(Exit.BROKEN_PIPE)
+        outcome = app(words)
     except CalotypeError as error:
         return _failed(error, json_lines)
     except CycloptsError as error:
-        words = " ".join(str(error).replace(STDIO, "-").split())
-        return _failed(Usage(words, hint="See 'calotype --help'."), json_lines)
+        what = " ".join(str(error).replace(STDIO, "-").split())
+        return _failed(Usage(what, hint="See 'calotype --help'."), json_lines)
     except KeyboardInterrupt:
         hint = "What was done stays done; the same command goes on."
         return _failed(Interrupted("Interrupted.", hint=hint), json_lines)

@@ -7,10 +7,20 @@ from typing import Annotated
 
 from calotype.cli.exits import Exit, Unconfirmed, resumable
 from calotype.cli.names import shown
-from calotype.cli.options import EVERYWHERE, Common, DigestGiven, flag, option
+from calotype.cli.options import (
+    EVERYWHERE,
+    Common,
+    DigestGiven,
+    counted,
+    flag,
+    option,
+    require_duration,
+    require_size,
+)
 from calotype.cli.printing import Printer, Row, plural
 from calotype.cli.progressing import follow
 from calotype.cli.wire import encode, record
+from calotype.errors import NotFound
 from calotype.gc.plans import Plan
 from calotype.model import Finding, Report
 
@@ -20,20 +30,25 @@ AGAIN = "Nothing is lost; the same command goes on."
 def gc(
     *,
     dry_run: Annotated[bool, flag("--dry-run", "Show what would go, and remove nothing.")] = False,
-    plan: Annotated[str | None, option("--plan", "Execute a plan shown before."), "ID"] = None,
-    grace: Annotated[str | None, option("--grace", "How long the trash keeps."), "24h"] = None,
+    plan: Annotated[
+        str | None, option("--plan", "Execute a plan shown before.", metavar="ID")
+    ] = None,
+    grace: Annotated[
+        str | None, option("--grace", "How long the trash keeps.", metavar="24h")
+    ] = None,
     erase_delay: Annotated[
-        str | None, option("--erase-delay", "How long bytes stay after they were let go."), "0s"
+        str | None,
+        option("--erase-delay", "How long bytes stay after they were let go.", metavar="0s"),
     ] = None,
     now: Annotated[bool, flag("--now", "No grace and no delay; holds stay.")] = False,
     digest: Annotated[
-        tuple[str, ...], option("--digest", "Only this one; may be repeated."), "DIGEST"
+        tuple[str, ...], option("--digest", "Only this one; may be repeated.", metavar="DIGEST")
     ] = (),
-    limit: Annotated[int | None, option("--limit", "At most so many blobs."), "N"] = None,
+    limit: Annotated[int | None, option("--limit", "At most so many blobs."), counted] = None,
     max_bytes: Annotated[
-        str | None, option("--max-bytes", "At most so many bytes."), "10GB"
+        str | None, option("--max-bytes", "At most so many bytes.", metavar="10GB")
     ] = None,
-    budget: Annotated[str | None, option("--budget", "At most so long."), "10m"] = None,
+    budget: Annotated[str | None, option("--budget", "At most so long.", metavar="10m")] = None,
     full: Annotated[bool, flag("--full", "Look at every blob.")] = False,
     force: Annotated[bool, flag("--force", "Also where very much would go.")] = False,
     common: Common = EVERYWHERE,
@@ -42,7 +57,12 @@ def gc(
 
     Safe beside anything else, at any time. Stops and asks (exit code 3) where more than 20 % and
     more than 1000 blobs would go.
+
+    Example: `calotype gc --dry-run --grace 7d`
     """
+    for name, text in (("--grace", grace), ("--erase-delay", erase_delay), ("--budget", budget)):
+        require_duration(name, text)
+    require_size("--max-bytes", max_bytes)
     with common.open_store() as store:
         if plan is not None:
             made = store.plan(plan)
@@ -107,15 +127,20 @@ def _report(report: Report, printer: Printer) -> int:
 def fsck(
     *,
     read_data: Annotated[bool, flag("--read-data", "Read and hash the bytes as well.")] = False,
-    budget: Annotated[str | None, option("--budget", "Read for so long at most."), "10m"] = None,
+    budget: Annotated[
+        str | None, option("--budget", "Read for so long at most.", metavar="10m")
+    ] = None,
     repair: Annotated[bool, flag("--repair", "Mend what can be mended.")] = False,
     common: Common = EVERYWHERE,
 ) -> int:
     """Compare catalog and bytes in both directions; exit code 4 where something is wrong.
 
     Orphans, strays and foreign objects are information.
+
+    Example: `calotype fsck --read-data --budget 10m`
     """
     printer = common.printer
+    require_duration("--budget", budget)
 
     def seen(finding: Finding) -> None:
         where = finding.digest or finding.key
@@ -140,16 +165,23 @@ def purge(
     *,
     block: Annotated[bool, flag("--block", "Refuse it from now on.")] = False,
     reason: Annotated[
-        str, option("--reason", "Why, for whoever puts it again."), "TEXT"
+        str, option("--reason", "Why, for whoever puts it again.", metavar="TEXT")
     ] = "purged by an administrator",
     dry_run: Annotated[bool, flag("--dry-run", "Show who has it, and remove nothing.")] = False,
     yes: Annotated[bool, flag("--yes", "Do not ask.")] = False,
     common: Common = EVERYWHERE,
 ) -> int:
-    """Remove a file from every scope and erase its bytes, whoever keeps it."""
+    """Remove a file from every scope and erase its bytes, whoever keeps it.
+
+    Example: `calotype purge 2cf24dba5fb0 --block --yes`
+    """
     with common.open_store() as store:
         found = store.resolve_anywhere(digest)
         explained = store.explain(found)
+        if explained.verdict == "unknown" and not block:
+            raise NotFound(
+                f"No scope has {found}.", hint="With --block it is refused before it comes."
+            )
         if dry_run:
             common.printer.record(record(explained), f"{found}: {shown(explained.sentence)}")
             return Exit.OK

@@ -6,32 +6,50 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from calotype.cli.exits import Exit, Usage
-from calotype.cli.options import EVERYWHERE, Common, DigestGiven, OwnerGiven, RoleGiven, option
+from calotype.cli.exits import Exit, Usage, given
+from calotype.cli.names import shown
+from calotype.cli.options import (
+    EVERYWHERE,
+    Common,
+    DigestGiven,
+    OwnerGiven,
+    RoleGiven,
+    option,
+    owner_of,
+    require_duration,
+    require_size,
+)
 from calotype.cli.printing import instant, plural
 from calotype.cli.putting import json_object
 from calotype.cli.wire import asset as asset_record
 from calotype.cli.wire import record
+from calotype.model import Owner
 from calotype.store import Store
 
 MaybeDigest = Annotated[
-    str | None, Parameter(help="A digest, or 6 or more of its first characters."), "DIGEST"
+    str | None, Parameter(help="A digest, or 6 or more of its first characters.", metavar="DIGEST")
 ]
 
 
 def attach(
     digest: DigestGiven,
     *,
-    owner: Annotated[str, option("--owner", "Who refers to it: kind/id."), "KIND/ID"],
+    owner: Annotated[str, option("--owner", "Who refers to it: kind/id.", metavar="KIND/ID")],
     role: RoleGiven = None,
     common: Common = EVERYWHERE,
 ) -> int:
-    """Let an owner refer to an asset; the same again changes nothing."""
+    """Let an owner refer to an asset; the same again changes nothing.
+
+    Example: `calotype attach 2cf24dba5fb0 --owner scan/9 --role original`
+    """
+    with given("--owner"):
+        known = Owner.parse(owner)
     with common.open_store() as store:
         found = store.resolve(digest, trashed=True)
-        store.attach(found, owner, role)
+        store.attach(found, known, role)
     common.printer.record(
-        {"digest": found, "owner": owner, "role": role or found}, f"{found[:12]}  kept by {owner}"
+        {"digest": found, "owner": owner, "role": role or found},
+        f"{found[:12]}  kept by {shown(owner)}",
     )
     return Exit.OK
 
@@ -43,16 +61,18 @@ def release(
     role: RoleGiven = None,
     common: Common = EVERYWHERE,
 ) -> int:
-    """Let go: of an owner's references, or of a digest's library entry or hold."""
-    if (digest is None) == (owner is None):
-        raise Usage("Let go of what?", hint="Give a digest, or --owner KIND/ID.")
+    """Let go: of an owner's references, or of a digest's library entry or hold.
+
+    Example: `calotype release --owner scan/9`
+    """
+    known = _either(digest, owner, role, "Let go of what?")
     if digest is not None:
         return discard(digest, common=common)
-    assert owner is not None
+    assert known is not None
     with common.open_store() as store:
-        done = store.release(owner, role)
-    text = f"{plural(done.references, 'reference')} of {owner} released"
-    common.printer.record(record(done, owner=owner), text)
+        done = store.release(known, role)
+    text = f"{plural(done.references, 'reference')} of {shown(str(known))} released"
+    common.printer.record(record(done, owner=known), text)
     return Exit.OK
 
 
@@ -63,33 +83,50 @@ def restore(
     role: RoleGiven = None,
     common: Common = EVERYWHERE,
 ) -> int:
-    """Bring back an owner's released references, or an asset out of the trash."""
-    if (digest is None) == (owner is None):
-        raise Usage("Restore what?", hint="Give a digest, or --owner KIND/ID.")
+    """Bring back an owner's released references, or an asset out of the trash.
+
+    Example: `calotype restore --owner scan/9`
+    """
+    known = _either(digest, owner, role, "Restore what?")
     with common.open_store() as store:
-        if owner is not None:
-            done = store.restore(owner=owner, role=role)
-            text = f"{plural(done.references, 'reference')} of {owner} restored"
+        if digest is None:
+            assert known is not None
+            done = store.restore(owner=known, role=role)
+            text = f"{plural(done.references, 'reference')} of {shown(str(known))} restored"
         else:
-            assert digest is not None
             done = store.restore(store.resolve(digest, trashed=True))
             text = f"{done.digests[0][:12]}  kept for itself again"
-    common.printer.record(record(done), text)
+    common.printer.record(record(done, owner=known), text)
     return Exit.OK
 
 
+def _either(digest: str | None, owner: str | None, role: str | None, asked: str) -> Owner | None:
+    """The owner, where a digest was not given; ``Usage`` for both, none, or a role alone."""
+    if (digest is None) == (owner is None):
+        raise Usage(asked, hint="Give a digest, or --owner KIND/ID.")
+    if role is not None and owner is None:
+        raise Usage("A role belongs to an owner.", hint="Give --owner in place of the digest.")
+    return owner_of(owner)
+
+
 def discard(digest: DigestGiven, *, common: Common = EVERYWHERE) -> int:
-    """End a library entry or hold; owners' references stay, and keep the asset."""
+    """End a library entry or hold; owners' references stay, and keep the asset.
+
+    Example: `calotype discard 2cf24dba5fb0`
+    """
     with common.open_store() as store:
         done = store.discard(store.resolve(digest, trashed=True))
-    keepers = ", ".join(str(each) for each in done.kept_by)
+    keepers = shown(", ".join(str(each) for each in done.kept_by))
     text = f"still kept by {keepers}" if keepers else "in the trash"
     common.printer.record(record(done), f"{done.digest[:12]}  {text}")
     return Exit.OK
 
 
 def keep(digest: DigestGiven, *, common: Common = EVERYWHERE) -> int:
-    """Keep an asset for itself from now on."""
+    """Keep an asset for itself from now on.
+
+    Example: `calotype keep 2cf24dba5fb0`
+    """
     with common.open_store() as store:
         return _kept(store, store.keep(store.resolve(digest)).digest, common)
 
@@ -97,10 +134,16 @@ def keep(digest: DigestGiven, *, common: Common = EVERYWHERE) -> int:
 def renew(
     digest: DigestGiven,
     *,
-    hold: Annotated[str, option("--hold", "For how long from now, at least."), "24h"] = "24h",
+    hold: Annotated[
+        str, option("--hold", "For how long from now, at least.", metavar="24h")
+    ] = "24h",
     common: Common = EVERYWHERE,
 ) -> int:
-    """Hold an asset for longer; the later end counts."""
+    """Hold an asset for longer; the later end counts.
+
+    Example: `calotype renew 2cf24dba5fb0 --hold 7d`
+    """
+    require_duration("--hold", hold)
     with common.open_store() as store:
         return _kept(store, store.renew(store.resolve(digest), hold).digest, common)
 
@@ -108,13 +151,16 @@ def renew(
 def update(
     digest: DigestGiven,
     *,
-    filename: Annotated[str | None, option("--filename", "Its new name."), "NAME"] = None,
+    filename: Annotated[str | None, option("--filename", "Its new name.", metavar="NAME")] = None,
     metadata: Annotated[
-        str | None, option("--metadata", "A JSON object in place of the old."), "JSON"
+        str | None, option("--metadata", "A JSON object in place of the old.", metavar="JSON")
     ] = None,
     common: Common = EVERYWHERE,
 ) -> int:
-    """Change an asset's name or metadata."""
+    """Change an asset's name or metadata.
+
+    Example: `calotype update 2cf24dba5fb0 --filename photo.jpg`
+    """
     with common.open_store() as store:
         found = store.update(store.resolve(digest), filename, json_object(metadata))
         return _kept(store, found.digest, common)
@@ -128,17 +174,23 @@ def _kept(store: Store, digest: str, common: Common) -> int:
 
 
 def quota(
-    scope: Annotated[str, Parameter(help="The scope."), "SCOPE"],
-    size: Annotated[str | None, Parameter(help='"10 GB", or none to lift it.'), "SIZE"] = None,
+    scope: Annotated[str, Parameter(help="The scope.", metavar="SCOPE")],
+    size: Annotated[
+        str | None, Parameter(help='"10 GB", or none to lift it.', metavar="SIZE")
+    ] = None,
     *,
     common: Common = EVERYWHERE,
 ) -> int:
-    """Limit the bytes of a scope, lift the limit with `none`, or show it."""
+    """Limit the bytes of a scope, lift the limit with `none`, or show it.
+
+    Example: `calotype quota user:ana "10 GB"`
+    """
+    require_size("SIZE", None if size == "none" else size)
     with common.open_store() as store:
         if size is not None:
             store.set_quota(scope, None if size == "none" else size)
         found = store.scope(scope).usage()
     limit = common.printer.size(found.quota) if found.quota is not None else "no quota"
     used = common.printer.size(found.bytes + found.trashed_bytes)
-    common.printer.record(record(found), f"{scope}: {used} used, {limit}")
+    common.printer.record(record(found), f"{shown(scope)}: {used} used, {limit}")
     return Exit.OK

@@ -1,79 +1,28 @@
-"""get, ls, stat, explain, check, url, stats, usage: what there is."""
+"""ls, stat, explain, url, stats, usage: what there is."""
 
 from __future__ import annotations
 
-import os
-import shutil
-import sys
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Annotated
 
-from cyclopts import Parameter
-
-from calotype.cli.exits import Exit, Usage
+from calotype.catalog.listing import Sort
+from calotype.cli.exits import Exit
 from calotype.cli.names import shown
 from calotype.cli.options import (
     EVERYWHERE,
     Common,
     DigestGiven,
     OwnerGiven,
+    counted,
     flag,
-    is_stdio,
     option,
+    owner_of,
+    require_duration,
 )
-from calotype.cli.printing import Printer, Row, instant, name_of
+from calotype.cli.printing import Printer, Row, instant, name_of, plural
 from calotype.cli.wire import asset as asset_record
 from calotype.cli.wire import blob as blob_record
 from calotype.cli.wire import record, reference
-from calotype.digest import CHUNK, Digest, digest_many
-from calotype.errors import InvalidDigest, Misconfigured, Unavailable
 from calotype.model import Asset, Blob
-from calotype.store import Store
-
-
-def get(
-    digest: DigestGiven,
-    *,
-    output: Annotated[
-        Path | None, option(("--output", "-o"), "Write to this file; - is standard output."), "FILE"
-    ] = None,
-    force: Annotated[bool, flag("--force", "Replace the file if it is there.")] = False,
-    common: Common = EVERYWHERE,
-) -> int:
-    """Bytes out, verified: wrong ones end with exit code 4, and no file is left half written."""
-    with common.open_store() as store:
-        found = store.resolve(digest)
-        if output is None or is_stdio(output):
-            if output is None and sys.stdout.isatty():
-                raise Usage("These bytes would go to the terminal.", hint="Give -o FILE, or -o -.")
-            with store.open(found) as file:
-                shutil.copyfileobj(file, sys.stdout.buffer, CHUNK)
-            sys.stdout.buffer.flush()
-            return Exit.OK
-        _write(store, found, output, force=force)
-        common.printer.record(
-            {"digest": found, "output": str(output)}, f"{found[:12]}  {shown(str(output))}"
-        )
-    return Exit.OK
-
-
-def _write(store: Store, digest: Digest, output: Path, *, force: bool) -> None:
-    if output.exists() and not force:
-        raise Misconfigured(
-            f"{str(output)!r} is there already.", hint="Give --force to replace it."
-        )
-    draft = output.with_name(f".{output.name}.{os.getpid()}.part")
-    try:
-        with store.open(digest) as source, draft.open("xb") as target:
-            shutil.copyfileobj(source, target, CHUNK)
-        draft.replace(output)
-    except OSError as error:
-        raise Unavailable(
-            f"Cannot write {str(output)!r}: {error.strerror}.", hint="Check the folder."
-        ) from error
-    finally:
-        draft.unlink(missing_ok=True)
 
 
 def ls(
@@ -85,28 +34,26 @@ def ls(
     ] = False,
     long: Annotated[bool, flag(("--long", "-l"), "Whole digests, sizes in pixels, dates.")] = False,
     media_type: Annotated[
-        str | None, option("--media-type", "Only these: image/png, or image/*."), "TYPE"
+        str | None, option("--media-type", "Only these: image/png, or image/*.", metavar="TYPE")
     ] = None,
     q: Annotated[
-        str | None, option("--q", "Part of a name, or how a digest begins."), "TEXT"
+        str | None, option("--q", "Part of a name, or how a digest begins.", metavar="TEXT")
     ] = None,
-    sort: Annotated[str, option("--sort", "recent, size, views or digest."), "ORDER"] = "recent",
+    sort: Annotated[Sort, option("--sort", "By what.", metavar="ORDER")] = "recent",
     common: Common = EVERYWHERE,
 ) -> int:
-    """List assets, a line each: digest, size, type, name."""
+    """List assets, a line each: digest, size, type, name.
+
+    Example: `calotype ls --owner dataset/7 --long`
+    """
     printer = common.printer
+    known = owner_of(owner)
     with common.open_store() as store:
         if orphans:
             rows = (_blob_row(each, printer, long) for each in store.orphans())
             printer.rows(rows, right=(1,))
             return Exit.OK
-        found = store.assets(
-            owner=owner,
-            media_type=media_type,
-            q=q,
-            trashed=trashed,
-            sort=sort,  # type: ignore[arg-type]
-        )
+        found = store.assets(known, media_type, q, trashed, sort=sort)
         printer.rows((_asset_row(each, printer, long) for each in found), right=(1,))
     return Exit.OK
 
@@ -132,7 +79,10 @@ def _pixels(blob: Blob) -> str:
 
 
 def stat(digest: DigestGiven, *, common: Common = EVERYWHERE) -> int:
-    """Everything about one asset."""
+    """Everything about one asset.
+
+    Example: `calotype stat 2cf24dba5fb0`
+    """
     printer = common.printer
     with common.open_store() as store:
         found = store.stat(store.resolve(digest))
@@ -152,20 +102,24 @@ def stat(digest: DigestGiven, *, common: Common = EVERYWHERE) -> int:
             ("kept", str(kept or "")),
             ("created", instant(found.created_at)),
             ("accessed", instant(found.last_accessed)),
-            *(("used by", f"{each.owner} as {shown(each.role)}") for each in uses),
+            *(("used by", f"{shown(str(each.owner))} as {shown(each.role)}") for each in uses),
         ]
     )
     return Exit.OK
 
 
 def explain(digest: DigestGiven, *, common: Common = EVERYWHERE) -> int:
-    """What keeps a file's bytes in the whole store, and until when."""
+    """What keeps a file's bytes in the whole store, and until when.
+
+    Example: `calotype explain 2cf24dba5fb0`
+    """
     with common.open_store() as store:
         found = store.explain(store.resolve_anywhere(digest))
     printer = common.printer
+    ended = Exit.NOT_FOUND if found.verdict == "unknown" else Exit.OK
     if common.json:
         printer.object(record(found))
-        return Exit.OK
+        return ended
     printer.line(f"{found.digest}: {found.verdict}. {shown(found.sentence)}")
     for scope in found.scopes:
         keepers = (
@@ -175,62 +129,23 @@ def explain(digest: DigestGiven, *, common: Common = EVERYWHERE) -> int:
     for copy in found.replicas:
         mark = ", suspect" if copy.suspect else ""
         printer.line(f"  {copy.backend}: {copy.state}{mark}, {copy.key}")
-    return Exit.OK
-
-
-def check(
-    *files: Annotated[Path, Parameter(help="Files, or digests; - reads one a line."), "FILES"],
-    common: Common = EVERYWHERE,
-) -> int:
-    """Which files are in the store already; reads them, sends and changes nothing.
-
-    Exit code 0 when all are, 5 when none is, 3 otherwise.
-    """
-    names = [name for file in files for name in (_lines() if is_stdio(file) else [str(file)])]
-    if not names:
-        raise Usage("Nothing to check.", hint="Give files or digests, or - for a list.")
-    printer = common.printer
-    with common.open_store() as store:
-        digests = list(_digests(names))
-        there = store.check([digest for _, digest in digests])
-        known = 0
-        for name, digest in digests:
-            found = there[digest]
-            state = "missing" if found is None else "trashed" if found.trashed else "present"
-            known += state == "present"
-            style = {"present": "good", "missing": "bad"}.get(state, "odd")
-            text = f"{printer.styled(state.ljust(7), style)}  {digest[:12]}  {shown(name)}"
-            printer.record({"source": name, "digest": digest, "state": state}, text)
-    if known == len(digests):
-        return Exit.OK
-    return Exit.PARTLY if known else Exit.NOT_FOUND
-
-
-def _lines() -> list[str]:
-    return [line.rstrip("\n") for line in sys.stdin if line.strip()]
-
-
-def _digests(names: list[str]) -> Iterator[tuple[str, Digest]]:
-    for name in names:
-        try:
-            yield name, Digest.parse(name)
-        except InvalidDigest:
-            for _, found in digest_many([name]):
-                if isinstance(found, OSError):
-                    raise Unavailable(
-                        f"Cannot read {name!r}: {found.strerror}.", hint="Check the path."
-                    ) from found
-                yield name, found
+    return ended
 
 
 def url(
     digest: DigestGiven,
     *,
-    expires: Annotated[str, option("--expires", "How long it lives at least."), "1h"] = "1h",
+    expires: Annotated[
+        str, option("--expires", "How long it lives at least.", metavar="1h")
+    ] = "1h",
     rotate: Annotated[bool, flag("--rotate-key", "Sign with a new key from now on.")] = False,
     common: Common = EVERYWHERE,
 ) -> int:
-    """A URL for an asset: signed under public_url, else the file's own."""
+    """A URL for an asset: signed under public_url, else the file's own.
+
+    Example: `calotype url 2cf24dba5fb0 --expires 15m`
+    """
+    require_duration("--expires", expires)
     with common.open_store() as store:
         if rotate:
             store.rotate_url_key()
@@ -240,7 +155,10 @@ def url(
 
 
 def stats(*, common: Common = EVERYWHERE) -> int:
-    """The whole store in numbers."""
+    """The whole store in numbers.
+
+    Example: `calotype stats --json`
+    """
     with common.open_store() as store:
         found = store.stats()
     printer = common.printer
@@ -262,10 +180,13 @@ def stats(*, common: Common = EVERYWHERE) -> int:
 
 def usage(
     *,
-    days: Annotated[int, option("--days", "How many days back."), "N"] = 30,
+    days: Annotated[int, option("--days", "How many days back."), counted] = 30,
     common: Common = EVERYWHERE,
 ) -> int:
-    """What this scope has now, and on the days before."""
+    """What this scope has now, and on the days before.
+
+    Example: `calotype usage --scope user:ana --days 7`
+    """
     printer = common.printer
     with common.open_store() as store:
         now = store.usage()
@@ -276,9 +197,9 @@ def usage(
         printer.object(record(now))
         return Exit.OK
     quota = f" of {printer.size(now.quota)}" if now.quota is not None else ""
-    printer.line(f"{now.assets} assets, {printer.size(now.bytes)}{quota}")
+    printer.line(f"{plural(now.assets, 'asset')}, {printer.size(now.bytes)}{quota}")
     printer.line(f"{now.trashed} in the trash, {printer.size(now.trashed_bytes)}")
     printer.rows(
-        Row((day.day, f"{day.assets} assets", printer.size(day.bytes)), {}) for day in past
+        Row((day.day, plural(day.assets, "asset"), printer.size(day.bytes)), {}) for day in past
     )
     return Exit.OK

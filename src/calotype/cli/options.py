@@ -9,8 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
+from cyclopts.validators import Number
 
+from calotype.cli.exits import given
 from calotype.cli.printing import Printer
+from calotype.model import Owner
+from calotype.quantities import duration, size
 
 if TYPE_CHECKING:
     from calotype.config import Settings
@@ -25,21 +29,25 @@ def flag(names: str | tuple[str, ...], text: str) -> Parameter:
     return Parameter(name=names, help=text, negative=(), show_default=False)
 
 
-def option(names: str | tuple[str, ...], text: str) -> Parameter:
+def option(names: str | tuple[str, ...], text: str, metavar: str | None = None) -> Parameter:
     """An option with a value."""
-    return Parameter(name=names, help=text, negative=(), show_default=False)
+    return Parameter(name=names, help=text, metavar=metavar, negative=(), show_default=False)
 
+
+counted = Parameter(validator=Number(gte=0))
+"""Beside ``option``: a number that is a count."""
 
 DigestGiven = Annotated[
-    str, Parameter(help="A digest, or 6 or more of its first characters."), "DIGEST"
+    str, Parameter(help="A digest, or 6 or more of its first characters.", metavar="DIGEST")
 ]
 
-OwnerGiven = Annotated[str | None, option("--owner", "Who refers to it: kind/id."), "KIND/ID"]
+OwnerGiven = Annotated[
+    str | None, option("--owner", "Who refers to it: kind/id.", metavar="KIND/ID")
+]
 
 RoleGiven = Annotated[
     str | None,
-    option("--role", "The owner's slot for it; without one the owner has a set."),
-    "ROLE",
+    option("--role", "The owner's slot for it; without one the owner has a set.", metavar="ROLE"),
 ]
 
 
@@ -50,11 +58,15 @@ class Common:
 
     store: Annotated[
         str | None,
-        option("--store", "The store: its folder, or a calotype.toml. Or CALOTYPE_STORE."),
-        "PATH",
+        option(
+            "--store",
+            "The store: its folder, or a calotype.toml. Or CALOTYPE_STORE.",
+            metavar="PATH",
+        ),
     ] = None
     scope: Annotated[
-        str | None, option("--scope", "Whose assets: a user or tenant. Or CALOTYPE_SCOPE."), "NAME"
+        str | None,
+        option("--scope", "Whose assets: a user or tenant. Or CALOTYPE_SCOPE.", metavar="NAME"),
     ] = None
     json: Annotated[bool, flag("--json", "A JSON object a line, for programs.")] = False
     quiet: Annotated[
@@ -95,3 +107,26 @@ EVERYWHERE = Common()
 def is_stdio(path: Path) -> bool:
     """True for ``-`` given as a file."""
     return str(path) == STDIO
+
+
+def as_typed(text: str | None) -> str | None:
+    """What was typed where only a file could have been standard input."""
+    return "-" if text == STDIO else text
+
+
+def owner_of(text: str | None) -> Owner | None:
+    """The owner that ``--owner`` names."""
+    with given("--owner"):
+        return Owner.parse(text) if text is not None else None
+
+
+def require_duration(name: str, text: str | None) -> None:
+    """``Usage`` for what is no duration."""
+    with given(name):
+        duration(text if text is not None else 0)
+
+
+def require_size(name: str, text: str | None) -> None:
+    """``Usage`` for what is no size."""
+    with given(name):
+        size(text if text is not None else 0)

@@ -3,26 +3,31 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, cast
 
 from cyclopts import Parameter
 
-from calotype.cli.exits import Exit, Usage, as_json, given, resumable, sentence
+from calotype.cli import failures as failing
+from calotype.cli.exits import Exit, Usage, given, resumable
 from calotype.cli.names import shown
 from calotype.cli.options import (
     EVERYWHERE,
     Common,
     OwnerGiven,
     RoleGiven,
+    as_typed,
     flag,
     is_stdio,
     option,
+    owner_of,
+    require_duration,
 )
 from calotype.cli.printing import Printer, plural
 from calotype.cli.progressing import meter
@@ -30,7 +35,6 @@ from calotype.cli.wire import Json
 from calotype.errors import CalotypeError, Misconfigured
 from calotype.model import Owner, Put
 from calotype.progress import Progress
-from calotype.quantities import duration
 
 if TYPE_CHECKING:
     from calotype.store import Store
@@ -44,29 +48,31 @@ _ABOUT_THE_STORE = frozenset(
 
 
 def put(
-    *paths: Annotated[Path, Parameter(help="Files; - is standard input."), "PATHS"],
+    *paths: Annotated[Path, Parameter(help="Files; - is standard input.", metavar="PATHS")],
     owner: OwnerGiven = None,
     role: RoleGiven = None,
     hold: Annotated[
-        str | None, option("--hold", "Keep it at least so long, instead of for good."), "24h"
+        str | None,
+        option("--hold", "Keep it at least so long, instead of for good.", metavar="24h"),
     ] = None,
     filename: Annotated[
-        str | None, option("--filename", "The name to remember, for one file."), "NAME"
+        str | None, option("--filename", "The name to remember, for one file.", metavar="NAME")
     ] = None,
     metadata: Annotated[
-        str | None, option("--metadata", "A JSON object to remember with it."), "JSON"
+        str | None, option("--metadata", "A JSON object to remember with it.", metavar="JSON")
     ] = None,
     expect: Annotated[
-        str | None, option("--expect", "Refuse one file if it has another digest."), "DIGEST"
+        str | None,
+        option("--expect", "Refuse one file if it has another digest.", metavar="DIGEST"),
     ] = None,
     images_only: Annotated[bool, flag("--images-only", "Refuse what is no image.")] = False,
     from_: Annotated[
         Path | None,
-        option("--from", "Put the sources of a file that --failures wrote."),
-        "FILE",
+        option("--from", "Put the sources of a file that --failures wrote.", metavar="FILE"),
     ] = None,
     failures: Annotated[
-        Path | None, option("--failures", "Write what failed to this file, for --from."), "FILE"
+        Path | None,
+        option("--failures", "Write what failed to this file, for --from.", metavar="FILE"),
     ] = None,
     common: Common = EVERYWHERE,
 ) -> int:
@@ -76,16 +82,23 @@ def put(
     healed), its digest, size, type and name. Without --owner and --hold a file is kept for
     itself until `discard`. Makes the store if it is not there yet. A file that fails stops no
     other; then the exit code is 3, or 1 when all failed.
+
+    Example: `calotype put photos/*.jpg --owner dataset/7`
     """
+    if sum(map(is_stdio, (*paths, from_ or Path()))) > 1:
+        raise Usage("Standard input can be read once.", hint="Give - once.")
     with given("--from"):
-        sources = [*paths, *(_listed(from_) if from_ is not None else ())]
-    wish = _wish(sources, owner, role, hold, filename, metadata, expect, images_only)
+        sources = [*paths, *(failing.sources(from_) if from_ is not None else ())]
+    texts = map(as_typed, (owner, role, hold, filename, metadata, expect))
+    wish = _wish(sources, *texts, images_only=images_only)
+    if failures is not None:
+        failing.require_writable(failures)
     with common.new_store() as store:
         tally = _Tally(store, common.printer, wish, len(sources))
         with resumable("What was printed is kept; the same command goes on."):
             tally.put_all(sources)
     if failures is not None:
-        _write(failures, tally.failures)
+        failing.write(failures, tally.failures)
     return tally.outcome()
 
 
@@ -108,21 +121,17 @@ def _wish(
     filename: str | None,
     metadata: str | None,
     expect: str | None,
+    *,
     images_only: bool,
 ) -> _Wish:
     if not sources:
         raise Usage("Nothing to put.", hint="Give files, or - for standard input.")
     if len(sources) > 1 and (filename or expect):
         raise Usage("--filename and --expect are for one file.", hint="Put it by itself.")
-    if sum(map(is_stdio, sources)) > 1:
-        raise Usage("Standard input can be read once.", hint="Give - once.")
     if role is not None and owner is None:
         raise Usage("A role belongs to an owner.", hint="Give --owner as well.")
-    with given("--owner"):
-        known = Owner.parse(owner) if owner is not None else None
-    with given("--hold"):
-        duration(hold or 0)
-    return _Wish(known, role, hold, filename, json_object(metadata), expect, images_only)
+    require_duration("--hold", hold)
+    return _Wish(owner_of(owner), role, hold, filename, json_object(metadata), expect, images_only)
 
 
 def json_object(text: str | None) -> Mapping[str, object] | None:
@@ -132,7 +141,7 @@ def json_object(text: str | None) -> Mapping[str, object] | None:
     try:
         found: object = json.loads(text)
     except ValueError as error:
-        raise Usage(f"--metadata is not JSON: {error}.", hint="""Write '{"key": 1}'.""") from None
+        raise Usage(f"--metadata is no JSON: {error}.", hint="""Write '{"key": 1}'.""") from None
     if not isinstance(found, dict):
         raise Usage("--metadata is no JSON object.", hint="""Write '{"key": 1}'.""")
     return cast(Mapping[str, object], found)
@@ -166,7 +175,7 @@ class _Tally:
 
     def _put(self, path: Path) -> Put:
         wish = self.wish
-        if not is_stdio(path) and path.is_dir():
+        if not is_stdio(path) and os.path.isdir(path):  # noqa: PTH112 - says no where it may not look
             raise Misconfigured(
                 f"{str(path)!r} is a folder.", hint=f"Put takes files: {shown(str(path))}/*"
             )
@@ -203,11 +212,7 @@ class _Tally:
 
     def _failed(self, name: str, error: CalotypeError) -> None:
         self.failures.append((name, error))
-        self.printer.object({"event": "failure", "source": name, "error": {**as_json(error)}})
-        if not self.printer.json:
-            self.printer.out.flush()
-            where = "" if repr(name) in str(error) else f"{shown(name)}: "
-            print(f"calotype: {where}{sentence(error)}", file=self.printer.err)
+        failing.tell(self.printer, name, error)
 
     def _progress(self) -> Progress:
         done = self.counts.total() + len(self.failures)
@@ -231,32 +236,3 @@ class _Tally:
         if not failed:
             return Exit.OK
         return Exit.PARTLY if self.counts else Exit.ERROR
-
-
-def _listed(file: Path) -> Iterator[Path]:
-    """The sources that a file of failures names, a JSON object a line."""
-    try:
-        lines = file.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise Misconfigured(f"Cannot read {str(file)!r}: {error}.", hint="Check it.") from None
-    for number, line in enumerate(lines, 1):
-        if line.strip():
-            yield Path(_source(line, f"{file}:{number}"))
-
-
-def _source(line: str, where: str) -> str:
-    try:
-        found: object = json.loads(line)
-    except ValueError:
-        found = None
-    source = found.get("source") if isinstance(found, dict) else None
-    if not isinstance(source, str):
-        raise Misconfigured(
-            f"{where} names no source.", hint="""Each line is an object: {"source": "FILE"}."""
-        )
-    return source
-
-
-def _write(file: Path, failures: Sequence[tuple[str, CalotypeError]]) -> None:
-    lines = [json.dumps({"source": name, "error": as_json(error)}) for name, error in failures]
-    file.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")

@@ -12,7 +12,7 @@ from calotype.cli.exits import Exit, Usage
 from calotype.cli.names import shown
 from calotype.cli.options import EVERYWHERE, Common, flag, option
 from calotype.cli.printing import Row
-from calotype.doctoring import catalog_of, examine
+from calotype.doctoring import catalog_of, examine, migrate
 from calotype.errors import Unavailable
 
 TOML = """\
@@ -25,11 +25,14 @@ grace = "24h"
 
 
 def init(
-    folder: Annotated[Path, Parameter(help="Where; here unless given."), "DIR"] = Path(),
+    folder: Annotated[Path, Parameter(help="Where; here unless given.", metavar="DIR")] = Path(),
     *,
     common: Common = EVERYWHERE,
 ) -> int:
-    """Make a store: a folder with calotype.toml, catalog.db and blobs/."""
+    """Make a store: a folder with calotype.toml, catalog.db and blobs/.
+
+    Example: `calotype init media`
+    """
     place = folder.absolute()
     file = place / "calotype.toml"
     try:
@@ -51,27 +54,42 @@ def init(
 def upgrade(
     *,
     downgrade: Annotated[
-        str | None, option("--downgrade", "Go back to this revision instead."), "REVISION"
+        str | None, option("--downgrade", "Go back to this revision instead.", metavar="REVISION")
     ] = None,
     common: Common = EVERYWHERE,
 ) -> int:
-    """Bring the catalog to this program's schema, after making a copy of it."""
+    """Bring the catalog to this program's schema, after making a copy of it.
+
+    Example: `calotype upgrade`
+    """
+    revision = _revision(downgrade)
     with common.new_store() as store:
-        catalog = catalog_of(store)
-        if downgrade is not None and downgrade != "base" and not downgrade.isdigit():
-            raise Usage(f"No such revision: {downgrade!r}.", hint="Give base, or 0001 and so on.")
-        if downgrade is None:
-            catalog.ensure()
-        copy = schema.to(catalog, downgrade or "head")
+        copy = migrate(store, revision)
+    reached = str(schema.CURRENT) if revision is None else revision.lstrip("0")
     common.printer.record(
-        {"schema": downgrade or str(schema.CURRENT), "copy": str(copy) if copy else None},
-        f"schema {downgrade or schema.CURRENT}" + (f"; copy: {shown(str(copy))}" if copy else ""),
+        {"schema": reached, "copy": str(copy) if copy else None},
+        f"schema {reached}" + (f"; copy: {shown(str(copy))}" if copy else ""),
     )
     return Exit.OK
 
 
+def _revision(text: str | None) -> str | None:
+    """A revision as the migrations name it; ``Usage`` for one that does not exist."""
+    if text is None or text == "base":
+        return text
+    if not (text.isdecimal() and 1 <= int(text) <= schema.CURRENT):
+        raise Usage(
+            f"--downgrade: No such revision: {text!r}.",
+            hint=f"Give base, or a number up to {schema.CURRENT}.",
+        )
+    return f"{int(text):04}"
+
+
 def doctor(*, common: Common = EVERYWHERE) -> int:
-    """Look at SQLite, disk, triggers and the application's columns; make lost triggers again."""
+    """Look at SQLite, disk, triggers and the application's columns; make lost triggers again.
+
+    Example: `calotype doctor`
+    """
     printer = common.printer
     styles = {"ok": "good", "warn": "odd", "fail": "bad"}
     with common.open_store() as store:
@@ -92,7 +110,10 @@ def config(
     origin: Annotated[bool, flag("--origin", "Also where each value comes from.")] = False,
     common: Common = EVERYWHERE,
 ) -> int:
-    """Show the settings; passwords are masked."""
+    """Show the settings; passwords are masked.
+
+    Example: `calotype config --origin`
+    """
     rows = common.settings().shown()
     common.printer.rows(
         Row(

@@ -1,0 +1,75 @@
+"""What failed, file by file: told, written down for ``--failures``, and read by ``--from``."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from calotype.cli.exits import Usage, as_json, sentence
+from calotype.cli.names import shown
+from calotype.cli.options import is_stdio
+from calotype.cli.printing import Printer
+from calotype.errors import CalotypeError, Misconfigured, Unavailable
+
+
+def tell(printer: Printer, name: str, error: CalotypeError) -> None:
+    """Say that one file failed: among the answers for programs, on stderr for people."""
+    printer.object({"event": "failure", "source": name, "error": {**as_json(error)}})
+    if not printer.json:
+        printer.out.flush()
+        where = "" if repr(name) in str(error) else f"{shown(name)}: "
+        print(f"calotype: {where}{sentence(error)}", file=printer.err)
+
+
+def sources(file: Path) -> Iterator[Path]:
+    """The sources that a list names; ``Misconfigured`` for anything else."""
+    name = "-" if is_stdio(file) else str(file)
+    try:
+        content = sys.stdin.buffer.read() if is_stdio(file) else file.read_bytes()
+        lines = content.decode().splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise Misconfigured(f"Cannot read {name!r}: {error}.", hint="Check it.") from None
+    for number, line in enumerate(lines, 1):
+        if line.strip():
+            yield Path(_source(line, f"{name}:{number}"))
+
+
+def _source(line: str, where: str) -> str:
+    try:
+        found: object = json.loads(line)
+    except ValueError:
+        found = None
+    source = found.get("source") if isinstance(found, dict) else None
+    if not isinstance(source, str):
+        raise Misconfigured(
+            f"{where} names no source.", hint="""Each line is an object: {"source": "FILE"}."""
+        )
+    return source
+
+
+def require_writable(file: Path) -> None:
+    """Notice before the work that the list could not be written after it; ``Usage``.
+
+    An old list stays as it is until then, for it may be where the sources come from.
+    """
+    if is_stdio(file):
+        raise Usage("--failures: A list needs a file.", hint="--json prints failures as they come.")
+    try:
+        file.open("ab").close()
+    except OSError as error:
+        raise Usage(
+            f"--failures: Cannot write {str(file)!r}: {error.strerror}.", hint="Check the folder."
+        ) from error
+
+
+def write(file: Path, failures: Sequence[tuple[str, CalotypeError]]) -> None:
+    """Write the list in place of an old one."""
+    lines = [json.dumps({"source": name, "error": as_json(error)}) for name, error in failures]
+    try:
+        file.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+    except OSError as error:
+        raise Unavailable(
+            f"Cannot write {str(file)!r}: {error.strerror}.", hint="What was printed is kept."
+        ) from error

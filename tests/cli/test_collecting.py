@@ -1,0 +1,170 @@
+"""gc, fsck, purge: letting go, and seeing that all is well."""
+
+from __future__ import annotations
+
+import io
+import sys
+
+import pytest
+from tests.cli.desk import said_in_one_line
+
+from calotype.gc import safety
+
+REPORT = {
+    *("plan", "assets", "references", "doomed", "doomed_bytes", "erased", "erased_bytes"),
+    *("intents", "temporary", "failed", "refused", "stopped"),
+}
+
+
+@pytest.fixture
+def released(desk) -> str:
+    """The digest of a blob that nothing keeps, beside one that the library keeps."""
+    desk.put("kept")
+    digest = desk.put("gone", "--owner", "scan/9")
+    desk("release", "--owner", "scan/9")
+    return digest
+
+
+def blobs(desk) -> list[str]:
+    return [path.name for path in (desk.folder / "store/blobs").rglob("*") if len(path.name) >= 64]
+
+
+def test_gc_erases_what_nothing_keeps_after_the_grace(desk, released):
+    assert desk("gc").out == "0 blobs let go of, 0 B; 0 erased, 0 B\n"
+    assert desk("gc", "--grace", "0s").out == "1 blob let go of, 4 B; 1 erased, 4 B\n"
+    assert released not in blobs(desk)
+    assert desk.names() == ["kept"]
+
+
+def test_gc_json_ends_with_its_report(desk, released):
+    *progress, report = desk("gc", "--now", "--json").objects
+    assert set(report) == REPORT
+    assert (report["doomed"], report["erased_bytes"], report["stopped"]) == (1, 4, "")
+    assert all(each["event"] == "progress" for each in progress)
+
+
+def test_a_dry_run_shows_what_would_go_and_its_plan_does_it(desk, released):
+    row, summary, how = desk("gc", "--dry-run", "--now").lines
+    assert row.split()[1] == released[:12]
+    assert "1 blob to let go of, 4 B" in summary
+    words = how.removesuffix(" does it.").split()
+    assert released in blobs(desk)
+    assert desk(*words[1:]).out.startswith("1 blob let go of")
+    assert released not in blobs(desk)
+
+
+def test_a_dry_run_for_programs_has_a_row_a_blob_and_a_summary(desk, released):
+    row, summary = desk("gc", "--dry-run", "--now", "--json").objects
+    assert (row["digest"], row["size"]) == (released, 4)
+    assert (summary["doomed"], summary["erased"]) == (1, 0) and summary["plan"].startswith("gc-")
+    assert desk("gc", "--plan", summary["plan"], "--json").objects[-1]["plan"] == summary["plan"]
+
+
+def test_gc_takes_only_what_it_is_told_to(desk, released):
+    other = desk.put("other", "--owner", "scan/8")
+    desk("release", "--owner", "scan/8")
+    assert desk("gc", "--now", "--limit", "0", "--json").objects[-1]["doomed"] == 0
+    desk("gc", "--now", "--digest", other[:8])
+    assert other not in blobs(desk) and released in blobs(desk)
+    assert desk("gc", "--now", "--max-bytes", "3", "--json").objects[-1]["doomed"] == 0
+    desk("gc", "--now", "--full", "--budget", "1m", "--erase-delay", "0s", "--limit", "5")
+    assert released not in blobs(desk)
+
+
+def test_bytes_stay_for_the_erase_delay(desk, released):
+    report = desk("gc", "--grace", "0s", "--erase-delay", "1h", "--json").objects[-1]
+    assert (report["doomed"], report["erased"]) == (1, 0)
+    assert released in blobs(desk)
+
+
+def test_gc_of_very_much_stops_and_asks(desk, released, monkeypatch):
+    monkeypatch.setattr(safety, "SAFE_COUNT", 0)
+    said = said_in_one_line(desk("gc", "--now", code=3))
+    assert "nothing was removed" in said
+    assert released in blobs(desk)
+    assert desk("gc", "--now", "--json", code=3).error["code"] == "gc-limit"
+    words = said.rpartition("'calotype ")[2].rstrip("'.").split()
+    assert desk(*words).out.startswith("1 blob let go of")
+
+
+def test_an_unknown_plan_is_not_found(desk, released):
+    assert "--dry-run" in said_in_one_line(desk("gc", "--plan", "gc-00000000", code=5))
+
+
+def test_fsck_of_a_good_store(desk):
+    desk.put("a")
+    assert desk("fsck").out == "1 blob, 1 object: all is well\n"
+    assert desk("fsck", "--read-data", "--json").object == {
+        "blobs": 1,
+        "objects": 1,
+        "read_bytes": 1,
+        "findings": {},
+        "problems": 0,
+        "complete": True,
+    }
+
+
+def test_fsck_ends_with_4_for_a_problem_and_names_it(desk):
+    digest = desk.put("a")
+    (path,) = (desk.folder / "store/blobs").rglob(str(digest))
+    path.unlink()
+    finding, summary = desk("fsck", code=4).lines
+    assert finding.split()[:2] == ["missing", digest]
+    assert summary == "1 blob, 0 objects: 1 problem found"
+    found, done = desk("fsck", "--json", code=4).objects
+    assert (found["kind"], found["digest"]) == ("missing", digest)
+    assert (done["problems"], done["findings"]) == (1, {"missing": 1})
+    assert desk("fsck", "-q", code=4).out == ""
+
+
+def test_fsck_finds_wrong_bytes_when_it_reads_them(desk):
+    digest = desk.put("a")
+    (path,) = (desk.folder / "store/blobs").rglob(str(digest))
+    path.chmod(0o600)
+    path.write_bytes(b"b")
+    desk("fsck")
+    done = desk("fsck", "--read-data", "--json", code=4).objects
+    assert (done[0]["kind"], done[0]["digest"]) == ("corrupt", digest)
+    desk("fsck", "--repair", "--budget", "1m", code=4)
+
+
+def test_purge_removes_a_file_from_every_scope(desk):
+    digest = desk.put("a")
+    desk("put", "a", "--scope", "ana")
+    done = desk("purge", digest[:8], "--yes")
+    assert done.out == f"{digest[:12]}  gone from 2 scopes, 1 B erased\n"
+    assert blobs(desk) == [] and desk.names("--scope", "ana") == []
+    desk("put", "a")
+
+
+def test_a_blocked_file_may_not_come_back(desk):
+    digest = desk.put("a")
+    found = desk("purge", digest, "--block", "--reason", "a request", "--yes", "--json").object
+    assert found["erased_bytes"] == 1
+    assert "a request" in said_in_one_line(desk("put", "a", code=1))
+    assert desk("put", "a", "--json", code=1).objects[0]["error"]["code"] == "blocked"
+
+
+def test_purge_shows_first_and_asks(desk):
+    digest = desk.put("a", "--owner", "scan/9")
+    assert "scan/9" in desk("purge", digest, "--dry-run").out
+    assert desk("purge", digest, "--dry-run", "--json").object["verdict"] == "kept"
+    assert "--yes" in said_in_one_line(desk("purge", digest, code=3))
+    assert desk("purge", digest, "--json", code=3).error["code"] == "unconfirmed"
+    assert desk.names() == ["a"]
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize(("answer", "code"), [("n", 3), ("", 3), ("y", 0), ("YES", 0)])
+def test_purge_takes_yes_for_an_answer(desk, monkeypatch, capsysbinary, answer, code):
+    from calotype.cli import main
+
+    digest = desk.put("a")
+    monkeypatch.setattr(sys, "stdin", Terminal(f"{answer}\n"))
+    assert main(["purge", str(digest)]) == code
+    assert b"Remove it from every scope? [y/N]" in capsysbinary.readouterr().out
+    assert (blobs(desk) == []) is (code == 0)

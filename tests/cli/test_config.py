@@ -1,0 +1,159 @@
+"""config: flags, environment, file and defaults, which of them wins, and what is no setting."""
+
+from __future__ import annotations
+
+import pytest
+from tests.cli.desk import said_in_one_line
+
+from calotype import config
+from calotype.errors import Misconfigured
+
+
+def origins(desk, *options: str) -> dict[str, tuple[str, str]]:
+    found = desk("config", "--json", *options).objects
+    return {each["key"]: (each["value"], each["origin"]) for each in found}
+
+
+def test_config_shows_the_settings_in_lines(desk):
+    desk("init", "store")
+    rows = dict(line.split() for line in desk("config").lines)
+    assert rows["gc.grace"] == "24h" and rows["path"] == f"{desk.folder}/store"
+    assert len(desk("config", "--origin").lines[0].split()) == 3
+
+
+def test_a_flag_wins_over_environment_over_file_over_default(desk, monkeypatch):
+    desk("init", "store")
+    file = desk.folder / "store/calotype.toml"
+    file.write_text('path = "."\nscope = "file"\n[gc]\ngrace = "2h"\nerase_delay = "1h"\n')
+    monkeypatch.setenv("CALOTYPE_SCOPE", "variable")
+    monkeypatch.setenv("CALOTYPE_GC__GRACE", "3h")
+    found = origins(desk, "--scope", "flag")
+    assert found["scope"] == ("flag", "--scope")
+    assert found["gc.grace"] == ("3h", "CALOTYPE_GC__GRACE")
+    assert found["gc.erase_delay"] == ("1h", str(file))
+    assert found["limits.pixels"] == ("200000000", "default")
+    assert origins(desk)["scope"] == ("variable", "CALOTYPE_SCOPE")
+
+
+def test_the_settings_are_obeyed(desk, monkeypatch):
+    monkeypatch.setenv("CALOTYPE_LIMITS__FILE_SIZE", "3 B")
+    monkeypatch.setenv("CALOTYPE_SCOPE", "ana")
+    assert "more than 3 bytes" in said_in_one_line(desk("put", desk.file("long"), code=1))
+    desk.put("abc")
+    assert desk("ls", "--json").object["scope"] == "ana"
+    monkeypatch.setenv("CALOTYPE_GC__GRACE", "0s")
+    desk("rm", desk("ls", "--json").object["digest"])
+    assert desk("gc", "--json").objects[-1]["doomed"] == 1
+
+
+def test_the_store_is_named_by_flag_or_variable_and_else_the_nearest_file(desk, monkeypatch):
+    desk("init", "near")
+    desk("init", "named")
+    monkeypatch.setenv("CALOTYPE_STORE", "named")
+    assert origins(desk)["path"][0] == f"{desk.folder}/named"
+    assert origins(desk, "--store", "near")["path"][0] == f"{desk.folder}/near"
+    assert origins(desk, "--store", "near/calotype.toml")["path"][0] == f"{desk.folder}/near"
+    assert origins(desk, "--store", "new")["path"] == (f"{desk.folder}/new", "--store")
+    (desk.folder / "near/below").mkdir()
+    monkeypatch.chdir(desk.folder / "near/below")
+    monkeypatch.setenv("CALOTYPE_STORE", "")
+    assert origins(desk)["path"][0] == f"{desk.folder}/near"
+
+
+def test_a_table_of_pyproject_will_do(desk, monkeypatch):
+    monkeypatch.delenv("CALOTYPE_STORE")
+    desk.file("pyproject.toml", b'[tool.calotype]\npath = "media"\n')
+    desk.put("a")
+    assert (desk.folder / "media/catalog.db").exists()
+
+
+def test_a_store_in_the_applications_database(desk, monkeypatch):
+    (desk.folder / "conf").mkdir()
+    desk.file(
+        "conf/calotype.toml", b'catalog = "sqlite:///../app.db"\n[backends.main]\nurl = "file:b"\n'
+    )
+    monkeypatch.setenv("CALOTYPE_STORE", "conf")
+    desk.put("a")
+    assert (desk.folder / "app.db").exists() and (desk.folder / "conf/b").is_dir()
+    assert desk("fsck", "--json").object["problems"] == 0
+
+
+def test_a_variable_may_name_a_file_that_holds_the_value(desk, monkeypatch):
+    monkeypatch.delenv("CALOTYPE_STORE")
+    desk.file("secret", f"sqlite:///{desk.folder}/app.db\n".encode())
+    monkeypatch.setenv("CALOTYPE_CATALOG_FILE", "secret")
+    assert origins(desk)["catalog"] == (f"sqlite:///{desk.folder}/app.db", "CALOTYPE_CATALOG_FILE")
+    monkeypatch.setenv("CALOTYPE_CATALOG_FILE", "nothing")
+    assert "CALOTYPE_CATALOG_FILE" in said_in_one_line(desk("config", code=1))
+
+
+@pytest.mark.parametrize(
+    ("text", "hint"),
+    [
+        ("[gc]\ngarce = 1", "'gc.grace'"),
+        ("scop = 'x'", "'scope'"),
+        ("gc = 5", " gc.grace"),
+        ("zzz = 1", "There are path, "),
+    ],
+)
+def test_a_key_that_does_not_exist_is_an_error_with_a_suggestion(desk, text, hint):
+    desk("init", "store")
+    desk.file("store/calotype.toml", text.encode())
+    said = said_in_one_line(desk("ls", code=1))
+    assert "store/calotype.toml" in said and hint in said
+
+
+def test_a_variable_that_does_not_exist_is_an_error_with_a_suggestion(desk, monkeypatch):
+    monkeypatch.setenv("CALOTYPE_GC__GARCE", "1h")
+    said = said_in_one_line(desk("config", code=1))
+    assert "CALOTYPE_GC__GARCE" in said and "gc.grace" in said
+
+
+@pytest.mark.parametrize("text", [b"path = ", b"\xff", b"path = 'a'\npath = 'b'"])
+def test_a_file_that_is_no_toml_is_an_error_that_names_it(desk, text):
+    desk("init", "store")
+    desk.file("store/calotype.toml", text)
+    assert "store/calotype.toml" in said_in_one_line(desk("ls", code=1))
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("GC__GRACE", "soon"),
+        ("GC__GRACE", ""),
+        ("GC__ERASE_DELAY", "-1"),
+        ("LIMITS__FILE_SIZE", "much"),
+        ("LIMITS__PIXELS", ""),
+    ],
+)
+def test_a_value_that_cannot_be_right_says_where_it_was_written(desk, monkeypatch, key, value):
+    desk.put("a")
+    monkeypatch.setenv(f"CALOTYPE_{key}", value)
+    said = said_in_one_line(desk("ls", code=1))
+    assert f"CALOTYPE_{key}" in said and key.lower().replace("__", ".") in said
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("postgresql://ana:secret@host/db", "postgresql://ana:***@host/db"),
+        ("postgresql://ana:se:cr@et@host/db", "postgresql://ana:***@host/db"),
+        ("redis://:secret@host/0", "redis://:***@host/0"),
+        ("postgresql://host/db?password=secret&x=1", "postgresql://host/db?password=***&x=1"),
+        ("https://host:8080/a@b", "https://host:8080/a@b"),
+    ],
+)
+def test_passwords_are_masked(desk, monkeypatch, url, shown):
+    monkeypatch.setenv("CALOTYPE_PUBLIC_URL", url)
+    done = desk("config", "--json")
+    assert "secret" not in done.out and "cr@et" not in done.out
+    assert origins(desk)["public_url"][0] == shown
+
+
+def test_the_same_settings_make_the_same_store_in_a_program(desk):
+    desk("init", "store")
+    desk.put("a")
+    with config.load("store").store() as store:
+        assert [each.filename for each in store.assets()] == ["a"]
+    with pytest.raises(Misconfigured):
+        config.load("store", {"nothing": "1"})

@@ -1,0 +1,238 @@
+"""put: what it prints, what it refuses, and what one file does to the others."""
+
+from __future__ import annotations
+
+import json
+import os
+
+import pytest
+from tests.cli.desk import said_in_one_line
+from tests.store.pictures import picture, png_header
+
+from calotype import Digest
+
+HELLO = str(Digest.of(b"hello"))
+NOBODY = "0" * 64
+
+
+def test_a_file_is_put_and_named_in_a_line(desk):
+    done = desk("put", desk.file("a.txt", b"hello"))
+    words = done.out.split()
+    assert words == ["created", HELLO[:12], "5", "B", "application/octet-stream", "a.txt"]
+    assert done.err == ""
+
+
+def test_json_names_what_became_of_it_and_ends_with_a_summary(desk):
+    put, summary = desk("put", desk.file("a.png", picture()), "--json").objects
+    digest = str(Digest.of(picture()))
+    assert put == {
+        "event": "put",
+        "source": "a.png",
+        "status": "created",
+        "digest": digest,
+        "size": len(picture()),
+        "media_type": "image/png",
+        "filename": "a.png",
+    }
+    counts = {"created": 1, "duplicate": 0, "restored": 0, "healed": 0, "failed": 0}
+    assert summary == {"event": "summary", **counts, "bytes": len(picture())}
+
+
+def test_several_files_are_summed_up_beside_the_answer(desk):
+    done = desk("put", desk.file("a"), desk.file("b"), desk.file("c", b"a"))
+    assert [line.split()[0] for line in done.lines] == ["created", "created", "duplicate"]
+    assert done.err == "3 files, 3 B: 2 created, 1 duplicate\n"
+
+
+def test_what_was_in_the_trash_is_restored(desk):
+    digest = desk.put("a")
+    desk("rm", digest)
+    assert desk("put", "a", "--json").objects[0]["status"] == "restored"
+
+
+def test_bytes_that_were_lost_are_healed(desk):
+    digest = desk.put("a")
+    (blob,) = (desk.folder / "store/blobs").rglob(str(digest))
+    blob.unlink()
+    assert desk("put", "a").out.startswith("healed ")
+    assert desk("get", digest).output == b"a"
+
+
+def test_standard_input_is_put(desk):
+    done = desk("put", "-", "--filename", "a.txt", "--json", stdin=b"hello").objects[0]
+    assert (done["source"], done["digest"], done["filename"]) == ("-", HELLO, "a.txt")
+
+
+def test_a_file_whose_name_is_a_dash_is_a_file(desk):
+    desk.file("-", b"hello")
+    assert desk("put", "./-", "--json", stdin=b"not this").objects[0]["digest"] == HELLO
+
+
+def test_an_owner_keeps_what_is_put_for_it_and_a_role_names_its_slot(desk):
+    digest = desk.put("a", "--owner", "scan/9", "--role", "original")
+    (use,) = desk("stat", digest, "--json").object["uses"]
+    assert (use["owner"], use["role"]) == ("scan/9", "original")
+
+
+def test_a_hold_keeps_it_for_a_while_and_not_for_good(desk):
+    digest = desk.put("a", "--hold", "24h")
+    assert desk("stat", digest, "--json").object["kept"].startswith("20")
+    assert "kept     until " in desk("stat", digest).out
+
+
+def test_metadata_is_remembered(desk):
+    digest = desk.put("a", "--metadata", '{"camera": "X100", "\\u00fc": [1]}')
+    assert desk("stat", digest, "--json").object["metadata"] == {"camera": "X100", "ü": [1]}
+
+
+@pytest.mark.parametrize("text", ["{", "[1]", "1", ""])
+def test_metadata_that_is_no_object_is_a_wrong_command(desk, text):
+    done = desk("put", desk.file("a"), "--metadata", text, code=2)
+    assert said_in_one_line(done).startswith("--metadata is no")
+    assert not (desk.folder / "store").exists()
+
+
+def test_the_expected_digest_is_stored(desk):
+    desk("put", desk.file("a", b"hello"), "--expect", HELLO.upper())
+    desk("put", desk.file("a", b"hello"), "--expect", f"sha256:{HELLO}")
+
+
+def test_another_digest_than_expected_is_refused_and_nothing_is_stored(desk):
+    done = desk("put", desk.file("a"), "--expect", NOBODY, code=1)
+    assert "nothing was stored" in said_in_one_line(done)
+    assert not (desk.folder / "store/blobs").exists()
+    found = desk("put", "a", "--expect", NOBODY, "--json", code=1)
+    failure, summary = found.objects
+    assert (failure["event"], failure["source"]) == ("failure", "a")
+    assert failure["error"]["code"] == "digest-mismatch" and failure["error"]["hint"]
+    assert (summary["created"], summary["failed"]) == (0, 1)
+    assert found.err == ""
+
+
+def test_an_expected_digest_that_is_none_is_refused(desk):
+    assert "Not a SHA-256" in said_in_one_line(
+        desk("put", desk.file("a"), "--expect", "12", code=1)
+    )
+
+
+def test_only_images_are_taken_where_only_images_are_wanted(desk):
+    desk.file("a.png", picture())
+    desk.file("b.png")
+    desk.file("c.png", png_header(100_000, 100_000))
+    done = desk("put", "a.png", "b.png", "c.png", "--images-only", "--json", code=3)
+    failed = {each["source"]: each["error"]["code"] for each in done.objects[1:3]}
+    assert failed == {"b.png": "not-an-image", "c.png": "decompression-bomb"}
+    assert desk.names() == ["a.png"]
+
+
+def test_a_file_that_fails_stops_no_other(desk):
+    done = desk("put", desk.file("a"), "nothing", desk.file("b"), code=3)
+    assert [line.split()[-1] for line in done.lines] == ["a", "b"]
+    said, summary = done.err.splitlines()
+    assert said == "calotype: No such file: 'nothing'. Check the path."
+    assert summary == "3 files, 2 B: 2 created, 1 failed"
+
+
+def test_all_failed_is_an_error(desk):
+    assert desk("put", "nothing", "nobody", code=1).out == ""
+
+
+@pytest.mark.parametrize("kind", ["missing", "folder", "fifo", "broken link", "device"])
+def test_what_is_no_file_is_refused_in_words(desk, kind):
+    path = desk.folder / "thing"
+    if kind == "folder":
+        path.mkdir()
+    elif kind == "fifo":
+        os.mkfifo(path)
+    elif kind == "broken link":
+        path.symlink_to("nowhere")
+    elif kind == "device":
+        path.symlink_to("/dev/null")
+    assert "'thing'" in said_in_one_line(desk("put", "thing", code=1))
+    assert not (desk.folder / "store").exists()
+
+
+def test_a_link_to_a_file_is_that_file(desk):
+    desk.file("a", b"hello")
+    (desk.folder / "link").symlink_to("a")
+    assert desk("put", "link", "--json").objects[0]["digest"] == HELLO
+
+
+def test_what_failed_is_written_down_and_can_be_put_again(desk):
+    desk("put", desk.file("a"), "later", "-", "--failures", "failed.jsonl", stdin=b"x", code=3)
+    (line,) = (desk.folder / "failed.jsonl").read_text().splitlines()
+    assert json.loads(line)["source"] == "later"
+    assert json.loads(line)["error"]["code"] == "not-found"
+    desk.file("later")
+    desk("put", "--from", "failed.jsonl", "--failures", "failed.jsonl")
+    assert (desk.folder / "failed.jsonl").read_text() == ""
+    assert sorted(map(str, desk.names())) == ["None", "a", "later"]
+
+
+def test_a_list_is_not_lost_when_the_store_itself_fails(desk):
+    (desk.folder / "store").mkdir()
+    desk.file("store/catalog.db", b"no database " * 1000)
+    line = b'{"source": "%s"}' % desk.file("a").encode()
+    desk("put", "--from", desk.file("list", line), "--failures", "list", code=4)
+    assert (desk.folder / "list").read_bytes() == line
+
+
+def test_sources_are_read_from_standard_input(desk):
+    lines = b"".join(b'{"source": "%s"}\n\n' % desk.file(each).encode() for each in "ab")
+    desk("put", "--from", "-", stdin=lines)
+    assert sorted(desk.names()) == ["a", "b"]
+
+
+@pytest.mark.parametrize("line", ["a", "[]", "{}", '{"source": 1}', "\udcff"])
+def test_a_list_of_sources_that_is_none_is_a_wrong_command(desk, line):
+    desk.file("list", line.encode(errors="surrogateescape"))
+    assert said_in_one_line(desk("put", "--from", "list", code=2)).startswith("--from: ")
+
+
+def test_a_list_that_is_not_there_is_a_wrong_command(desk):
+    assert "'list'" in said_in_one_line(desk("put", "--from", "list", code=2))
+
+
+@pytest.mark.parametrize("where", ["nowhere/list", ".", "-"])
+def test_failures_that_cannot_be_written_are_noticed_before_anything_is_put(desk, where):
+    done = desk("put", desk.file("a"), "--failures", where, code=2)
+    assert said_in_one_line(done).startswith("--failures: ")
+    assert not (desk.folder / "store").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ([], "Nothing to put."),
+        (["a", "b", "--filename", "x"], "--filename and --expect are for one file."),
+        (["a", "b", "--expect", NOBODY], "--filename and --expect are for one file."),
+        (["-", "-"], "Standard input can be read once."),
+        (["a", "--role", "x"], "A role belongs to an owner."),
+        (["a", "--owner", "scan"], "--owner: Not an owner: 'scan'."),
+        (["a", "--hold", "soon"], "--hold: Not a duration: 'soon'."),
+        (["a", "--hold", "-1"], "--hold: Not a duration: '-1'."),
+    ],
+)
+def test_a_wish_that_cannot_be_right_is_refused_before_anything_is_put(desk, words, said):
+    desk.file("a"), desk.file("b")
+    assert said_in_one_line(desk("put", *words, code=2)).startswith(said)
+    assert not (desk.folder / "store").exists()
+
+
+def test_quiet_prints_nothing_but_errors(desk):
+    done = desk("put", desk.file("a"), desk.file("b"), "-q")
+    assert (done.out, done.err) == ("", "")
+    done = desk("put", "a", "nothing", "--quiet", code=3)
+    assert (done.out, done.err) == ("", "calotype: No such file: 'nothing'. Check the path.\n")
+
+
+def test_sizes_are_for_people_or_exact(desk):
+    desk.file("a", bytes(2_000_000))
+    assert "2.0 MB" in desk("put", "a").out
+    assert "2000000 B" in desk("put", "a", "--bytes").out
+
+
+def test_options_of_every_command_may_stand_before_it(desk):
+    desk("--store", "other", "--json", "put", desk.file("a"))
+    assert desk("-q", "--store=other", "ls").out == ""
+    assert desk("--store=other", "--bytes", "ls").out.split()[1:3] == ["1", "B"]

@@ -1,0 +1,102 @@
+"""Starting: what a command loads, and what every command says of itself."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+
+import pytest
+from rich.console import Console
+from tests.cli.desk import PROGRAM
+from tests.store.pictures import picture
+
+import calotype
+from calotype.cli import main
+from calotype.cli.app import COMMANDS, app
+
+HEAVY = frozenset(
+    {"alembic", "mako", "rich", "PIL", "pillow_heif", "pydicom", "numpy", "skimage", "pytest"}
+)
+OURS = frozenset({"calotype.catalog.migrations", "calotype.testing"})
+
+
+def loaded(*words: str) -> set[str]:
+    """The modules that a command imports, in a process of its own."""
+    done = subprocess.run(
+        [sys.executable, "-X", "importtime", "-m", "calotype", *words], capture_output=True
+    )
+    said = done.stderr.decode()
+    assert done.returncode == 0, said
+    return {line.rpartition("|")[2].strip() for line in said.splitlines() if "|" in line}
+
+
+def test_a_command_loads_nothing_that_it_does_not_need(desk):
+    digest = desk.put("a.png", content=picture())
+    desk.file("b.png", picture(1))
+    for words in (("stat", digest), ("put", "b.png"), ("gc", "--now")):
+        modules = loaded(*map(str, words))
+        assert "sqlalchemy" in modules
+        assert {each.partition(".")[0] for each in modules} & HEAVY == set(), words
+        assert modules & OURS == set(), words
+
+
+def test_the_version_is_told_without_loading_anything(desk):
+    modules = loaded("--version")
+    assert not {each.partition(".")[0] for each in modules} & {*HEAVY, "sqlalchemy", "cyclopts"}
+    for words in (["--version"], ["-V"]):
+        assert desk(*words).out == f"{calotype.__version__}\n"
+
+
+def test_the_console_script_is_the_same_program(desk):
+    script = os.path.join(os.path.dirname(sys.executable), "calotype")
+    if not os.path.exists(script):
+        pytest.skip("not installed as a script")
+    done = subprocess.run([script, "--version"], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, f"{calotype.__version__}\n")
+    assert desk.outside("--version").out == done.stdout
+
+
+def test_every_command_is_listed_with_its_first_sentence(desk):
+    for words in ([], ["--help"], ["-h"]):
+        said = desk(*words).out
+        assert [name for name in COMMANDS if f"│ {name} " not in said] == []
+
+
+@pytest.mark.parametrize("width", [60, 80, 100])
+def test_every_help_fits_the_terminal(desk, width):
+    desk.patch.setattr(app, "console", Console(width=width))
+    for name in ("", *COMMANDS):
+        lines = desk(*name.split(), "--help").lines
+        assert width - 2 <= max(map(len, lines)) <= width, name
+        assert "…" not in "".join(lines), name
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_help_shows_an_example_that_can_be_understood(desk, name):
+    desk.patch.setattr(app, "console", Console(width=100))
+    (example,) = re.findall(r"^Example: (.*?)\s*$", desk(name, "--help").out, flags=re.MULTILINE)
+    used = "release" if name == "rm" else name
+    assert example.startswith(f"calotype {used}")
+    (desk.folder / "photos").mkdir()
+    desk.file("photos/*.jpg", b"the shell would have found its name")
+    assert main(shlex.split(example)[1:]) in (0, 10)
+
+
+def test_every_option_is_described(desk):
+    desk.patch.setattr(app, "console", Console(width=100))
+    for name in COMMANDS:
+        said = desk(name, "--help").out
+        for option in ("--store", "--scope", "--json", "--quiet -q", "--bytes"):
+            assert re.search(rf"│ +{option}.*  \S", said), (name, option)
+        assert not re.search(r"│ +\*? *--[a-z-]+( [A-Z]+)? +│", said), name
+
+
+def test_a_file_may_be_put_in_a_process_of_its_own(desk):
+    desk.file("a", b"hello")
+    put = desk.outside("put", "a", "--json").objects[0]
+    assert desk.outside("get", put["digest"]).output == b"hello"
+    assert desk.outside("put", "-", stdin=b"hello").out.startswith("duplicate ")
+    assert PROGRAM[1:] == ["-m", "calotype"]

@@ -1,0 +1,125 @@
+"""init, upgrade, doctor: the store itself."""
+
+from __future__ import annotations
+
+import sqlite3
+
+import pytest
+from tests.cli.desk import said_in_one_line
+
+
+def test_init_makes_a_store(desk):
+    done = desk("init", "media")
+    assert done.out == f"A store in {desk.folder}/media\n"
+    made = {path.name for path in (desk.folder / "media").iterdir()}
+    assert {"calotype.toml", "catalog.db"} <= made
+    assert (desk.folder / "media").stat().st_mode & 0o777 == 0o700
+    desk("--store", "media", "fsck")
+
+
+def test_init_here_is_found_from_below(desk, monkeypatch):
+    monkeypatch.delenv("CALOTYPE_STORE")
+    assert desk("init", "--json").object == {"store": str(desk.folder)}
+    (desk.folder / "deep/er").mkdir(parents=True)
+    monkeypatch.chdir(desk.folder / "deep/er")
+    (desk.folder / "deep/er/a").write_bytes(b"a")
+    desk("put", "a")
+    assert desk.names() == ["a"]
+
+
+def test_init_again_changes_nothing(desk):
+    desk("init", "store")
+    desk.put("a")
+    text = (desk.folder / "store/calotype.toml").read_text() + "scope = 'default'\n"
+    (desk.folder / "store/calotype.toml").write_text(
+        text.replace("[gc]", "").replace("grace", "# ")
+    )
+    kept = (desk.folder / "store/calotype.toml").read_text()
+    desk("init", "store")
+    assert (desk.folder / "store/calotype.toml").read_text() == kept
+    assert desk.names() == ["a"]
+
+
+def test_init_where_no_folder_can_be(desk):
+    desk.file("a")
+    assert "a/b" in said_in_one_line(desk("init", "a/b", code=1))
+
+
+def test_upgrade_of_a_current_store_does_nothing(desk):
+    desk.put("a")
+    before = sorted((desk.folder / "store").iterdir())
+    assert desk("upgrade").out == "schema 1\n"
+    assert desk("upgrade", "--json").object == {"schema": "1", "copy": None}
+    assert sorted((desk.folder / "store").iterdir()) == before
+
+
+def test_upgrade_makes_no_store(desk):
+    assert "No store here" in said_in_one_line(desk("upgrade", code=10))
+    desk("upgrade", "--downgrade", "base", code=10)
+    assert not (desk.folder / "store").exists()
+
+
+def test_a_downgrade_copies_first_and_an_upgrade_goes_back(desk):
+    desk.put("a")
+    found = desk("upgrade", "--downgrade", "base", "--json").object
+    assert found["schema"] == "base"
+    with sqlite3.connect(found["copy"]) as copy:
+        assert copy.execute("SELECT count(*) FROM calotype_blob").fetchone() == (1,)
+    copy.close()
+    desk("ls", code=10)
+    desk("upgrade", "--downgrade", "base", code=10)
+    assert desk("upgrade").out == "schema 1\n"
+    assert desk.names() == []
+
+
+@pytest.mark.parametrize("revision", ["1", "0001"])
+def test_a_revision_is_named_with_or_without_its_zeros(desk, revision):
+    desk.put("a")
+    assert desk("upgrade", "--downgrade", revision, "--json").object["schema"] == "1"
+    assert desk.names() == ["a"]
+
+
+@pytest.mark.parametrize("revision", ["2", "-1", "0", "head", ""])
+def test_a_revision_that_does_not_exist_is_a_wrong_command(desk, revision):
+    desk.put("a")
+    assert "No such revision" in said_in_one_line(
+        desk("upgrade", f"--downgrade={revision}", code=2)
+    )
+    assert desk.names() == ["a"]
+
+
+def test_doctor_looks_around(desk):
+    desk.put("a")
+    assert {line.split()[0] for line in desk("doctor").lines} <= {"ok", "warn"}
+    remarks = desk("doctor", "--json").objects
+    assert {"sqlite", "disk", "triggers", "columns"} <= {each["subject"] for each in remarks}
+    assert all(set(each) == {"level", "subject", "note", "cure"} for each in remarks)
+
+
+def test_doctor_makes_lost_triggers_again(desk):
+    desk.put("a")
+    catalog = sqlite3.connect(desk.folder / "store/catalog.db")
+    (name,) = catalog.execute("SELECT name FROM sqlite_master WHERE type = 'trigger'").fetchone()
+    catalog.execute(f"DROP TRIGGER {name}")
+    catalog.close()
+    warned = {each["subject"]: each["level"] for each in desk("doctor", "--json").objects}
+    assert warned["triggers"] == "warn"
+    again = {each["subject"]: each["level"] for each in desk("doctor", "--json").objects}
+    assert again["triggers"] == "ok"
+
+
+def test_doctor_fails_where_a_column_of_the_application_cascades(desk, monkeypatch):
+    monkeypatch.delenv("CALOTYPE_STORE")
+    desk.file(
+        "calotype.toml", b'catalog = "sqlite:///app.db"\n[backends.main]\nurl = "file:blobs"\n'
+    )
+    desk.put("a")
+    with sqlite3.connect(desk.folder / "app.db") as app:
+        app.execute(
+            "CREATE TABLE photo (id INTEGER PRIMARY KEY, sha TEXT REFERENCES "
+            "calotype_blob(digest) ON DELETE CASCADE)"
+        )
+    app.close()
+    found = desk("doctor", "--json", code=4).objects
+    (failed,) = [each for each in found if each["level"] == "fail"]
+    assert failed["subject"] == "columns" and "photo" in failed["note"] and failed["cure"]
