@@ -224,6 +224,11 @@ def test_no_standard_output_at_all_is_no_traceback(desk):
     assert (done.stdout, done.stderr) == ("0\n", "")
 
 
+def as_in_a_terminal() -> None:
+    """A shell's background job, as a CI's may be, ignores Ctrl-C, and so do its children."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 @pytest.mark.parametrize("mode", ["--json", "--bytes"])
 def test_ctrl_c_in_a_long_put_loses_nothing(desk, mode):
     desk.file("a"), desk.file("b")
@@ -232,6 +237,7 @@ def test_ctrl_c_in_a_long_put_loses_nothing(desk, mode):
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
+        preexec_fn=as_in_a_terminal,
     )
     first = running.stdout.readline() if mode == "--json" else b""
     running.stdin.write(bytes(5_000_000))

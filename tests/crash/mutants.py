@@ -11,7 +11,7 @@ from unittest import mock
 from tests.crash.scenario import LIBRARY, NEW, SCENARIOS, Scenario, digest, furnish
 
 from calotype import Store
-from calotype.catalog import Catalog
+from calotype.catalog import Catalog, sqlite
 from calotype.errors import CalotypeError
 from calotype.gc.erasing import Eraser
 
@@ -31,8 +31,8 @@ def _hasty() -> Iterator[None]:
     """Every commit as if it were of those that may be lost."""
     writing = Catalog._writing
 
-    def hastily(self: Catalog, engine: object, *, durable: bool) -> object:
-        return writing(self, engine, durable=False)
+    def hastily(self: Catalog, engine: object, special: object = None) -> object:
+        return writing(self, engine, sqlite.HASTY)
 
     with mock.patch.object(Catalog, "_writing", hastily):
         yield
