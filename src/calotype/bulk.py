@@ -73,7 +73,7 @@ class Bulk:
         Each batch is durable when its Progress appears. Stopping early leaves whole batches. A
         catalog that cannot be used raises before any source is read.
         """
-        self._putter.catalog.exists()
+        self._putter.catalog.ensure()
         batch = _Batch()
         with ThreadPoolExecutor(THREADS) as pool:
             received = self._received(pool, sources)

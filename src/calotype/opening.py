@@ -1,4 +1,4 @@
-"""From a backend's URL to the backend."""
+"""From a backend's URL to the backend, or a backend as it is given."""
 
 from __future__ import annotations
 
@@ -11,8 +11,11 @@ from calotype.backends.memory import MemoryBackend
 from calotype.errors import Misconfigured
 
 
-def open_backend(url: str) -> Backend:
-    """The backend that ``url`` names: ``file:DIR`` or ``memory:``. Touches nothing yet."""
+def open_backend(given: str | Backend) -> Backend:
+    """The backend of a URL, ``file:DIR`` or ``memory:``, or the one given. Touches nothing yet."""
+    if not isinstance(given, str):
+        return _checked(given)
+    url = given
     scheme, colon, rest = url.partition(":")
     if scheme == "memory" and colon:
         return MemoryBackend()
@@ -22,3 +25,13 @@ def open_backend(url: str) -> Backend:
         f"Not a backend URL that this version knows: {url!r}.",
         hint="Write file:DIR for a folder, or memory: for tests.",
     )
+
+
+def _checked(given: object) -> Backend:
+    if not isinstance(given, Backend):
+        raise Misconfigured(
+            f"Not a backend: {type(given).__name__}.",
+            hint="Give a URL such as file:DIR, or an object with the methods of "
+            "calotype.backends.Backend.",
+        )
+    return given

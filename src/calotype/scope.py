@@ -98,7 +98,8 @@ class Scope:
 
         ``source`` is a path, bytes, a binary file or an iterator of bytes. Without ``owner`` and
         ``hold`` the asset is kept for itself; an ``owner`` (``kind/id``) keeps it by a reference
-        in the slot ``role``, a ``hold`` (``"24h"``) until then. ``expect`` refuses other bytes
+        in the slot ``role``, a ``hold`` (``"24h"``) until then. A known asset keeps the name it
+        has, and ``metadata`` is merged into its own. ``expect`` refuses other bytes
         (``DigestMismatch``), ``images_only`` whatever is no image (``NotAnImage``,
         ``DecompressionBomb``). What is acknowledged survives power cuts; what raises has stored
         nothing. Harmless to repeat: a known file is answered ``duplicate``, a damaged one is
@@ -180,7 +181,7 @@ class Scope:
         self._rooms.accesses.note(self._name, found.digest)
         return file
 
-    def url(self, digest: str, expires: Duration = 3600, disposition: str | None = None) -> str:
+    def url(self, digest: str, expires: Duration = 3600, *, disposition: str | None = None) -> str:
         """A URL for a visible asset that lives at least ``expires`` and keeps nothing alive.
 
         The same text within one multiple of ``expires``, so that caches keep it.

@@ -42,9 +42,10 @@ class Store(Scope):
 
     ``Store("media")`` is ``media/catalog.db`` and ``media/blobs/``, made by the first put; before
     it, reading finds nothing. ``Store(catalog="sqlite:///app.db", backend="file:media")`` keeps
-    its tables in an application's database. Nothing is opened before it is needed; safe across
-    threads, processes and fork. Close it, or use it in a ``with`` block, to write the last
-    access counts.
+    its tables in an application's database; ``backend`` may also be a ``Backend`` of your own.
+    ``limits`` bound what a file may be, ``clock`` gives the present instant in microseconds.
+    Nothing is opened before it is needed; safe across threads, processes and fork. Close it, or
+    use it in a ``with`` block, to write the last access counts.
     """
 
     def __init__(
@@ -52,7 +53,7 @@ class Store(Scope):
         path: str | Path | None = None,
         *,
         catalog: str | None = None,
-        backend: str | None = None,
+        backend: str | Backend | None = None,
         engine: Engine | None = None,
         scope: str = "default",
         column_scope: str = "default",
@@ -63,7 +64,7 @@ class Store(Scope):
         clock: Callable[[], Instant] = clock_now,
     ) -> None:
         where = Path(path).absolute() if path is not None else None
-        bytes_at = open_backend(_backend_url(where, backend))
+        bytes_at = open_backend(_backend(where, backend))
         opened = _catalog(where, catalog, engine, bytes_at, clock)
         rooms = Rooms(
             opened,
@@ -133,6 +134,8 @@ class Store(Scope):
         argument ever shortens a hold or a lease. ``full`` looks at every blob instead of the
         candidates. ``limit`` and ``max_bytes`` bound one run, ``budget`` its time.
         """
+        if limit is not None and limit < 0:
+            raise Misconfigured(f"A limit below zero: {limit}.", hint="Give 0 or more.")
         catalog = self._rooms.catalog
         age = 0 if now else duration(grace) if grace is not None else self._rooms.grace
         delay = duration(erase_delay) if erase_delay is not None else self._erase_delay
@@ -283,7 +286,7 @@ class Store(Scope):
             return settings.get_meta(connection, "full_look") == "1"
 
 
-def _backend_url(path: Path | None, backend: str | None) -> str:
+def _backend(path: Path | None, backend: str | Backend | None) -> str | Backend:
     if backend is not None:
         return backend
     if path is None:
@@ -306,9 +309,14 @@ def _catalog(
         )
     if url in ("sqlite://", "sqlite:///:memory:"):
         return Catalog(memory=True, backend_url=backend.url, clock=clock)
-    if path is not None:
-        return Catalog(path=path / "catalog.db", backend_url=backend.url, clock=clock)
-    return Catalog(url=url, engine=engine, backend_url=backend.url, clock=clock)
+    file = path / "catalog.db" if path is not None else None
+
+    def occupied() -> bool:
+        return next(iter(backend.scan("sha256/")), None) is not None
+
+    return Catalog(
+        path=file, url=url, engine=engine, backend_url=backend.url, clock=clock, occupied=occupied
+    )
 
 
 def _sorted(digests: Iterable[str] | None) -> tuple[str, ...] | None:

@@ -204,8 +204,8 @@ def test_failures_that_cannot_be_written_are_noticed_before_anything_is_put(desk
     ("words", "said"),
     [
         ([], "Nothing to put."),
-        (["a", "b", "--filename", "x"], "--filename and --expect are for one file."),
-        (["a", "b", "--expect", NOBODY], "--filename and --expect are for one file."),
+        (["a", "b", "--filename", "x"], "--role, --filename and --expect are for one file."),
+        (["a", "b", "--expect", NOBODY], "--role, --filename and --expect are for one file."),
         (["-", "-"], "Standard input can be read once."),
         (["a", "--role", "x"], "A role belongs to an owner."),
         (["a", "--owner", "scan"], "--owner: Not an owner: 'scan'."),
@@ -236,3 +236,11 @@ def test_options_of_every_command_may_stand_before_it(desk):
     desk("--store", "other", "--json", "put", desk.file("a"))
     assert desk("-q", "--store=other", "ls").out == ""
     assert desk("--store=other", "--bytes", "ls").out.split()[1:3] == ["1", "B"]
+
+
+def test_a_list_of_failures_never_replaces_a_file_that_is_none(desk):
+    desk.file("a", b"bytes"), desk.file("b", b"a picture")
+    desk("put", "a", "--failures", "b", code=2)
+    assert (desk.folder / "b").read_bytes() == b"a picture"
+    desk("put", "a", "--role", "cover", "--owner", "scan/1")
+    assert "one file" in desk("put", "a", "b", "--role", "cover", "--owner", "scan/1", code=2).err

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from pathlib import Path
 
 import pytest
 from tests.cli.desk import said_in_one_line
@@ -55,21 +56,23 @@ def test_upgrade_of_a_current_store_does_nothing(desk):
 
 def test_upgrade_makes_no_store(desk):
     assert "No store here" in said_in_one_line(desk("upgrade", code=10))
-    desk("upgrade", "--downgrade", "base", code=10)
+    desk("upgrade", "--downgrade", "base", "--yes", code=10)
     assert not (desk.folder / "store").exists()
 
 
-def test_a_downgrade_copies_first_and_an_upgrade_goes_back(desk):
+def test_a_downgrade_copies_first_and_the_copy_goes_back(desk):
     desk.put("a")
-    found = desk("upgrade", "--downgrade", "base", "--json").object
+    found = desk("upgrade", "--downgrade", "base", "--json", "--yes").object
     assert found["schema"] == "base"
     with sqlite3.connect(found["copy"]) as copy:
         assert copy.execute("SELECT count(*) FROM calotype_blob").fetchone() == (1,)
     copy.close()
     desk("ls", code=10)
-    desk("upgrade", "--downgrade", "base", code=10)
+    desk("upgrade", "--downgrade", "base", "--yes", code=10)
+    assert "from a copy" in desk("upgrade", code=4).err
+    Path(found["copy"]).replace(desk.folder / "store/catalog.db")
     assert desk("upgrade").out == "schema 1\n"
-    assert desk.names() == []
+    assert desk.names() == ["a"]
 
 
 @pytest.mark.parametrize("revision", ["1", "0001"])
@@ -123,3 +126,10 @@ def test_doctor_fails_where_a_column_of_the_application_cascades(desk, monkeypat
     found = desk("doctor", "--json", code=4).objects
     (failed,) = [each for each in found if each["level"] == "fail"]
     assert failed["subject"] == "columns" and "photo" in failed["note"] and failed["cure"]
+
+
+def test_going_back_to_base_asks_first(desk):
+    desk.put("a")
+    said = desk("upgrade", "--downgrade", "base", code=3).err
+    assert "--yes" in said and "every row goes" in said
+    assert desk.names() == ["a"]

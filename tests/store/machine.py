@@ -1,7 +1,9 @@
-"""A store held against what it ought to hold: how to do something to both, and compare them."""
+"""A store held against what it ought to hold: doing to both, comparing, and the end."""
 
 from __future__ import annotations
 
+import shutil
+import sys
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -9,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from hypothesis.stateful import RuleBasedStateMachine, invariant
+from tests.store import surgery
 from tests.store.ought import BYTES, DIGESTS, GRACE, PICTURES, Model, Refused, noted
 from tests.store.places import Clock, Place
 from tests.store.trouble import Crash, Trouble
@@ -152,6 +155,15 @@ class Machine(RuleBasedStateMachine):
         answer, expected = self.do(read, ought)
         assert answer == expected
 
+    def fsck(self, **how):
+        found = list(self.store.fsck(**how))
+        problems = [finding for finding in found if finding.is_problem]
+        assert {finding.kind for finding in problems} <= {"missing", "corrupt"}
+        assert {finding.digest for finding in problems} == self.model.damaged
+        orphans = {finding.digest for finding in found if finding.kind == "orphan"}
+        assert orphans == self.model.blobs - self.model.kept(self.now)
+        assert not [finding for finding in found if finding.kind in ("stray", "foreign")]
+
     def _is_explained(self, digest: str) -> None:
         told = self.store.explain(digest)
         assert (told.blocked is not None) == (digest in self.model.blocked)
@@ -221,6 +233,64 @@ class Machine(RuleBasedStateMachine):
         assert set(listed(media_type="image/*")) == {d for d in shown if BYTES[d] in PICTURES}
         named = {digest for digest in shown if assets[digest].filename == "B.txt"}
         assert set(listed(q="b.T")) == named
+
+    # -- the end ----------------------------------------------------------------------------
+
+    def let_go(self, places):
+        """Nothing keeps these assets any more."""
+        for scope, digest in places:
+            if (scope, digest) in self.model.assets:
+                self.inside(scope).discard(digest)
+                asset = self.model.assets[scope, digest]
+                asset.kept_until = min(asset.kept_until, self.now)
+            for use in self.model.live(scope, digest):
+                self.inside(scope).release("/".join(use.slot[1:3]), use.slot[3])
+                use.released_at = self.now
+
+    def teardown(self):
+        try:
+            if sys.exc_info()[0] is None:
+                self.compare_everything()
+                self.fsck()
+                for scope, digest in self.model.assets:
+                    self.reads(scope, digest, None, None)
+                self.nothing_is_left_over()
+                self.nothing_is_left()
+        finally:
+            self.abandon()
+            shutil.rmtree(self.root)
+
+    def nothing_is_left_over(self):
+        """Nothing but what is held lies about, once gc has come by."""
+        self.clock.advance(days=2)
+        self.store.gc(grace="9999d")
+        assert not surgery.objects(self.store).keys() - self.live_keys()
+        if self.store._rooms.catalog.exists():
+            underway = "SELECT * FROM calotype_replica WHERE state NOT IN ('live', 'erased')"
+            assert surgery.rows(self.store, underway) == []
+
+    def live_keys(self):
+        digests = self.model.blobs
+        return {str(key) for digest in digests for key in surgery.keys(self.store, digest)}
+
+    def nothing_is_left(self):
+        """Nothing lies about at all, once all is let go of."""
+        self.let_go(sorted(self.model.assets))
+        for _ in range(4):
+            self.clock.advance(days=31)
+            self.store.gc()
+        assert surgery.objects(self.store) == {}
+        if self.store._rooms.catalog.exists():
+            for table in ("asset", "reference", "blob", "candidate"):
+                assert surgery.rows(self.store, f"SELECT * FROM calotype_{table}") == []
+            unsettled = "SELECT key FROM calotype_replica WHERE state <> 'erased' OR due_at > 0"
+            assert surgery.rows(self.store, unsettled) == []
+            assert surgery.rows(self.store, "SELECT * FROM calotype_scope WHERE used <> 0") == []
+
+    def abandon(self):
+        """Drop the store without a last word, as a killed process would."""
+        self.store._closing.detach()
+        self.store._rooms.catalog.close()
 
 
 def _size(digest: str) -> int:

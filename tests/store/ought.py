@@ -200,7 +200,7 @@ class Model:
         mine = self.of(scope, owner, role)
         taken = {use.slot for use in mine if use.released_at is None}
         gone = [use for use in mine if use.slot not in taken]
-        newest = {use.slot: use for use in sorted(gone, key=lambda use: use.released_at or 0)}
+        newest = {use.slot: use for use in sorted(gone, key=_released)}
         self.uses += [Use(at, use.digest, now) for at, use in newest.items()]
         return [use.digest for use in newest.values()]
 
@@ -213,18 +213,26 @@ class Model:
         return not self.live(scope, digest) and self.ended(scope, digest) <= cutoff
 
     def collect(self, cutoff: Instant, digests: Collection[str]) -> tuple[int, int]:
-        """Let go of what is over in each scope; how many references and assets went."""
+        """Let go of what is over in each scope; how many references and assets went.
+
+        With a reference go the older ones of its slot.
+        """
         over = [at for at in self.assets if at[1] in digests and self._over(*at, cutoff)]
         for at in over:
             del self.assets[at]
-        uses = len(self.uses)
+        old = [
+            use
+            for use in self.uses
+            if use.digest in digests and use.released_at is not None and use.released_at <= cutoff
+        ]
+        last = {use.slot: use.released_at for use in sorted(old, key=_released)}
         self.uses = [
             use
             for use in self.uses
-            if use.digest not in digests or use.released_at is None or use.released_at > cutoff
+            if use.released_at is None or use.released_at > last.get(use.slot, -1)
         ]
         self.damaged &= self.blobs
-        return uses - len(self.uses), len(over)
+        return len(old), len(over)
 
     def purge(self, digest: str, *, block: bool) -> int:
         gone = [at for at in self.assets if at[1] == digest]
@@ -246,6 +254,10 @@ class Model:
             digest in self.blocked,
             digest in self.blobs,
         )
+
+
+def _released(use: Use) -> Instant:
+    return use.released_at or 0
 
 
 def noted(rows: sqlite3.Connection) -> Model:

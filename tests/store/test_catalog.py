@@ -16,6 +16,7 @@ from tests.store.places import Place
 from tests.store.surgery import content, objects, problems
 
 from calotype import Digest, Store
+from calotype.catalog import schema
 from calotype.errors import Corrupt, Misconfigured, SchemaAhead, Unavailable
 
 VERBS: dict[str, Callable[[Store, Digest], object]] = {
@@ -194,15 +195,38 @@ def test_an_empty_file_in_place_of_the_catalog_costs_no_bytes(folder, digest):
         assert len(before) == 202
 
 
-def test_a_lost_catalog_costs_no_bytes_and_the_files_can_be_put_again(folder, digest):
-    folder.database.unlink()
-    for name in ("-wal", "-shm"):
+@pytest.mark.parametrize("lost", ["removed", "emptied", "downgraded"])
+def test_no_catalog_is_made_over_the_bytes_of_a_lost_one(folder, digest, lost):
+    """It would take them for strays, which gc may erase in the end."""
+    copy = folder.root / "copy.db"
+    tell(folder, f"VACUUM INTO '{copy}'")
+    if lost == "downgraded":
+        with folder.open() as store:
+            schema.to(store._rooms.catalog, "base")
+    for name in ("", "-wal", "-shm") if lost != "downgraded" else ():
         Path(f"{folder.database}{name}").unlink(missing_ok=True)
+    if lost == "emptied":
+        folder.database.touch()
+    with folder.open() as store:
+        for write in (
+            lambda: store.put(picture()),
+            lambda: store.put_many([picture(7)]).result(),
+        ):
+            with pytest.raises(Corrupt, match="lost or empty") as caught:
+                write()
+            assert "copy" in caught.value.hint
+        assert list(store.assets()) == []
+    copy.replace(folder.database)
+    with folder.open() as store:
+        assert content(store, digest) == picture()
+        assert store.fsck(read_data=True).result().problems == 0
+
+
+def test_folders_and_foreign_files_are_no_bytes_of_a_lost_catalog(folder):
+    (folder.root / "store/blobs/sha256/ab").mkdir(parents=True)
+    (folder.root / "store/blobs/notes.txt").write_text("not ours")
     with folder.open() as store:
         assert store.put(picture()).status == "created"
-        assert content(store, digest) == picture()
-        kinds = {finding.kind for finding in store.fsck(read_data=True)}
-        assert kinds == {"stray"}
 
 
 # Newer than the program
@@ -281,19 +305,13 @@ def test_a_catalog_copied_over_another_stores_erases_none_of_its_files(folder, d
         assert objects(store) == before
 
 
-def test_two_stores_with_one_folder_of_blobs_are_told_apart_by_nobody_but_erase_nothing(
-    shared, clock
-):
-    """A second catalog on the same folder sees the first one's objects as strays."""
+def test_a_second_catalog_on_the_same_folder_is_refused(shared, clock):
+    """It would see the first one's objects as strays."""
     with shared.open() as first:
         kept = first.put(picture()).digest
         second = Store(
             catalog=f"sqlite:///{shared.root / 'b.db'}", backend=first._rooms.backend.url
         )
-        with second:
+        with second, pytest.raises(Corrupt):
             second.put(picture(1), owner="scan/1")
-            second.release("scan/1")
-            second.gc(now=True, full=True)
-            second.fsck(repair=True).result()
-            second.gc(now=True, full=True)
         assert content(first, kept) == picture()

@@ -21,7 +21,8 @@ from tests.store.surgery import (
     truncate,
 )
 
-from calotype import Digest
+from calotype import Digest, Store
+from calotype.backends.memory import MemoryBackend
 from calotype.errors import (
     Corrupt,
     DecompressionBomb,
@@ -434,3 +435,12 @@ def test_a_path_may_be_of_any_kind(store, tmp_path):
     path = Path(tmp_path) / "ünï côdé.png"
     path.write_bytes(picture())
     assert store.put(path).asset.filename == "ünï côdé.png"
+
+
+def test_a_backend_of_ones_own_is_used_as_it_is(tmp_path):
+    backend = MemoryBackend()
+    with Store(catalog=f"sqlite:///{tmp_path / 'app.db'}", backend=backend) as store:
+        assert store.put(picture()).status == "created"
+        assert len(list(backend.scan())) == 1
+    with pytest.raises(Misconfigured, match="Not a backend: int"):
+        Store(tmp_path / "store", backend=5)

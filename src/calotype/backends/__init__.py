@@ -59,6 +59,7 @@ class Listed:
     modified: Instant
 
 
+@runtime_checkable
 class Backend(Protocol):
     """Five methods. Safe to call from any number of threads and processes at once.
 

@@ -18,7 +18,7 @@ from sqlalchemy.exc import ArgumentError
 
 from calotype.catalog import at_rest, reserve, schema, sqlite
 from calotype.catalog.failures import meaning, spoils_connection, translated
-from calotype.errors import Locked, Misconfigured, NoStore
+from calotype.errors import Corrupt, Locked, Misconfigured, NoStore
 from calotype.quantities import Instant
 from calotype.quantities import now as clock_now
 
@@ -34,7 +34,8 @@ class Catalog:
 
     Exactly one of ``path`` (a file of our own), ``url`` and ``engine`` says where it is;
     ``backend_url`` is noted in a catalog that this object makes, and must be the one that is
-    noted in a catalog that is there.
+    noted in a catalog that is there. ``occupied`` tells whether bytes lie there already: then a
+    catalog that is missing was lost, and none is made over them.
     """
 
     def __init__(
@@ -46,6 +47,7 @@ class Catalog:
         memory: bool = False,
         backend_url: str,
         clock: Callable[[], Instant] = clock_now,
+        occupied: Callable[[], bool] = lambda: False,
         patience: float = PATIENCE,
     ) -> None:
         sqlite.require_version()
@@ -56,6 +58,7 @@ class Catalog:
         self._memory = memory
         self._given = engine
         self._url = url
+        self._occupied = occupied
         self._patience = patience
         self._start()
 
@@ -154,6 +157,13 @@ class Catalog:
         """Make the catalog unless it is there; any number of processes may do so at once."""
         if self.exists():
             return
+        if self._occupied() and not self.exists():
+            raise Corrupt(
+                f"The catalog {self.name} is lost or empty, but {self.backend_url} holds files; "
+                "nothing was changed.",
+                hint="Put the catalog back from a copy (one of an upgrade lies beside it as "
+                "catalog.db.schema*), or use an empty folder.",
+            )
         with translated():
             if self.own and self.path is not None and not self.path.exists():
                 sqlite.create(self.path, self._fill)
@@ -191,8 +201,11 @@ class Catalog:
         """
         self.ensure()
         self._settle()
-        if freeing and self.own and self.path is not None:
-            reserve.open_when_full(self.path)
+        if self.own and self.path is not None:
+            if freeing:
+                reserve.open_when_full(self.path)
+            else:
+                reserve.require(self.path)
         hasty = sqlite.HASTY if not durable and self.own and self.path is not None else None
         with translated(), self._writing(self.engine, hasty) as connection:
             yield connection

@@ -7,10 +7,13 @@ import shutil
 from contextlib import suppress
 from pathlib import Path
 
+from calotype.errors import Unavailable
+
 SIZE = 1 << 20
 """Enough for the rows of many releases and of a run of gc that frees more."""
 
-PLENTY = 8 * SIZE
+ENOUGH = 2 * SIZE
+"""Free room from which on it is taken."""
 
 
 def place(catalog: Path) -> Path:
@@ -22,7 +25,7 @@ def keep(catalog: Path) -> None:
     """Take the room unless it is taken or the disk is short; failing to is no failure."""
     file = place(catalog)
     with suppress(OSError):
-        if not _taken(file) and shutil.disk_usage(catalog.parent).free > PLENTY:
+        if not _taken(file) and shutil.disk_usage(catalog.parent).free >= ENOUGH:
             handle = os.open(file, os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0), 0o600)
             try:
                 _allocate(handle)
@@ -30,9 +33,27 @@ def keep(catalog: Path) -> None:
                 os.close(handle)
 
 
+def require(catalog: Path) -> None:
+    """Take the room again before anything new is kept; ``Unavailable`` where the disk is full.
+
+    Without it, what is kept now could not be let go of.
+    """
+    if not _taken(place(catalog)):
+        keep(catalog)
+        if not _taken(place(catalog)):
+            raise Unavailable(
+                f"The disk that holds {str(catalog)!r} is full.",
+                hint=f"Free {ENOUGH >> 20} MiB there: 'calotype release' and 'calotype gc --now' "
+                "still work.",
+            )
+
+
 def _taken(file: Path) -> bool:
     """A full disk or a kill may have left the file without its room."""
-    return file.exists() and file.stat().st_size >= SIZE
+    try:
+        return os.stat(file).st_size >= SIZE  # noqa: PTH116 - pathlib costs more, at every write
+    except OSError:
+        return False
 
 
 def _allocate(handle: int) -> None:

@@ -70,6 +70,13 @@ def memory_engine() -> Engine:
 def _settings(own: bool) -> Callable[[DBAPIConnection, ConnectionPoolEntry], None]:
     def set_up(connection: DBAPIConnection, _: ConnectionPoolEntry) -> None:
         assert isinstance(connection, sqlite3.Connection)
+        try:
+            settle(connection)
+        except sqlite3.Error:
+            connection.close()
+            raise
+
+    def settle(connection: sqlite3.Connection) -> None:
         connection.create_function("lower", 1, _lower, deterministic=True)
         cursor = connection.cursor()
         cursor.execute(f"PRAGMA busy_timeout={BUSY_MS}")

@@ -108,7 +108,9 @@ def _show(plan: Plan, printer: Printer) -> int:
         f"{printer.size(plan.erased_bytes)}"
     )
     if plan.doomed or plan.erased:
-        printer.line(f"calotype gc --plan {plan.id} does it.")
+        force = "" if plan.is_safe() else " --force"
+        very_much = "That is very much. " if force else ""
+        printer.line(f"{very_much}calotype gc --plan {plan.id}{force} does it.")
     return Exit.OK
 
 
@@ -121,7 +123,10 @@ def _report(report: Report, printer: Printer) -> int:
     if report.failed or report.refused:
         printer.line(f"{report.failed} could not be erased for now, {report.refused} were refused")
         return Exit.PARTLY
-    return Exit.PARTLY if report.stopped else Exit.OK
+    if report.stopped:
+        printer.line(f"stopped by --{report.stopped}; the same command goes on")
+        return Exit.PARTLY
+    return Exit.OK
 
 
 def fsck(
@@ -162,6 +167,7 @@ def fsck(
 
 def purge(
     digest: DigestGiven,
+    /,
     *,
     block: Annotated[bool, flag("--block", "Refuse it from now on.")] = False,
     reason: Annotated[
@@ -201,6 +207,6 @@ def _ask(digest: str, sentence: str) -> None:
         raise Unconfirmed(
             f"Purging {digest[:12]} removes it from every scope.", hint="Give --yes to do it."
         )
-    answer = input(f"{shown(sentence)} Remove it from every scope? [y/N] ")
+    answer = input(f"{digest[:12]}: {shown(sentence)} Remove it from every scope? [y/N] ")
     if answer.strip().lower() not in ("y", "yes"):
         raise Unconfirmed("Nothing was removed.")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from calotype.cli.exits import Usage, as_json, sentence
@@ -62,6 +63,19 @@ def require_writable(file: Path) -> None:
         raise Usage(
             f"--failures: Cannot write {str(file)!r}: {error.strerror}.", hint="Check the folder."
         ) from error
+    with suppress(OSError):
+        if file.stat().st_size and not _is_list(file):
+            raise Usage(
+                f"--failures: {str(file)!r} is there and no list of failures.",
+                hint="Name a new file.",
+            )
+
+
+def _is_list(file: Path) -> bool:
+    try:
+        return bool([*sources(file)])
+    except Misconfigured:
+        return False
 
 
 def write(file: Path, failures: Sequence[tuple[str, CalotypeError]]) -> None:

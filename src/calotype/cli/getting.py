@@ -19,6 +19,7 @@ from calotype.store import Store
 
 def get(
     digest: DigestGiven,
+    /,
     *,
     output: Annotated[
         Path | None,

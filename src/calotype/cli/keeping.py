@@ -33,6 +33,7 @@ MaybeDigest = Annotated[
 
 def attach(
     digest: DigestGiven,
+    /,
     *,
     owner: Annotated[str, option("--owner", "Who refers to it: kind/id.", metavar="KIND/ID")],
     role: RoleGiven = None,
@@ -56,6 +57,7 @@ def attach(
 
 def release(
     digest: MaybeDigest = None,
+    /,
     *,
     owner: OwnerGiven = None,
     role: RoleGiven = None,
@@ -78,6 +80,7 @@ def release(
 
 def restore(
     digest: MaybeDigest = None,
+    /,
     *,
     owner: OwnerGiven = None,
     role: RoleGiven = None,
@@ -102,14 +105,16 @@ def restore(
 
 def _either(digest: str | None, owner: str | None, role: str | None, asked: str) -> Owner | None:
     """The owner, where a digest was not given; ``Usage`` for both, none, or a role alone."""
-    if (digest is None) == (owner is None):
+    if digest is not None and owner is not None:
+        raise Usage("A digest and --owner were both given.", hint="Give one of them.")
+    if digest is None and owner is None:
         raise Usage(asked, hint="Give a digest, or --owner KIND/ID.")
     if role is not None and owner is None:
         raise Usage("A role belongs to an owner.", hint="Give --owner in place of the digest.")
     return owner_of(owner)
 
 
-def discard(digest: DigestGiven, *, common: Common = EVERYWHERE) -> int:
+def discard(digest: DigestGiven, /, *, common: Common = EVERYWHERE) -> int:
     """End a library entry or hold; owners' references stay, and keep the asset.
 
     Example: `calotype discard 2cf24dba5fb0`
@@ -122,7 +127,7 @@ def discard(digest: DigestGiven, *, common: Common = EVERYWHERE) -> int:
     return Exit.OK
 
 
-def keep(digest: DigestGiven, *, common: Common = EVERYWHERE) -> int:
+def keep(digest: DigestGiven, /, *, common: Common = EVERYWHERE) -> int:
     """Keep an asset for itself from now on.
 
     Example: `calotype keep 2cf24dba5fb0`
@@ -133,6 +138,7 @@ def keep(digest: DigestGiven, *, common: Common = EVERYWHERE) -> int:
 
 def renew(
     digest: DigestGiven,
+    /,
     *,
     hold: Annotated[
         str, option("--hold", "For how long from now, at least.", metavar="24h")
@@ -150,6 +156,7 @@ def renew(
 
 def update(
     digest: DigestGiven,
+    /,
     *,
     filename: Annotated[str | None, option("--filename", "Its new name.", metavar="NAME")] = None,
     metadata: Annotated[
@@ -178,6 +185,7 @@ def quota(
     size: Annotated[
         str | None, Parameter(help='"10 GB", or none to lift it.', metavar="SIZE")
     ] = None,
+    /,
     *,
     common: Common = EVERYWHERE,
 ) -> int:

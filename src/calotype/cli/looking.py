@@ -78,7 +78,7 @@ def _pixels(blob: Blob) -> str:
     return f"{blob.width}x{blob.height}" if blob.width is not None else "-"
 
 
-def stat(digest: DigestGiven, *, common: Common = EVERYWHERE) -> int:
+def stat(digest: DigestGiven, /, *, common: Common = EVERYWHERE) -> int:
     """Everything about one asset.
 
     Example: `calotype stat 2cf24dba5fb0`
@@ -108,7 +108,7 @@ def stat(digest: DigestGiven, *, common: Common = EVERYWHERE) -> int:
     return Exit.OK
 
 
-def explain(digest: DigestGiven, *, common: Common = EVERYWHERE) -> int:
+def explain(digest: DigestGiven, /, *, common: Common = EVERYWHERE) -> int:
     """What keeps a file's bytes in the whole store, and until when.
 
     Example: `calotype explain 2cf24dba5fb0`
@@ -134,6 +134,7 @@ def explain(digest: DigestGiven, *, common: Common = EVERYWHERE) -> int:
 
 def url(
     digest: DigestGiven,
+    /,
     *,
     expires: Annotated[
         str, option("--expires", "How long it lives at least.", metavar="1h")

@@ -126,8 +126,8 @@ def _wish(
 ) -> _Wish:
     if not sources:
         raise Usage("Nothing to put.", hint="Give files, or - for standard input.")
-    if len(sources) > 1 and (filename or expect):
-        raise Usage("--filename and --expect are for one file.", hint="Put it by itself.")
+    if len(sources) > 1 and (role or filename or expect):
+        raise Usage("--role, --filename and --expect are for one file.", hint="Put it by itself.")
     if role is not None and owner is None:
         raise Usage("A role belongs to an owner.", hint="Give --owner as well.")
     require_duration("--hold", hold)

@@ -8,7 +8,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from calotype.catalog import schema
-from calotype.cli.exits import Exit, Usage
+from calotype.cli.exits import Exit, Unconfirmed, Usage
 from calotype.cli.names import shown
 from calotype.cli.options import EVERYWHERE, Common, flag, option
 from calotype.cli.printing import Row
@@ -26,6 +26,7 @@ grace = "24h"
 
 def init(
     folder: Annotated[Path, Parameter(help="Where; here unless given.", metavar="DIR")] = Path(),
+    /,
     *,
     common: Common = EVERYWHERE,
 ) -> int:
@@ -56,6 +57,7 @@ def upgrade(
     downgrade: Annotated[
         str | None, option("--downgrade", "Go back to this revision instead.", metavar="REVISION")
     ] = None,
+    yes: Annotated[bool, flag("--yes", "Do not ask.")] = False,
     common: Common = EVERYWHERE,
 ) -> int:
     """Bring the catalog to this program's schema, after making a copy of it.
@@ -63,6 +65,11 @@ def upgrade(
     Example: `calotype upgrade`
     """
     revision = _revision(downgrade)
+    if revision == "base" and not yes:
+        raise Unconfirmed(
+            "Base has no tables: every row goes, and only the copy made before brings them back.",
+            hint="Give --yes to do it.",
+        )
     with common.new_store() as store:
         copy = migrate(store, revision)
     reached = str(schema.CURRENT) if revision is None else revision.lstrip("0")
@@ -80,7 +87,7 @@ def _revision(text: str | None) -> str | None:
     if not (text.isdecimal() and 1 <= int(text) <= schema.CURRENT):
         raise Usage(
             f"--downgrade: No such revision: {text!r}.",
-            hint=f"Give base, or a number up to {schema.CURRENT}.",
+            hint=f"Give a number up to {schema.CURRENT}.",
         )
     return f"{int(text):04}"
 

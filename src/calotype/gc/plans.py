@@ -6,6 +6,7 @@ import secrets
 import time
 from collections.abc import Generator
 from dataclasses import dataclass
+from datetime import datetime
 
 from calotype.backends import Backend
 from calotype.catalog import Catalog, settings
@@ -19,7 +20,7 @@ from calotype.gc.safety import Safety
 from calotype.gc.terms import Terms
 from calotype.model import PlanItem, Report
 from calotype.progress import Progress, Run
-from calotype.quantities import SECOND, Instant
+from calotype.quantities import SECOND, Instant, when
 
 SHOWN = 10_000
 """How many items a plan and a report list one by one; the totals count all."""
@@ -40,7 +41,7 @@ class Gc:
     def plan(self, terms: Terms) -> Plan:
         """Look at what ``terms`` come to and keep them under an id; nothing is removed."""
         if not self.catalog.exists():
-            return Plan("none", self.catalog.clock(), terms, (), 0, 0, 0, 0, self)
+            return Plan("none", when(self.catalog.clock()), terms, (), 0, 0, 0, 0, self)
         now = self.catalog.clock()
         ident = f"gc-{secrets.token_hex(4)}"
         with self.catalog.read() as connection:
@@ -73,7 +74,7 @@ class Gc:
                 why = "its writer is gone" if due.state == "writing" else "let go before"
                 items.append(PlanItem("erase", due.digest, due.size, why))
         return Plan(
-            ident, now, terms, tuple(items), doomed, doomed_bytes, erased, erased_bytes, self
+            ident, when(now), terms, tuple(items), doomed, doomed_bytes, erased, erased_bytes, self
         )
 
 
@@ -82,7 +83,7 @@ class Plan:
     """What a run would do: ``doomed`` blobs let go, ``erased`` keys of blobs let go before."""
 
     id: str
-    created_at: Instant
+    created_at: datetime
     terms: Terms
     items: tuple[PlanItem, ...]
     doomed: int
@@ -90,6 +91,13 @@ class Plan:
     erased: int
     erased_bytes: int
     _gc: Gc
+
+    def is_safe(self) -> bool:
+        """False where ``execute`` asks for ``force``."""
+        if not self._gc.catalog.exists():
+            return True
+        with self._gc.catalog.read() as connection:
+            return Safety(self.id).allows(connection, 0, self.doomed)
 
     def execute(self, force: bool = False) -> Report:
         """Do it; every row is checked again, and what is kept by now stays.

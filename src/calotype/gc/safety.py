@@ -21,15 +21,20 @@ class Safety:
     plan: str
     force: bool = False
 
-    def check(self, connection: Connection, gone: int, more: int) -> None:
-        """Raise ``GcLimit`` where a run that let go of ``gone`` blobs may not take ``more``."""
+    def allows(self, connection: Connection, gone: int, more: int) -> bool:
+        """True when a run that let go of ``gone`` blobs may take ``more``."""
         if self.force or gone + more <= SAFE_COUNT:
+            return True
+        return gone + more <= max(SAFE_SHARE * (gone + totals.count_blobs(connection)), SAFE_COUNT)
+
+    def check(self, connection: Connection, gone: int, more: int) -> None:
+        """Raise ``GcLimit`` where that is too much."""
+        if self.allows(connection, gone, more):
             return
         blobs = gone + totals.count_blobs(connection)
-        if gone + more > max(SAFE_SHARE * blobs, SAFE_COUNT):
-            what = f"it stopped after {gone}" if gone else "nothing was removed"
-            raise GcLimit(
-                f"gc would let go of {gone + more} of {blobs} blobs, more than {SAFE_SHARE:.0%} "
-                f"and {SAFE_COUNT}; {what}.",
-                hint=f"Look at the plan; then 'calotype gc --plan {self.plan} --force'.",
-            )
+        what = f"it stopped after {gone}" if gone else "nothing was removed"
+        raise GcLimit(
+            f"gc would let go of {gone + more} of {blobs} blobs, more than {SAFE_SHARE:.0%} "
+            f"and {SAFE_COUNT}; {what}.",
+            hint=f"Look at the plan; then 'calotype gc --plan {self.plan} --force'.",
+        )
