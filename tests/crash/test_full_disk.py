@@ -84,12 +84,26 @@ def test_a_catalog_on_the_full_disk_loses_nothing_and_recovers(tmp_path) -> None
         with Store(place) as store:
             readable(store, kept)
             ballast.unlink()
-            for number in range(10):
+            for number in range(20):
                 store.release(f"file/{number}")
             store.gc(now=True)
             assert broken_invariants(place) == []
             assert len(fill(store, 100_000)) >= 5
-            readable(store, kept[10:])
+            readable(store, kept[20:])
+            assert broken_invariants(place) == []
+
+
+@pytest.mark.parametrize("room", ["6m", "16m"])
+def test_a_disk_that_is_filled_again_and_again_can_be_freed_every_time(tmp_path, room) -> None:
+    place = tmp_path / "small" / "store"
+    with small_disk(tmp_path / "small", room), Store(place) as store:
+        for _ in range(4):
+            kept = fill(store, 300_000)
+            assert kept
+            readable(store, kept)
+            for number in range(len(kept)):
+                assert store.release(f"file/{number}").references == 1
+            assert store.gc(now=True).doomed == len(kept)
             assert broken_invariants(place) == []
 
 

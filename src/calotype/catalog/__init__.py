@@ -10,7 +10,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 
 from sqlalchemy import Connection, Engine, make_url
@@ -18,7 +18,7 @@ from sqlalchemy.exc import ArgumentError
 
 from calotype.catalog import at_rest, reserve, schema, sqlite
 from calotype.catalog.failures import meaning, spoils_connection, translated
-from calotype.errors import Corrupt, Locked, Misconfigured, NoStore
+from calotype.errors import CalotypeError, Corrupt, Locked, Misconfigured, NoStore
 from calotype.quantities import Instant
 from calotype.quantities import now as clock_now
 
@@ -202,16 +202,21 @@ class Catalog:
         self.ensure()
         self._settle()
         if self.own and self.path is not None:
-            if freeing:
-                reserve.open_when_full(self.path)
-            else:
-                reserve.require(self.path)
+            self._make_room(freeing, self.path)
         hasty = sqlite.HASTY if not durable and self.own and self.path is not None else None
         with translated(), self._writing(self.engine, hasty) as connection:
             yield connection
         if durable and self.own and self.path is not None:
             with translated():
                 sqlite.checkpoint(self.engine, self.path)
+
+    def _make_room(self, freeing: bool, path: Path) -> None:
+        """Where the disk is full: move the log into the file, and let nothing new in."""
+        if reserve.open_when_full(path) if freeing else not reserve.keep(path):
+            with suppress(CalotypeError), translated():
+                sqlite.checkpoint(self.engine, path, threshold=0)
+            if not freeing:
+                reserve.require(path)
 
     def _settle(self) -> None:
         """Write again what a failed sync may have left in the page cache alone.

@@ -12,7 +12,7 @@ from calotype.errors import Unavailable
 SIZE = 1 << 20
 """Enough for the rows of many releases and of a run of gc that frees more."""
 
-ENOUGH = 2 * SIZE
+ENOUGH = SIZE + SIZE // 2
 """Free room from which on it is taken."""
 
 
@@ -21,8 +21,8 @@ def place(catalog: Path) -> Path:
     return Path(f"{catalog}-reserve")
 
 
-def keep(catalog: Path) -> None:
-    """Take the room unless it is taken or the disk is short; failing to is no failure."""
+def keep(catalog: Path) -> bool:
+    """Take the room unless it is taken; False, and no failure, where the disk is short."""
     file = place(catalog)
     with suppress(OSError):
         if not _taken(file) and shutil.disk_usage(catalog.parent).free >= ENOUGH:
@@ -31,21 +31,16 @@ def keep(catalog: Path) -> None:
                 _allocate(handle)
             finally:
                 os.close(handle)
+    return _taken(file)
 
 
 def require(catalog: Path) -> None:
-    """Take the room again before anything new is kept; ``Unavailable`` where the disk is full.
-
-    Without it, what is kept now could not be let go of.
-    """
-    if not _taken(place(catalog)):
-        keep(catalog)
-        if not _taken(place(catalog)):
-            raise Unavailable(
-                f"The disk that holds {str(catalog)!r} is full.",
-                hint=f"Free {ENOUGH >> 20} MiB there: 'calotype release' and 'calotype gc --now' "
-                "still work.",
-            )
+    """Raise ``Unavailable`` without the room: what is kept now could not be let go of."""
+    if not keep(catalog):
+        raise Unavailable(
+            f"The disk that holds {str(catalog)!r} is full.",
+            hint="Free 2 MiB there: 'calotype release' and 'calotype gc --now' still work.",
+        )
 
 
 def _taken(file: Path) -> bool:
@@ -63,8 +58,10 @@ def _allocate(handle: int) -> None:
         os.write(handle, bytes(SIZE))
 
 
-def open_when_full(catalog: Path) -> None:
-    """Give the room back to the disk if less than half of it is free there."""
+def open_when_full(catalog: Path) -> bool:
+    """Give the room back to the disk if less than half of it is free there; True if so."""
     with suppress(OSError):
         if shutil.disk_usage(catalog.parent).free < SIZE // 2:
-            place(catalog).unlink()
+            place(catalog).unlink(missing_ok=True)
+            return True
+    return False
