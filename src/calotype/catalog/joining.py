@@ -36,6 +36,9 @@ class DBAPIConnection(Protocol):
         ...
 
 
+LEGACY = -1
+"""What ``autocommit`` is where ``isolation_level`` decides."""
+
 Joinable: TypeAlias = "Session | Connection | DBAPIConnection"
 
 
@@ -89,7 +92,7 @@ def _checked(catalog: Catalog, connection: Connection, needs_keys: bool) -> Conn
 
 @contextmanager
 def _whole(raw: sqlite3.Connection) -> Iterator[None]:
-    ours = not raw.in_transaction and raw.isolation_level is None
+    ours = not raw.in_transaction and _autocommits(raw)
     if ours:
         raw.execute("BEGIN IMMEDIATE")
     try:
@@ -100,6 +103,12 @@ def _whole(raw: sqlite3.Connection) -> Iterator[None]:
         raise
     if ours:
         raw.execute("COMMIT")
+
+
+def _autocommits(raw: sqlite3.Connection) -> bool:
+    """True where the driver begins no transaction by itself; Python 3.12 has two ways to say so."""
+    mode: object = getattr(raw, "autocommit", LEGACY)
+    return raw.isolation_level is None if mode == LEGACY else mode is True
 
 
 def _nothing(*_: object) -> None:
