@@ -41,19 +41,27 @@ class Accesses:
         with self._lock:
             count, _ = self._seen.get((scope, digest), (0, 0))
             self._seen[scope, digest] = (count + 1, self._catalog.clock())
-            due = len(self._seen) >= AT_MOST or time.monotonic() - self._written > EVERY
+            waited = time.monotonic() - self._written
+            due = waited > EVERY or (waited > 1 and len(self._seen) >= AT_MOST)
         if due:
             self.flush()
 
     def flush(self) -> None:
-        """Write what was gathered; counting never makes reading fail."""
+        """Write what was gathered; counting never makes reading fail, nor wait for a writer."""
         self._same_process()
         with self._lock:
             seen, self._seen = self._seen, {}
             self._written = time.monotonic()
         if seen and self._catalog.exists():
             try:
-                with self._catalog.write(durable=False) as connection:
+                with self._catalog.write(durable=False, patience=0) as connection:
                     holdings.touch(connection, seen)
             except CalotypeError:
-                return
+                self._keep_for_later(seen)
+
+    def _keep_for_later(self, seen: dict[tuple[str, str], tuple[int, Instant]]) -> None:
+        with self._lock:
+            for place, (count, last) in seen.items():
+                more, newer = self._seen.get(place, (0, last))
+                if place in self._seen or len(self._seen) < AT_MOST:
+                    self._seen[place] = (count + more, newer)

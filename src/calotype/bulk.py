@@ -11,7 +11,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 
 from calotype.catalog.holdings import Wish
-from calotype.errors import CalotypeError, Unavailable
+from calotype.errors import CalotypeError, Locked, Unavailable
 from calotype.model import Put, PutFailure, PutMany
 from calotype.progress import Progress
 from calotype.putting import Arrival, Putter
@@ -81,16 +81,19 @@ class Bulk:
                 for name, arrival in received:
                     batch.add(name, arrival)
                     if batch.full:
-                        self._keep(batch)
-                        batch = _Batch()
+                        full, batch = batch, _Batch()
+                        self._keep(full)
                         yield self._progress(total)
-                if batch.arrivals:
-                    self._keep(batch)
-                batch = _Batch()
-            finally:
-                received.close()
+            except GeneratorExit:
                 for _, arrival in batch.arrivals:
                     arrival.content.discard()
+                raise
+            except BaseException:  # of the list of sources itself: what was read is kept
+                self._keep(batch)
+                raise
+            finally:
+                received.close()
+            self._keep(batch)
         yield self._progress(total)
         return self._outcome()
 
@@ -107,17 +110,12 @@ class Bulk:
                     yield _name(source), Arrival(content, self._to_wish(source, content))
                 except CalotypeError as error:
                     self._fail(_name(source), error)
-                except OSError as error:
-                    self._fail(
-                        _name(source),
-                        Unavailable(
-                            f"Cannot read: {error}.", hint="Look at the file and put it again."
-                        ),
-                    )
+                except Exception as error:
+                    self._fail(_name(source), _unreadable(error))
         finally:
             for _, future in waiting:
                 if not future.cancel():
-                    with suppress(CalotypeError, OSError):
+                    with suppress(Exception):
                         future.result().discard()
 
     def _fill(
@@ -138,27 +136,32 @@ class Bulk:
         return receive(source, self._putter.backend, self._limits, in_memory=IN_MEMORY)
 
     def _keep(self, batch: _Batch) -> None:
+        done: dict[int, Put] = {}
         try:
-            self._note(self._putter.put([arrival for _, arrival in batch.arrivals]))
+            self._putter.put([arrival for _, arrival in batch.arrivals], done)
         except CalotypeError as error:
-            if len(batch.arrivals) == 1:
-                self._fail(batch.arrivals[0][0], error)
+            rest = [each for number, each in enumerate(batch.arrivals) if number not in done]
+            if len(rest) == 1 or isinstance(error, Locked):
+                for name, _ in rest:
+                    self._fail(name, error)
             else:
-                self._one_by_one(batch)
+                self._one_by_one(rest)
         finally:
+            self._note(done.values())
             for _, arrival in batch.arrivals:
                 arrival.content.discard()
 
-    def _one_by_one(self, batch: _Batch) -> None:
-        for name, arrival in batch.arrivals:
+    def _one_by_one(self, arrivals: Iterable[tuple[str, Arrival]]) -> None:
+        for name, arrival in arrivals:
             try:
                 self._note(self._putter.put([arrival]))
             except CalotypeError as error:
                 self._fail(name, error)
 
-    def _note(self, puts: list[Put]) -> None:
-        self._counts.update(put.status for put in puts)
-        self._bytes += sum(put.blob.size for put in puts)
+    def _note(self, puts: Iterable[Put]) -> None:
+        for put in puts:
+            self._counts[put.status] += 1
+            self._bytes += put.blob.size
 
     def _fail(self, name: str, error: CalotypeError) -> None:
         self._failures.append(PutFailure(name, error.code, str(error), error.hint))
@@ -182,6 +185,12 @@ class Bulk:
 
     def _outcome(self) -> PutMany:
         return PutMany(**self._counts, bytes=self._bytes, failures=tuple(self._failures))
+
+
+def _unreadable(error: Exception) -> Unavailable:
+    """Whatever a source's own reading raises."""
+    why = error if isinstance(error, OSError) else f"{type(error).__name__}: {error}"
+    return Unavailable(f"Cannot read: {why}.", hint="Look at the file and put it again.")
 
 
 def _name(source: Source) -> str:

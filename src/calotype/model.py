@@ -23,17 +23,25 @@ class Owner:
     kind: str
     id: str
 
+    def __post_init__(self) -> None:
+        """Refuse what could not be written as ``kind/id`` and read back."""
+        if not (self.kind and self.id) or "/" in self.kind:
+            raise Misconfigured(
+                f"Not an owner: {f'{self.kind}/{self.id}'!r}.",
+                hint="Write kind/id, for example scan/9 or dataset/7.",
+            )
+        plain(f"{self.kind}/{self.id}", "owner")
+
     @classmethod
     def parse(cls, text: str | Owner) -> Owner:
         """Read ``scan/9``; an id may hold further slashes."""
         if isinstance(text, Owner):
             return text
-        kind, slash, ident = text.partition("/")
+        kind, slash, ident = str(text).partition("/")
         if not (kind and slash and ident):
             raise Misconfigured(
                 f"Not an owner: {text!r}.", hint="Write kind/id, for example scan/9 or dataset/7."
             )
-        plain(text, "owner")
         return cls(kind, ident)
 
     def __str__(self) -> str:

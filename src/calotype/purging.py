@@ -25,6 +25,8 @@ class Purger:
         ``block`` refuses the digest from now on. ``StillReferenced``, and nothing changed, where
         an application's own column points at it. Returns how many assets there were.
         """
+        if block:
+            self.catalog.ensure()
         with self.catalog.write(freeing=True) as connection:
             self.hosts.refuse_cascades(connection)
             settings.lock_digests(connection, [digest])

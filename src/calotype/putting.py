@@ -50,14 +50,14 @@ class Putter:
     scope: str
     hosts: Hosts
 
-    def put(self, arrivals: Sequence[Arrival]) -> list[Put]:
-        """Keep every arrival and answer in their order.
+    def put(self, arrivals: Sequence[Arrival], done: dict[int, Put] | None = None) -> list[Put]:
+        """Keep every arrival and answer in their order; ``done`` tells how far an error let it.
 
         All or nothing for each transaction: an error (``QuotaExceeded``, ``Blocked``, a full
         disk) leaves no asset and no reference of the arrivals it concerns, and bytes that were
         already published are gc's to erase. Safe to repeat, and beside any number of others.
         """
-        done: dict[int, Put] = {}
+        done = {} if done is None else done
         mended: set[str] = set()
         for _ in range(ROUNDS):
             rest = [each for each in enumerate(arrivals) if each[0] not in done]
@@ -114,6 +114,7 @@ class Putter:
         if not misses:
             return {}
         unique = {str(arrival.content.digest): arrival.content for _, arrival in misses}
+        self.catalog.ensure()
         with self.catalog.write(durable=False) as connection:
             intents = self._intend(connection, unique)
         try:

@@ -39,6 +39,7 @@ class Referrer:
         ``connection`` it stands or falls with the caller's transaction, which stays usable
         after an error. Never gives a scope an asset that it did not have.
         """
+        self._require_store(digest)
         with self._transaction(connection, needs_keys=True) as joint:
             if not holdings.lock(joint, self.scope, digest):
                 raise self._not_found(digest)
@@ -72,8 +73,11 @@ class Referrer:
         return Restored(len(back), tuple(sorted({digest for _, digest in back})))
 
     def restore_asset(self, digest: Digest, connection: Joinable | None) -> Restored:
-        """Keep an asset for itself again, out of the trash; brings back no owner's reference."""
-        self._set_kept_until(digest, FOREVER, connection)
+        """Keep a trashed asset for itself again; brings back no owner's reference."""
+        self._require_store(digest)
+        with self._transaction(connection, needs_keys=False) as joint:
+            if holdings.to_asset(self._row(joint, digest), self.catalog.clock()).trashed:
+                holdings.set_kept_until(joint, self.scope, digest, FOREVER)
         return Restored(0, (digest,))
 
     def keep(self, digest: Digest) -> None:
@@ -91,6 +95,7 @@ class Referrer:
 
     def discard(self, digest: Digest) -> Discarded:
         """End the library entry or hold now; references stay, and keep it."""
+        self._require_store(digest)
         with self.catalog.write(freeing=True) as connection:
             now = self.catalog.clock()
             if int(self._row(connection, digest)["kept_until"]) > now:
@@ -138,6 +143,11 @@ class Referrer:
     def trash_ends(self, connection: Connection, digest: Digest) -> datetime:
         """Until when the grace keeps an asset that nothing else keeps."""
         return when(garbage.ended(connection, self.scope, digest) + self.grace)
+
+    def _require_store(self, digest: Digest) -> None:
+        """Before the first put nothing is there; asking makes no store."""
+        if not self.catalog.exists():
+            raise self._not_found(digest)
 
     def _visible(self, digest: Digest) -> None:
         self.asset(digest)

@@ -193,10 +193,18 @@ def _pieces(source: Iterable[object]) -> Iterator[bytes]:
 
 
 def _read(file: BinaryIO) -> Iterator[bytes]:
-    while chunk := file.read(CHUNK):
-        if not isinstance(chunk, bytes):
+    while True:
+        chunk: object = file.read(CHUNK)
+        if chunk is None:
+            raise Unavailable(
+                "The source has nothing to read for now; nothing was stored.",
+                hint="Make it blocking: a put reads to the end.",
+            )
+        if not isinstance(chunk, bytes | bytearray | memoryview):
             raise Misconfigured("The file was opened in text mode.", hint="Open it with mode 'rb'.")
-        yield chunk
+        if not chunk:
+            return
+        yield bytes(chunk)
 
 
 @contextmanager

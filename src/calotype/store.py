@@ -262,8 +262,12 @@ class Store(Scope):
 
     def set_quota(self, scope: str, quota: Size | None) -> None:
         """Limit the bytes of a scope's assets (trash included), or lift the limit."""
+        limit = size(quota) if quota is not None else None
+        if limit is not None:
+            self._rooms.catalog.ensure()
+        elif not self._rooms.catalog.exists():
+            return
         with self._rooms.catalog.write() as connection:
-            limit = size(quota) if quota is not None else None
             settings.set_quota(connection, plain(scope, "scope"), limit)
 
     def verify_url(self, url: str) -> Grant:

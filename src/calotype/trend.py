@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import threading
-
 from calotype.catalog import Catalog, settings
 from calotype.errors import CalotypeError
 from calotype.quantities import Instant
@@ -14,16 +12,14 @@ class Trend:
 
     def __init__(self, catalog: Catalog) -> None:
         self._catalog = catalog
-        self._lock = threading.Lock()
         self._noted: dict[str, Instant] = {}
 
     def note(self, scope: str) -> None:
         """Write today's row unless it is younger than an hour; never makes the caller fail."""
         now = self._catalog.clock()
-        with self._lock:
-            if now - self._noted.get(scope, 0) < settings.HOUR:
-                return
-            self._noted[scope] = now
+        if now - self._noted.get(scope, 0) < settings.HOUR:
+            return
+        self._noted[scope] = now
         try:
             self._write(scope, now)
         except CalotypeError:
@@ -35,5 +31,5 @@ class Trend:
         with self._catalog.read() as connection:
             due = settings.usage_due(connection, now, scope)
         if due:
-            with self._catalog.write(durable=False) as connection:
+            with self._catalog.write(durable=False, patience=0) as connection:
                 settings.record_usage(connection, now, [scope])

@@ -226,6 +226,10 @@ class Model:
             if use.digest in digests and use.released_at is not None and use.released_at <= cutoff
         ]
         last = {use.slot: use.released_at for use in sorted(old, key=_released)}
+        for use in self.uses:
+            asset = self.assets.get((use.slot[0], use.digest))
+            if asset and use not in old and (use.released_at or FOREVER) <= last.get(use.slot, -1):
+                asset.kept_until = max(asset.kept_until, use.released_at or 0)
         self.uses = [
             use
             for use in self.uses

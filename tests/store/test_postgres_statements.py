@@ -55,7 +55,7 @@ FOR_SQLITE = {
     "among.py": {"_compile"},
     "discovery.py": {"_of_sqlite"},
     "health.py": {"*"},
-    "joining.py": {"_checked", "_whole"},
+    "joining.py": {"_begun", "_checked", "_whole"},
     "schema.py": {"_copy"},
     "sqlite.py": {"*"},
     "triggers.py": {"*"},

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
+from sqlite3 import OperationalError
 
 from sqlalchemy import Connection, Engine, make_url
 from sqlalchemy.exc import ArgumentError
@@ -191,20 +192,23 @@ class Catalog:
             at_rest.require_unchanged(connection)
 
     @contextmanager
-    def write(self, *, durable: bool = True, freeing: bool = False) -> Iterator[Connection]:
+    def write(
+        self, *, durable: bool = True, freeing: bool = False, patience: float | None = None
+    ) -> Iterator[Connection]:
         """One transaction, committed when the block ends well and rolled back otherwise.
 
         On SQLite writers take turns from the start (BEGIN IMMEDIATE). ``durable=False`` spares
         the sync of a commit that may be lost to a power cut, but never out of order: the next
         durable commit carries it. ``freeing`` is for whoever lets go of something: it may use the
-        room that is kept back for a full disk. Raises ``Locked`` when another writer does not end.
+        room that is kept back for a full disk. Raises ``NoStore`` where there is no catalog, and
+        ``Locked`` when another writer does not end within ``patience`` seconds.
         """
-        self.ensure()
+        self.require()
         self._settle()
         if self.own and self.path is not None:
             self._make_room(freeing, self.path)
         hasty = sqlite.HASTY if not durable and self.own and self.path is not None else None
-        with translated(), self._writing(self.engine, hasty) as connection:
+        with translated(), self._writing(self.engine, hasty, patience) as connection:
             yield connection
         if durable and self.own and self.path is not None:
             with translated():
@@ -227,7 +231,7 @@ class Catalog:
         """
         if not self._doubtful or not self.own or self.path is None:
             return
-        with translated(), self._turn():
+        with translated(), self._turn(self._patience):
             if self._doubtful:
                 self.engine.dispose()
                 sqlite.move_wal_into_file(self.engine, self.path)
@@ -242,25 +246,42 @@ class Catalog:
 
     @contextmanager
     def _writing(
-        self, engine: Engine, special: tuple[str, str] | None = None
+        self,
+        engine: Engine,
+        special: tuple[str, str] | None = None,
+        patience: float | None = None,
     ) -> Iterator[Connection]:
         """``special`` is a setting of SQLite's for this transaction alone, and its usual value."""
-        with self._turn(), self._connected(engine) as connection:
+        patience = self._patience if patience is None else patience
+        with self._turn(patience), self._connected(engine) as connection:
             if special is not None:
                 sqlite.tell(connection, special[0])
             try:
-                self._begin(connection)
-                yield connection
-                connection.commit()
+                with self._strict(connection):
+                    self._begin(connection, patience)
+                    yield connection
+                    connection.commit()
             finally:
                 connection.rollback()
                 if special is not None:
                     sqlite.tell(connection, special[1])
 
     @contextmanager
-    def _turn(self) -> Iterator[None]:
+    def _strict(self, connection: Connection) -> Iterator[None]:
+        """On an application's engine its own settings are set aside for the transaction."""
+        if self._given is None or connection.dialect.name != "sqlite":
+            yield
+            return
+        with sqlite.strictly(connection):
+            try:
+                yield
+            finally:
+                connection.rollback()
+
+    @contextmanager
+    def _turn(self, patience: float) -> Iterator[None]:
         """Threads of one process queue here, which is fairer than polling for SQLite's lock."""
-        if not self._gate.acquire(timeout=self._patience):
+        if not self._gate.acquire(timeout=patience):
             raise Locked(
                 f"The catalog {self.name} is locked by another thread of this process.",
                 hint="End the transaction that the other thread holds.",
@@ -273,7 +294,7 @@ class Catalog:
     def _only_reader(self) -> threading.Lock | nullcontext[None]:
         return self._gate if self._memory else nullcontext()
 
-    def _begin(self, connection: Connection) -> None:
+    def _begin(self, connection: Connection, patience: float) -> None:
         if connection.dialect.name != "sqlite":
             connection.begin()
             return
@@ -288,16 +309,16 @@ class Catalog:
                 if not isinstance(meaning(error), Locked):
                     raise
                 connection.rollback()
-                self._give_up(time.monotonic() - started, error)
+                self._give_up(time.monotonic() - started, patience, error)
 
-    def _give_up(self, waited: float, error: Exception) -> None:
+    def _give_up(self, waited: float, patience: float, error: Exception) -> None:
         if waited > OWN_PATIENCE and self.path and sqlite.holds_write_lock(self.path):
             raise Locked(
                 f"The catalog {self.name} is locked by another connection of this process.",
                 hint="Put before the transaction's first statement, then attach(connection=) "
                 "inside it.",
             ) from error
-        if waited > self._patience:
+        if waited > patience:
             raise Locked(
                 f"The catalog {self.name} has been locked by another process for {waited:.0f} s.",
                 hint="Wait for it, or find it with 'fuser' and end it.",
@@ -335,8 +356,14 @@ class Catalog:
 
 def take_write_lock(connection: Connection) -> None:
     """Make the SQLite transaction of ``connection`` the writer, now or never."""
-    started = sqlite.in_transaction(connection)
-    sqlite.tell(connection, "DELETE FROM calotype_meta WHERE 0" if started else "BEGIN IMMEDIATE")
+    if not sqlite.in_transaction(connection):
+        sqlite.tell(connection, "BEGIN IMMEDIATE")
+        return
+    try:
+        sqlite.tell(connection, "DELETE FROM calotype_meta WHERE 0")
+    except OperationalError as error:  # where the tables are about to be made
+        if "no such table" not in str(error):
+            raise
 
 
 def _beside(catalog: Path | None, backend_url: str) -> str:

@@ -7,7 +7,6 @@ of foreign keys, so there is nothing to register.
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Sequence
 
 from sqlalchemy import ColumnElement, Connection, Table, and_, false, or_, select
@@ -27,18 +26,16 @@ class Hosts:
 
     def __init__(self, column_scope: str) -> None:
         self.column_scope = column_scope
-        self._lock = threading.Lock()
         self._seen: tuple[object, tuple[ForeignKey, ...]] = (None, ())
 
     def columns(self, connection: Connection) -> tuple[ForeignKey, ...]:
         """Every foreign key of other tables to ours."""
         version = _version(connection)
-        with self._lock:
-            if version is not None and self._seen[0] == version:
-                return self._seen[1]
+        seen, known = self._seen
+        if version is not None and seen == version:
+            return known
         found = tuple(foreign_keys(connection))
-        with self._lock:
-            self._seen = (version, found)
+        self._seen = (version, found)
         return found
 
     def on_asset(self, connection: Connection) -> ColumnElement[bool]:

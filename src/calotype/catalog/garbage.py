@@ -16,6 +16,7 @@ from sqlalchemy import (
     not_,
     or_,
     select,
+    update,
 )
 
 from calotype.catalog.among import among
@@ -96,12 +97,26 @@ _SLOT = (
     reference.c.role,
 )
 _OLDER = ("b_scope", "b_kind", "b_id", "b_role", "b_at")
-_DELETE_OLDER = Prepared(
-    delete(reference).where(
-        *(column == bindparam(name) for column, name in zip(_SLOT, _OLDER, strict=False)),
-        reference.c.released_at <= bindparam("b_at"),
-    )
+_IS_OLDER = and_(
+    *(column == bindparam(name) for column, name in zip(_SLOT, _OLDER, strict=False)),
+    reference.c.released_at <= bindparam("b_at"),
 )
+_THEIR_END = (
+    select(func.max(reference.c.released_at))
+    .where(_IS_OLDER, reference.c.digest == asset.c.digest)
+    .correlate(asset)
+    .scalar_subquery()
+)
+_KEEP_THEIR_ENDS = Prepared(
+    update(asset)
+    .where(
+        asset.c.scope == bindparam("b_scope"),
+        asset.c.digest.in_(select(reference.c.digest).where(_IS_OLDER)),
+        asset.c.kept_until < _THEIR_END,
+    )
+    .values(kept_until=_THEIR_END)
+)
+_DELETE_OLDER = Prepared(delete(reference).where(_IS_OLDER))
 
 
 def collect_assets(
@@ -110,17 +125,16 @@ def collect_assets(
     """Delete released references and then assets whose time is over; references, assets.
 
     With a reference go the older ones of its slot, whatever they pointed at: restoring must not
-    bring back what had been replaced.
+    bring back what had been replaced. Their assets take over the ends, so that no grace is cut.
     """
     references = connection.execute(
         delete(reference)
         .where(among(reference.c.digest, digests), reference.c.released_at <= cutoff)
         .returning(*_SLOT, reference.c.released_at)
     ).all()
-    _DELETE_OLDER.many(
-        connection,
-        [dict(zip(_OLDER, row, strict=True)) for row in references],
-    )
+    slots = [dict(zip(_OLDER, row, strict=True)) for row in references]
+    _KEEP_THEIR_ENDS.many(connection, slots)
+    _DELETE_OLDER.many(connection, slots)
     gone = connection.execute(
         delete(asset)
         .where(among(asset.c.digest, digests), _collectable(cutoff, hosts.on_asset(connection)))

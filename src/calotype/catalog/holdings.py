@@ -327,7 +327,7 @@ def restorable(
     rows = connection.execute(
         select(reference.c.role, reference.c.digest)
         .where(*of_owner(scope, owner, role), reference.c.released_at.is_not(None), ~live_one)
-        .order_by(reference.c.released_at, reference.c.id)
+        .order_by(reference.c.id)
     )
     newest = {row.role: Digest(row.digest) for row in rows}
     return list(newest.items())

@@ -6,10 +6,12 @@ import sqlite3
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Protocol, TypeAlias, TypeGuard, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, TypeAlias, TypeGuard, cast, runtime_checkable
 
-from sqlalchemy import Connection, create_engine
-from sqlalchemy.pool import NullPool
+from sqlalchemy import Connection, Engine, make_url
+from sqlalchemy.dialects.sqlite.pysqlite import SQLiteDialect_pysqlite
+from sqlalchemy.engine.interfaces import DBAPIConnection as DriverConnection
+from sqlalchemy.pool import NullPool, PoolProxiedConnection
 
 from calotype.catalog import Catalog, schema, take_write_lock
 from calotype.catalog.failures import translated
@@ -52,10 +54,13 @@ def joined(catalog: Catalog, connection: Joinable, *, needs_keys: bool) -> Itera
     """
     catalog.require()
     with translated():
+        if isinstance(connection, PoolProxiedConnection):
+            connection = cast(DBAPIConnection, connection.driver_connection)
         if _is_session(connection):
-            yield _checked(catalog, connection.connection(), needs_keys)
-        elif isinstance(connection, Connection):
-            yield _checked(catalog, connection, needs_keys)
+            connection = connection.connection()
+        if isinstance(connection, Connection):
+            with _begun(connection):
+                yield _checked(catalog, connection, needs_keys)
         elif isinstance(connection, sqlite3.Connection):
             with _whole(connection), _borrowed(connection) as borrowed:
                 yield _checked(catalog, borrowed, needs_keys)
@@ -69,12 +74,24 @@ def joined(catalog: Catalog, connection: Joinable, *, needs_keys: bool) -> Itera
 def _is_session(connection: Joinable) -> TypeGuard[Session]:
     """Whoever holds a Session has imported the ORM, which takes a fifth of a command's start."""
     orm = sys.modules.get("sqlalchemy.orm")
-    return orm is not None and isinstance(connection, orm.Session)
+    return orm is not None and isinstance(connection, orm.Session | orm.scoped_session)
+
+
+@contextmanager
+def _begun(connection: Connection) -> Iterator[None]:
+    """Let SQLAlchemy begin as the application wants; in AUTOCOMMIT mode nobody would commit."""
+    if connection.dialect.name != "sqlite":
+        yield
+        return
+    connection.exec_driver_sql("PRAGMA foreign_keys")
+    driver = connection.connection.driver_connection
+    assert isinstance(driver, sqlite3.Connection)
+    with _whole(driver):
+        yield
 
 
 def _checked(catalog: Catalog, connection: Connection, needs_keys: bool) -> Connection:
     if connection.dialect.name == "sqlite":
-        # Asked in any case: the first statement lets SQLAlchemy begin as the application wants.
         keys = connection.exec_driver_sql("PRAGMA foreign_keys").scalar()
         if needs_keys and not keys:
             raise Misconfigured(
@@ -118,14 +135,17 @@ def _nothing(*_: object) -> None:
 @contextmanager
 def _borrowed(raw: sqlite3.Connection) -> Iterator[Connection]:
     row_factory, raw.row_factory = raw.row_factory, None
-    engine = create_engine(
-        "sqlite+pysqlite://", creator=lambda: raw, poolclass=NullPool, pool_reset_on_return=None
-    )
+    text_factory, raw.text_factory = raw.text_factory, str
+    # Not create_engine(): it puts SQL functions of its own in place of the application's.
+    dialect = SQLiteDialect_pysqlite(dbapi=sqlite3)
+    pool = NullPool(lambda: cast(DriverConnection, raw), reset_on_return=None, dialect=dialect)
+    engine = Engine(pool, dialect, make_url("sqlite+pysqlite://"))
     for call in ("do_begin", "do_commit", "do_rollback", "do_close"):
-        setattr(engine.dialect, call, _nothing)
+        setattr(dialect, call, _nothing)
     try:
         with engine.connect() as connection:
             yield connection
     finally:
         raw.row_factory = row_factory
+        raw.text_factory = text_factory
         engine.dispose()

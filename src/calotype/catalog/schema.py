@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import secrets
 import uuid
 from pathlib import Path
@@ -66,7 +65,6 @@ def first_rows(connection: Connection, backend_url: str, now: Instant) -> None:
         "generation": secrets.token_hex(8),
         "created_at": str(now),
         "full_look": "0",
-        "fsck_cursor": json.dumps({}),
     }
     connection.execute(
         tables.meta.insert(), [{"key": key, "value": value} for key, value in facts.items()]

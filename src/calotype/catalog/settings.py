@@ -192,6 +192,22 @@ def record_usage(connection: Connection, now: Instant, scopes: Sequence[str] | N
         }
         for name, count, size in connection.execute(sums)
     ]
+    counted = {row["scope"] for row in rows}
+    before = select(usage_table.c.scope).distinct()
+    if scopes is not None:
+        before = before.where(usage_table.c.scope.in_(scopes))
+    rows += [
+        {
+            "scope": name,
+            "day": day,
+            "assets": 0,
+            "bytes": 0,
+            "references": 0,
+            "recorded_at": now,
+        }
+        for name in connection.scalars(before)
+        if name not in counted
+    ]
     if rows:
         connection.execute(
             delete(usage_table).where(
@@ -223,11 +239,14 @@ def usage_due(connection: Connection, now: Instant, name: str | None = None) -> 
 
     Counting reads every asset: after an hour for up to 100,000 of them, else after a day.
     """
-    statement = select(usage_table.c.recorded_at, usage_table.c.assets)
+    newest = select(
+        func.max(usage_table.c.recorded_at).label("at"),
+        func.max(usage_table.c.assets).label("most"),
+    ).group_by(usage_table.c.scope)
     if name is not None:
-        statement = statement.where(usage_table.c.scope == name)
-    last = connection.execute(statement.order_by(usage_table.c.day.desc()).limit(1)).one_or_none()
-    if last is None:
+        newest = newest.where(usage_table.c.scope == name)
+    each = newest.subquery()
+    at, most = connection.execute(select(func.min(each.c.at), func.max(each.c.most))).one()
+    if at is None:
         return True
-    wait = HOUR if int(last.assets) <= QUICK_TO_COUNT else 24 * HOUR
-    return now - int(last.recorded_at) > wait
+    return now - int(at) > (HOUR if int(most) <= QUICK_TO_COUNT else 24 * HOUR)

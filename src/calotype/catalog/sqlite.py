@@ -33,6 +33,9 @@ BUSY_MS = 10_000
 STEP_MS = 250
 """How long it waits to become the writer before the catalog looks who is in the way."""
 
+FULL = 2
+"""The number of synchronous=FULL."""
+
 HASTY = ("PRAGMA synchronous=NORMAL", "PRAGMA synchronous=FULL")
 """How to commit without a sync, and how to go back to what is usual."""
 
@@ -108,6 +111,22 @@ def tell(connection: Connection, command: str) -> None:
 def in_use(made: Engine) -> bool:
     """True when a connection of the engine is lent out at this moment."""
     return isinstance(made.pool, QueuePool) and made.pool.checkedout() > 0
+
+
+@contextmanager
+def strictly(connection: Connection) -> Iterator[None]:
+    """Durable commits and foreign keys for one transaction on an application's own engine."""
+    driver = connection.connection.driver_connection
+    assert isinstance(driver, sqlite3.Connection)
+    synchronous = int(driver.execute("PRAGMA synchronous").fetchone()[0])
+    keys = int(driver.execute("PRAGMA foreign_keys").fetchone()[0])
+    driver.execute(f"PRAGMA synchronous={max(synchronous, FULL)}").close()
+    driver.execute("PRAGMA foreign_keys=ON").close()
+    try:
+        yield
+    finally:
+        driver.execute(f"PRAGMA synchronous={synchronous}").close()
+        driver.execute(f"PRAGMA foreign_keys={keys}").close()
 
 
 @contextmanager

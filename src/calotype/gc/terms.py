@@ -51,24 +51,29 @@ class Allowance:
         self._count = terms.limit
         self._bytes = terms.max_bytes
         self.spent = False
+        self._taken = False
 
     @contextmanager
     def given_back_if_refused(self) -> Iterator[None]:
         """Return what was taken in the block if the block raises."""
-        before = (self._count, self._bytes, self.spent)
+        before = (self._count, self._bytes, self.spent, self._taken)
         try:
             yield
         except BaseException:
-            self._count, self._bytes, self.spent = before
+            self._count, self._bytes, self.spent, self._taken = before
             raise
 
     def take(self, size: int) -> bool:
-        """Take one thing of ``size`` bytes; False once that would pass a limit."""
+        """Take one thing of ``size`` bytes; False once that would pass a limit.
+
+        The first is taken whatever its size, or a large one would stand in the way for ever.
+        """
         short = self._count is not None and self._count < 1
-        short |= self._bytes is not None and self._bytes < size
+        short |= self._bytes is not None and self._bytes < (size if self._taken else 1)
         self.spent |= short
         if self.spent:
             return False
+        self._taken = True
         if self._count is not None:
             self._count -= 1
         if self._bytes is not None:
