@@ -10,12 +10,12 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
 
-from calotype.catalog.holdings import Wish
 from calotype.errors import CalotypeError, Locked, Unavailable
 from calotype.model import Put, PutFailure, PutMany
 from calotype.progress import Progress
 from calotype.putting import Arrival, Putter
 from calotype.staging import Content, Limits, Source, receive
+from calotype.wishes import Wish
 
 THREADS = 2
 AHEAD = 16

@@ -201,13 +201,20 @@ def _from_environment(given: Mapping[str, str], here: Path) -> dict[str, Value]:
         key = name.removeprefix(PREFIX).lower().replace("__", ".")
         if key.endswith("_file") and key not in DEFAULTS:
             key, text = key.removesuffix("_file"), _secret(name, text)
-        if key not in DEFAULTS and key.partition(".")[0] not in _SECTIONS:
+        if not _is_meant(key):
             continue
         values[_known(key, name)] = Value(_placed(key, text, here), name)
     return values
 
 
 _SECTIONS = frozenset(key.partition(".")[0] for key in DEFAULTS if "." in key)
+
+
+def _is_meant(key: str) -> bool:
+    """False for variables of others: Kubernetes sets CALOTYPE_PORT beside a service of our name."""
+    if key in DEFAULTS or key.partition(".")[0] in _SECTIONS:
+        return True
+    return bool(difflib.get_close_matches(key, DEFAULTS, n=1, cutoff=0.75))
 
 
 def _secret(name: str, path: str) -> str:

@@ -46,7 +46,7 @@ class Digest(str):
     @classmethod
     def parse(cls, text: str) -> Self:
         """Read a digest as people write it: either case, with or without ``sha256:``."""
-        return cls(text.strip().lower().removeprefix("sha256:"))
+        return cls(str(text).strip().lower().removeprefix("sha256:"))
 
     @classmethod
     def of(cls, source: bytes | bytearray | memoryview | str | os.PathLike[str] | BinaryIO) -> Self:

@@ -7,10 +7,10 @@ from collections.abc import Container, Mapping
 from dataclasses import replace
 
 from calotype.catalog import holdings
-from calotype.catalog.holdings import Wish
 from calotype.catalog.prepared import Found
 from calotype.model import Asset, Blob, Status
 from calotype.quantities import Instant, when
+from calotype.wishes import Wish
 
 
 class Ledger:

@@ -8,61 +8,12 @@ from datetime import datetime
 from typing import Literal
 
 from calotype.digest import Digest
-from calotype.errors import Misconfigured
+from calotype.names import Owner
 
 Status = Literal["created", "duplicate", "restored", "healed"]
 FindingKind = Literal["orphan", "stray", "foreign", "missing", "corrupt", "leak", "drift", "broken"]
 Verdict = Literal["kept", "trash", "garbage", "doomed", "erased", "unknown"]
 Metadata = Mapping[str, object]
-
-
-@dataclass(frozen=True, slots=True)
-class Owner:
-    """Who refers to an asset: ``kind/id``, split at the first slash."""
-
-    kind: str
-    id: str
-
-    def __post_init__(self) -> None:
-        """Refuse what could not be written as ``kind/id`` and read back."""
-        if not (self.kind and self.id) or "/" in self.kind:
-            raise Misconfigured(
-                f"Not an owner: {f'{self.kind}/{self.id}'!r}.",
-                hint="Write kind/id, for example scan/9 or dataset/7.",
-            )
-        plain(f"{self.kind}/{self.id}", "owner")
-
-    @classmethod
-    def parse(cls, text: str | Owner) -> Owner:
-        """Read ``scan/9``; an id may hold further slashes."""
-        if isinstance(text, Owner):
-            return text
-        kind, slash, ident = str(text).partition("/")
-        if not (kind and slash and ident):
-            raise Misconfigured(
-                f"Not an owner: {text!r}.", hint="Write kind/id, for example scan/9 or dataset/7."
-            )
-        return cls(kind, ident)
-
-    def __str__(self) -> str:
-        """The owner as it is written."""
-        return f"{self.kind}/{self.id}"
-
-
-def plain(text: str, what: str) -> str:
-    """Refuse names that no catalog could carry: empty, overlong, NUL, lone surrogates."""
-    if not text or len(text) > 1024 or "\x00" in text:
-        raise Misconfigured(
-            f"Not a usable {what}: {text[:80]!r}.", hint="Give 1 to 1024 characters without NUL."
-        )
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        raise Misconfigured(
-            f"Not a usable {what}: {text[:80]!r} is not valid Unicode.",
-            hint="Decode file names with errors='replace' or 'backslashreplace' first.",
-        ) from None
-    return text
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,16 +17,16 @@ from sqlalchemy.exc import IntegrityError
 
 from calotype import staging
 from calotype.backends import Backend
-from calotype.catalog import Catalog, copies, holdings, replicas, settings
+from calotype.catalog import Catalog, copies, holdings, replicas, settings, slots
 from calotype.catalog.columns import Hosts
 from calotype.catalog.copies import Copy
-from calotype.catalog.holdings import Wish
 from calotype.catalog.replicas import Intent
 from calotype.digest import Digest
 from calotype.errors import Blocked, CalotypeError, Locked
 from calotype.ledger import Ledger
 from calotype.model import Blob, Put
 from calotype.staging import Content
+from calotype.wishes import Wish
 
 ROUNDS = 20
 """How often a put goes round again after gc or another writer came between; each is rare."""
@@ -205,7 +205,7 @@ class Putter:
         settings.take_room(connection, self.scope, sizes)
         holdings.insert_assets(connection, self.scope, new, now)
         holdings.update_assets(connection, self.scope, ledger.changed)
-        added = Counter(holdings.refer(connection, self.scope, wishes, now))
+        added = Counter(slots.refer(connection, self.scope, wishes, now))
         return {
             number: Put(wish.digest, status, ledger.asset(wish.digest, added[wish.digest]))
             for (number, _), wish, status in zip(good, wishes, answers, strict=True)

@@ -47,8 +47,12 @@ def duration(value: Duration) -> int:
                 hint="Write 90s, 15m, 24h, 7d, 2w, or a number of seconds.",
             )
         seconds = float(match[1]) * _SECONDS[match[2] or "s"]
-    else:
+    elif isinstance(value, int | float):
         seconds = float(value) if value < _LONGEST else inf
+    else:
+        raise Misconfigured(
+            f"Not a duration: {value!r}.", hint="Give '24h', seconds or a timedelta."
+        )
     if not 0 <= seconds < _LONGEST:
         raise Misconfigured(f"A duration out of range: {value!r}.", hint="Give 0 or more.")
     return round(seconds * SECOND)

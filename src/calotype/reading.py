@@ -30,8 +30,8 @@ class Reader:
 
         A full read is verified: up to 8 MiB before the first byte, above that while it flows,
         and then the last chunk is held back until the whole hashes to its name. ``Corrupt``
-        where it does not, and the copy is marked so that the next put of the file mends it.
-        A range rests on the size alone.
+        where it does not, and the copy is marked so that the next put of the file mends it; a
+        full read that is sound takes such a mark off. A range rests on the size alone.
         """
         copy = self._copy(digest)
         while True:
@@ -54,8 +54,14 @@ class Reader:
             if copy.suspect:
                 raise self._damaged(copy, "its bytes were found damaged before", anew=False)
             return self.backend.open(copy.key, first, last)
-        failed = lambda: self._damaged(copy, "its bytes do not hash to its name")  # noqa: E731
-        return io.BufferedReader(_Verifying(self.backend.open(copy.key), copy, failed), CHUNK)
+        file = self.backend.open(copy.key)
+        return io.BufferedReader(_Verifying(file, copy, self._read_whole), CHUNK)
+
+    def _read_whole(self, copy: Copy, digest: str) -> None:
+        """A copy was read from start to end, and hashes to ``digest``."""
+        if digest != copy.blob.digest:
+            raise self._damaged(copy, "its bytes do not hash to its name")
+        self._sound(copy)
 
     def _copy(self, digest: Digest) -> Copy:
         with self.catalog.read() as connection:
@@ -72,7 +78,14 @@ class Reader:
             raise self._damaged(copy, "its bytes are missing") from None
         if hashlib.sha256(data).hexdigest() != copy.blob.digest:
             raise self._damaged(copy, "its bytes do not hash to its name")
+        self._sound(copy)
         return io.BytesIO(data)
+
+    def _sound(self, copy: Copy) -> None:
+        """Trust a copy again that was marked before and read whole since."""
+        if copy.suspect_at is not None:
+            with suppress(CalotypeError), self.catalog.write(patience=0) as connection:
+                replicas.clear(connection, copy.token, copy.suspect_at, self.catalog.clock())
 
     def _damaged(self, copy: Copy, what: str, *, anew: bool = True) -> CalotypeError:
         """Mark the copy suspect, unless it was let go meanwhile; the error to raise.
@@ -109,11 +122,11 @@ class _Verifying(io.RawIOBase):
     from its start to its end in one go.
     """
 
-    def __init__(self, file: BinaryIO, copy: Copy, failed: Callable[[], CalotypeError]) -> None:
+    def __init__(self, file: BinaryIO, copy: Copy, read_whole: Callable[[Copy, str], None]) -> None:
         self._file = file
-        self._digest = copy.blob.digest
+        self._copy = copy
         self._size = copy.blob.size
-        self._failed = failed
+        self._read_whole = read_whole
         self._position = 0
         self._hashed = 0
         self._sha = hashlib.sha256()
@@ -140,9 +153,8 @@ class _Verifying(io.RawIOBase):
             self._sha.update(data)
             self._hashed += len(data)
             short = not data and self._position < self._size
-            ended = self._hashed == self._size and bool(data)
-            if short or (ended and self._sha.hexdigest() != self._digest):
-                raise self._failed()
+            if short or (data and self._hashed == self._size):
+                self._read_whole(self._copy, self._sha.hexdigest())
         buffer[: len(data)] = data
         self._position += len(data)
         return len(data)

@@ -10,15 +10,16 @@ from datetime import datetime
 from sqlalchemy import Connection
 from sqlalchemy.exc import IntegrityError
 
-from calotype.catalog import Catalog, garbage, holdings
+from calotype.catalog import Catalog, garbage, holdings, slots
 from calotype.catalog.columns import Hosts
-from calotype.catalog.holdings import Wish
 from calotype.catalog.joining import Joinable, joined
 from calotype.catalog.prepared import Found
 from calotype.digest import Digest
 from calotype.errors import NotFound
-from calotype.model import Asset, Discarded, Kept, Owner, Released, Restored
+from calotype.model import Asset, Discarded, Kept, Released, Restored
+from calotype.names import Owner
 from calotype.quantities import FOREVER, Instant, human_duration, when
+from calotype.wishes import Wish
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +46,7 @@ class Referrer:
                 raise self._not_found(digest)
             try:
                 wish = Wish(digest, None, owner, role)
-                holdings.refer(joint, self.scope, [wish], self.catalog.clock())
+                slots.refer(joint, self.scope, [wish], self.catalog.clock())
             except IntegrityError as error:
                 raise self._not_found(digest) from error
 
@@ -54,7 +55,7 @@ class Referrer:
         if not self.catalog.exists():
             return Released(0, ())
         with self._transaction(connection, needs_keys=False, freeing=True) as joint:
-            digests = holdings.release(joint, self.scope, owner, role, self.catalog.clock())
+            digests = slots.release(joint, self.scope, owner, role, self.catalog.clock())
         return Released(len(digests), tuple(sorted(set(digests))))
 
     def restore_owner(
@@ -62,14 +63,14 @@ class Referrer:
     ) -> Restored:
         """Bring back the newest released reference of each role that has no live one."""
         with self._transaction(connection, needs_keys=True) as joint:
-            back = holdings.restorable(joint, self.scope, owner, role)
-            if not back and not holdings.known_owner(joint, self.scope, owner):
+            back = slots.restorable(joint, self.scope, owner, role)
+            if not back and not slots.known_owner(joint, self.scope, owner):
                 raise NotFound(
                     f"Nothing is remembered of {owner} in scope {self.scope!r}.",
                     hint="Its grace may be over: put and attach the files again.",
                 )
             wishes = [Wish(digest, None, owner, name) for name, digest in back]
-            holdings.refer(joint, self.scope, wishes, self.catalog.clock())
+            slots.refer(joint, self.scope, wishes, self.catalog.clock())
         return Restored(len(back), tuple(sorted({digest for _, digest in back})))
 
     def restore_asset(self, digest: Digest, connection: Joinable | None) -> Restored:
@@ -130,7 +131,7 @@ class Referrer:
             found.append(Kept("hold", "a hold", kept))
         elif kept is not None:
             found.append(Kept("library", "the library"))
-        uses = holdings.uses(connection, self.scope, digest)
+        uses = slots.uses(connection, self.scope, digest)
         columns = self.hosts.keeping_asset(connection, self.scope, digest)
         uploads = garbage.in_flight(connection, self.scope, digest)
         return [

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,22 +12,18 @@ from calotype.backends import Backend
 from calotype.bulk import Bulk
 from calotype.catalog import Catalog, holdings, settings, totals
 from calotype.catalog.columns import Hosts
-from calotype.catalog.holdings import Wish
 from calotype.catalog.joining import Joinable
 from calotype.catalog.listing import Lister, Listing, Sort
 from calotype.digest import Digest, digest_prefix
 from calotype.errors import (
     AmbiguousPrefix,
-    DecompressionBomb,
     DigestMismatch,
     Misconfigured,
-    NotAnImage,
     NotFound,
 )
 from calotype.model import (
     Asset,
     Discarded,
-    Owner,
     OwnerSummary,
     Put,
     PutMany,
@@ -37,16 +32,17 @@ from calotype.model import (
     Restored,
     Usage,
     UsageDay,
-    plain,
 )
+from calotype.names import Owner, file_name, plain
 from calotype.progress import Progress, Run
 from calotype.putting import Arrival, Putter
-from calotype.quantities import FOREVER, SECOND, Duration, duration, when
+from calotype.quantities import SECOND, Duration, duration, when
 from calotype.reading import Reader
 from calotype.references import Referrer
 from calotype.signing import Signer
 from calotype.staging import Content, Limits, Source, receive
 from calotype.trend import Trend
+from calotype.wishes import Wish, json_object, named_after, wish
 
 DAY = 24 * 3600 * SECOND
 
@@ -114,10 +110,17 @@ class Scope:
                     hint="Send the file again, or correct the digest.",
                 )
             if images_only:
-                _require_image(content)
-            name = filename if filename is not None else _base_name(source)
-            wish = self._wish(content.digest, owner, role, name, metadata, hold)
-            done = self._putter().put([Arrival(content, wish)])[0]
+                content.require_image()
+            asked = wish(
+                content.digest,
+                self._rooms.catalog.clock(),
+                owner=owner,
+                role=role,
+                filename=named_after(source) if filename is None else filename,
+                metadata=metadata,
+                hold=hold,
+            )
+            done = self._putter().put([Arrival(content, asked)])[0]
         finally:
             content.discard()
         self._rooms.trend.note(self._name)
@@ -134,38 +137,21 @@ class Scope:
         Iterate the Run for its Progress, or call ``.result()``. A source that fails is listed in
         the result and never stops the others. Memory stays bounded whatever the sizes.
         """
-        if isinstance(sources, str | bytes | os.PathLike):
+        if isinstance(sources, str | bytes | os.PathLike) or not isinstance(sources, Iterable):
             raise Misconfigured("put_many wants several sources.", hint="Use put() for one.")
         total = len(sources) if isinstance(sources, Sequence) else None
 
         def to_wish(source: Source, content: Content) -> Wish:
-            return self._wish(content.digest, owner, None, _base_name(source), None, hold)
+            return wish(
+                content.digest,
+                self._rooms.catalog.clock(),
+                owner=owner,
+                filename=named_after(source),
+                hold=hold,
+            )
 
         bulk = Bulk(self._putter(), self._rooms.limits, to_wish)
         return Run(lambda: bulk.steps(sources, total), name="put_many")
-
-    def _wish(
-        self,
-        digest: Digest,
-        owner: str | Owner | None,
-        role: str | None,
-        filename: str | None,
-        metadata: Mapping[str, object] | None,
-        hold: Duration | None,
-    ) -> Wish:
-        if role is not None and owner is None:
-            raise Misconfigured("A role belongs to an owner.", hint="Give owner= as well.")
-        end = None if owner is not None else FOREVER
-        if hold is not None:
-            end = self._rooms.catalog.clock() + duration(hold)
-        return Wish(
-            digest,
-            end,
-            Owner.parse(owner) if owner is not None else None,
-            plain(role, "role") if role is not None else None,
-            _clean(filename),
-            _metadata(metadata),
-        )
 
     # -- bytes out --------------------------------------------------------------------------
 
@@ -298,7 +284,7 @@ class Scope:
         catalog = self._rooms.catalog
         if not catalog.exists():
             return []
-        since = when(catalog.clock() - days * DAY)
+        since = when(max(catalog.clock() - days * DAY, 0))
         with catalog.read() as connection:
             return settings.usage_days(connection, self._name, f"{since:%Y-%m-%d}")
 
@@ -371,7 +357,7 @@ class Scope:
     ) -> Asset:
         """Change an asset's file name, or replace its metadata; None leaves either as it is."""
         parsed = Digest.parse(digest)
-        self._referrer().update(parsed, _clean(filename), _metadata(metadata))
+        self._referrer().update(parsed, file_name(filename), json_object(metadata))
         return self.stat(parsed)
 
     def renew(self, digest: str, hold: Duration) -> Asset:
@@ -406,45 +392,3 @@ class Scope:
     def _signer(self) -> Signer:
         rooms = self._rooms
         return Signer(rooms.catalog, rooms.backend, rooms.name, rooms.public_url)
-
-
-def _require_image(content: Content) -> None:
-    facts = content.facts
-    if facts.bomb:
-        raise DecompressionBomb(
-            f"The image has more than {content.pixel_limit} pixels; nothing was stored.",
-            hint="Make it smaller, raise [limits] pixels, or put it without images_only.",
-        )
-    if not facts.is_image:
-        raise NotAnImage(
-            f"These bytes are {facts.media_type}, not a readable image; nothing was stored.",
-            hint="Check the file, or put it without images_only.",
-        )
-
-
-def _base_name(source: Source) -> str | None:
-    if isinstance(source, str | os.PathLike):
-        return os.path.basename(os.fsdecode(source)) or None  # noqa: PTH119 - pathlib costs more
-    return None
-
-
-def _clean(filename: str | None) -> str | None:
-    """Names are text, never paths; bytes that are not UTF-8 are written as escapes (``\\xff``)."""
-    if not filename:
-        return None
-    try:
-        raw = filename.encode(errors="surrogateescape")
-    except UnicodeEncodeError:
-        raw = filename.encode(errors="backslashreplace")
-    return plain(raw.decode(errors="backslashreplace"), "file name")
-
-
-def _metadata(metadata: Mapping[str, object] | None) -> Mapping[str, object] | None:
-    if metadata is None:
-        return None
-    try:
-        return dict(json.loads(json.dumps(dict(metadata), allow_nan=False)))
-    except (TypeError, ValueError) as error:
-        raise Misconfigured(
-            f"The metadata is not JSON: {error}.", hint="Use strings, numbers, lists and dicts."
-        ) from error

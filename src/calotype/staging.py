@@ -7,7 +7,7 @@ import io
 import os
 import stat
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache, cached_property
@@ -17,7 +17,15 @@ from typing import BinaryIO, Protocol, cast
 from calotype import media
 from calotype.backends import Backend, Key, Staged, Stages
 from calotype.digest import CHUNK, Digest
-from calotype.errors import Denied, Misconfigured, NotFound, TooLarge, Unavailable
+from calotype.errors import (
+    DecompressionBomb,
+    Denied,
+    Misconfigured,
+    NotAnImage,
+    NotFound,
+    TooLarge,
+    Unavailable,
+)
 from calotype.model import Facts
 
 SMALL = 8 << 20
@@ -80,6 +88,20 @@ class Content:
             raise
         return fresh
 
+    def require_image(self) -> None:
+        """Raise ``DecompressionBomb`` or ``NotAnImage`` unless these are the bytes of an image."""
+        if self.facts.bomb:
+            raise DecompressionBomb(
+                f"The image has more than {self.pixel_limit} pixels; nothing was stored.",
+                hint="Make it smaller, raise [limits] pixels, or put it without images_only.",
+            )
+        if not self.facts.is_image:
+            raise NotAnImage(
+                f"These bytes are {self.facts.media_type}, not a readable image; "
+                "nothing was stored.",
+                hint="Check the file, or put it without images_only.",
+            )
+
     def discard(self) -> None:
         """Let go of memory and temporary files."""
         self.held.discard()
@@ -132,7 +154,7 @@ def receive(source: Source, backend: Backend, limits: Limits, *, in_memory: int 
 
 def _gather(chunks: Iterator[bytes], backend: Backend, limits: Limits, in_memory: int) -> Content:
     sha = hashlib.sha256()
-    parts: list[bytes] = []
+    start = io.BytesIO()
     size = 0
     spill: Staged | _Spooled | None = None
     try:
@@ -141,20 +163,19 @@ def _gather(chunks: Iterator[bytes], backend: Backend, limits: Limits, in_memory
             _check_size(size, limits)
             sha.update(chunk)
             if spill is None and size <= in_memory:
-                parts.append(bytes(chunk))
+                start.write(chunk)
                 continue
             if spill is None:
                 staging = _staging(backend)
                 spill = staging.stage() if staging is not None else _Spooled()
-                for part in parts:
-                    spill.write(part)
-                parts = []
+                spill.write(start.getvalue())
+                start = io.BytesIO()
             spill.write(chunk)
     except BaseException:
         if spill is not None:
             spill.discard()
         raise
-    held = spill if spill is not None else _Memory(b"".join(parts))
+    held = spill if spill is not None else _Memory(start.getvalue())
     return Content(Digest(sha.hexdigest()), size, held, limits.pixels)
 
 
@@ -173,13 +194,13 @@ def _chunks(source: Unread) -> Iterator[Iterator[bytes]]:
             yield _read(file)
     elif hasattr(source, "read"):
         yield _read(cast(BinaryIO, source))
-    elif isinstance(source, Iterable):
-        yield _pieces(source)
-    else:
+    elif isinstance(source, Mapping) or not isinstance(source, Iterable):
         raise Misconfigured(
             f"Cannot put a {type(source).__qualname__}.",
             hint="Give a path, bytes, a binary file or an iterator of bytes.",
         )
+    else:
+        yield _pieces(source)
 
 
 def _pieces(source: Iterable[object]) -> Iterator[bytes]:

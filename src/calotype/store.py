@@ -21,7 +21,8 @@ from calotype.gc.erasing import Eraser
 from calotype.gc.erasing import Tally as Erased
 from calotype.gc.plans import Gc, Plan
 from calotype.gc.terms import Terms
-from calotype.model import Blob, Check, Explanation, Finding, Grant, Report, Stats, plain
+from calotype.model import Blob, Check, Explanation, Finding, Grant, Report, Stats
+from calotype.names import plain
 from calotype.opening import open_backend
 from calotype.progress import Run
 from calotype.purging import Purger

@@ -17,7 +17,8 @@ from tests.store.places import Clock, Place
 from tests.store.trouble import Crash, Trouble
 
 from calotype.errors import CalotypeError
-from calotype.model import Asset, Owner, OwnerSummary
+from calotype.model import Asset, OwnerSummary
+from calotype.names import Owner
 from calotype.quantities import FOREVER, when
 
 SCOPES = ("default", "ana")

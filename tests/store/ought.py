@@ -13,7 +13,7 @@ from typing import Any
 from tests.store.pictures import noise, picture
 
 from calotype import Digest
-from calotype.model import Owner
+from calotype.names import Owner
 from calotype.quantities import FOREVER, Instant, duration
 
 PICTURES = (picture(1), picture(2))

@@ -32,7 +32,7 @@ from calotype.errors import (
     NotAnImage,
     TooLarge,
 )
-from calotype.model import Owner
+from calotype.names import Owner
 from calotype.staging import SMALL, Limits
 
 BIG = SMALL + 3

@@ -10,7 +10,7 @@ from tests.store.surgery import content, rows
 
 from calotype import Digest
 from calotype.errors import InvalidDigest, Misconfigured, NotFound
-from calotype.model import Owner
+from calotype.names import Owner
 
 
 def digests(listing):

@@ -71,6 +71,7 @@ class Catalog:
         self._forked_in_use = False
         self._doubtful = False
         self._ready = False
+        self._file: tuple[int, int] | None = None
         self.store_id: str | None = None
 
     def _same_process(self) -> None:
@@ -129,12 +130,12 @@ class Catalog:
     def exists(self) -> bool:
         """True when there is a catalog here; opens it, and upgrades an SQLite one if need be."""
         self._same_process()
-        if self._ready:
-            return True
         if self.path is not None:
             with translated():
-                if not self.path.exists():
+                if not self._same_file(self.path):
                     return False
+        if self._ready:
+            return True
         with translated(), self._only_reader(), self.engine.connect() as connection:
             number = schema.number(connection)
             if number is None:
@@ -145,6 +146,25 @@ class Catalog:
         schema.require_backend(found, self)
         self._ready = True
         return True
+
+    def _same_file(self, path: Path) -> bool:
+        """True when the file is there; one that was put in place of it is opened anew.
+
+        What is written to a file that was removed would be lost without a word.
+        """
+        try:
+            facts = os.stat(path)  # noqa: PTH116 - pathlib costs more, at every transaction
+        except (FileNotFoundError, NotADirectoryError):
+            facts = None
+        found = (facts.st_dev, facts.st_ino) if facts is not None else None
+        if found != self._file:
+            with self._setup:
+                if found != self._file:
+                    self._ready = False
+                    if self._engine is not None and self._given is None and self._file is not None:
+                        self._engine.dispose()
+                    self._file = found
+        return found is not None
 
     def require(self) -> None:
         """Raise ``NoStore`` unless there is a catalog here."""

@@ -25,8 +25,13 @@ class Copy:
     key: Key
     token: str
     blob: Blob
-    suspect: bool
+    suspect_at: Instant | None
     verified_at: Instant | None
+
+    @property
+    def suspect(self) -> bool:
+        """True when it was found damaged or missing, and not found sound since."""
+        return self.suspect_at is not None
 
 
 IS_LIVE = replica.c.state == literal_column("'live'")
@@ -72,7 +77,7 @@ def _of_blob(found: Found, of: Blob) -> Copy:
         parse_key(found["key"]),
         found["token"],
         of,
-        found["suspect_at"] is not None,
+        found["suspect_at"],
         found["verified_at"],
     )
 

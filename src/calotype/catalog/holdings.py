@@ -1,10 +1,9 @@
-"""Statements on assets and references: what a scope has, and who uses it."""
+"""Statements on assets: what a scope has."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
 from typing import Literal
@@ -26,9 +25,9 @@ from calotype.catalog.copies import to_blob
 from calotype.catalog.discovery import ForeignKey
 from calotype.catalog.prepared import Found, Prepared, prepared_insert
 from calotype.catalog.tables import asset, blob, reference
-from calotype.digest import Digest
-from calotype.model import Asset, Owner, Reference
+from calotype.model import Asset
 from calotype.quantities import FOREVER, Instant, when
+from calotype.wishes import Wish
 
 LIVE_REFERENCES = (
     select(func.count())
@@ -105,28 +104,6 @@ def kept(kept_until: Instant, now: Instant) -> Literal["library"] | datetime | N
     return when(kept_until) if kept_until > now else None
 
 
-@dataclass(frozen=True, slots=True)
-class Wish:
-    """One asset to be had: of which digest, called what, kept until when, used by whom.
-
-    ``kept_until`` is None where only the owner is to keep it.
-    """
-
-    digest: Digest
-    kept_until: Instant | None
-    owner: Owner | None = None
-    role: str | None = None
-    filename: str | None = None
-    metadata: Mapping[str, object] | None = None
-
-    @property
-    def slot(self) -> tuple[str, str, str] | None:
-        """Owner and role; a role that is not given is the digest itself."""
-        if self.owner is None:
-            return None
-        return (self.owner.kind, self.owner.id, self.role or self.digest)
-
-
 def assets(
     connection: Connection, scope: str, digests: Iterable[str], hosts: Hosts
 ) -> dict[str, Found]:
@@ -159,9 +136,6 @@ def lock(connection: Connection, scope: str, digest: str) -> bool:
 
 _INSERT_ASSET = prepared_insert(
     asset, "scope", "digest", "kept_until", "filename", "metadata", "created_at"
-)
-_INSERT_REFERENCE = prepared_insert(
-    reference, "scope", "owner_kind", "owner_id", "role", "digest", "created_at"
 )
 
 
@@ -213,145 +187,6 @@ def set_kept_until(connection: Connection, scope: str, digest: str, instant: Ins
     return changed.rowcount == 1
 
 
-_SLOT = (
-    reference.c.owner_kind == bindparam("b_kind"),
-    reference.c.owner_id == bindparam("b_id"),
-    reference.c.role == bindparam("b_role"),
-)
-
-
-def refer(connection: Connection, scope: str, wishes: Sequence[Wish], now: Instant) -> list[Digest]:
-    """Put each wish's digest into its slot; the digests of the references that are new.
-
-    The same digest there already: nothing changes. Another digest: its row is released first,
-    so that history stays. Of several wishes for one slot the last one wins.
-    """
-    held = _slots(connection, scope, wishes)
-    last = {wish.slot: wish for wish in wishes if wish.slot is not None}
-    fresh = [wish for slot, wish in last.items() if held.get(slot) != wish.digest]
-    displaced = [wish for wish in fresh if wish.slot in held]
-    if displaced:
-        connection.execute(
-            update(reference)
-            .where(reference.c.scope == scope, *_SLOT, reference.c.released_at.is_(None))
-            .values(released_at=now),
-            [_slot_parameters(wish) for wish in displaced],
-        )
-    _INSERT_REFERENCE.many(connection, [_reference_row(scope, wish, now) for wish in fresh])
-    return [wish.digest for wish in fresh]
-
-
-_LIVE_SLOTS = Prepared(
-    select(reference.c.role, reference.c.digest).where(
-        reference.c.scope == bindparam("scope_name"),
-        reference.c.owner_kind == bindparam("kind"),
-        reference.c.owner_id == bindparam("ident"),
-        among_given(reference.c.role, "roles"),
-        reference.c.released_at.is_(None),
-    )
-)
-
-
-def _slots(
-    connection: Connection, scope: str, wishes: Sequence[Wish]
-) -> dict[tuple[str, str, str] | None, str]:
-    owners = {wish.owner for wish in wishes if wish.owner is not None}
-    found: dict[tuple[str, str, str] | None, str] = {}
-    for owner in owners:
-        roles = [wish.slot[2] for wish in wishes if wish.owner == owner and wish.slot]
-        rows = _LIVE_SLOTS(
-            connection, scope_name=scope, kind=owner.kind, ident=owner.id, roles=roles
-        )
-        found.update({(owner.kind, owner.id, row["role"]): row["digest"] for row in rows})
-    return found
-
-
-def _slot_parameters(wish: Wish) -> dict[str, str]:
-    assert wish.slot is not None
-    kind, ident, role = wish.slot
-    return {"b_kind": kind, "b_id": ident, "b_role": role}
-
-
-def _reference_row(scope: str, wish: Wish, now: Instant) -> dict[str, object]:
-    assert wish.slot is not None
-    kind, ident, role = wish.slot
-    return {
-        "scope": scope,
-        "owner_kind": kind,
-        "owner_id": ident,
-        "role": role,
-        "digest": wish.digest,
-        "created_at": now,
-    }
-
-
-def of_owner(scope: str, owner: Owner, role: str | None) -> list[ColumnElement[bool]]:
-    """Conditions for an owner's references, in one role or in all."""
-    conditions = [
-        reference.c.scope == scope,
-        reference.c.owner_kind == owner.kind,
-        reference.c.owner_id == owner.id,
-    ]
-    return [*conditions, reference.c.role == role] if role is not None else conditions
-
-
-def release(
-    connection: Connection, scope: str, owner: Owner, role: str | None, now: Instant
-) -> list[Digest]:
-    """Release an owner's live references in one statement; the digests they pointed at."""
-    released = connection.execute(
-        update(reference)
-        .where(*of_owner(scope, owner, role), reference.c.released_at.is_(None))
-        .values(released_at=now)
-        .returning(reference.c.digest)
-    )
-    return [Digest(digest) for digest in released.scalars()]
-
-
-def restorable(
-    connection: Connection, scope: str, owner: Owner, role: str | None
-) -> list[tuple[str, Digest]]:
-    """(role, digest) of the newest released row of each role that has no live one."""
-    taken = reference.alias()
-    live_one = (
-        select(1)
-        .where(
-            taken.c.scope == reference.c.scope,
-            taken.c.owner_kind == reference.c.owner_kind,
-            taken.c.owner_id == reference.c.owner_id,
-            taken.c.role == reference.c.role,
-            taken.c.released_at.is_(None),
-        )
-        .exists()
-    )
-    rows = connection.execute(
-        select(reference.c.role, reference.c.digest)
-        .where(*of_owner(scope, owner, role), reference.c.released_at.is_not(None), ~live_one)
-        .order_by(reference.c.id)
-    )
-    newest = {row.role: Digest(row.digest) for row in rows}
-    return list(newest.items())
-
-
-def known_owner(connection: Connection, scope: str, owner: Owner) -> bool:
-    """True when the owner has or had references that are still remembered."""
-    statement = select(reference.c.id).where(*of_owner(scope, owner, None)).limit(1)
-    return connection.scalar(statement) is not None
-
-
-def to_reference(found: Found) -> Reference:
-    """A reference row as a value."""
-    released = found["released_at"]
-    return Reference(
-        found["scope"],
-        Owner(found["owner_kind"], found["owner_id"]),
-        found["role"],
-        Digest(found["digest"]),
-        when(found["created_at"]),
-        when(released) if released is not None else None,
-    )
-
-
 def touch(connection: Connection, accesses: Mapping[tuple[str, str], tuple[int, Instant]]) -> None:
     """Add gathered accesses: (scope, digest) -> (how many, the last one's instant)."""
     connection.execute(
@@ -366,20 +201,6 @@ def touch(connection: Connection, accesses: Mapping[tuple[str, str], tuple[int, 
             for (scope, digest), (count, last) in accesses.items()
         ],
     )
-
-
-def uses(connection: Connection, scope: str, digest: str) -> list[tuple[Owner, str]]:
-    """(owner, role) of the live references to an asset."""
-    rows = connection.execute(
-        select(reference.c.owner_kind, reference.c.owner_id, reference.c.role)
-        .where(
-            reference.c.digest == digest,
-            reference.c.scope == scope,
-            reference.c.released_at.is_(None),
-        )
-        .order_by(reference.c.id)
-    )
-    return [(Owner(row.owner_kind, row.owner_id), row.role) for row in rows]
 
 
 def describe(

@@ -24,15 +24,18 @@ from sqlalchemy import (
 from calotype.catalog import Catalog
 from calotype.catalog.columns import Hosts
 from calotype.catalog.copies import to_blob
-from calotype.catalog.holdings import ASSET, of_owner, to_asset, to_reference, visible
+from calotype.catalog.holdings import ASSET, to_asset, visible
+from calotype.catalog.slots import of_owner, to_reference
 from calotype.catalog.tables import asset, blob, derivation, reference
 from calotype.errors import Misconfigured
-from calotype.model import Asset, Blob, Owner, OwnerSummary, Reference
+from calotype.model import Asset, Blob, OwnerSummary, Reference
+from calotype.names import Owner, escaped
 from calotype.quantities import Instant, at
 
 T = TypeVar("T")
 Sort = Literal["recent", "size", "views", "digest"]
 PAGE = 500
+LARGEST_PAGE = 10_000
 
 _SORTS: dict[str, tuple[ColumnElement[object], bool]] = {
     "recent": (asset.c.created_at, True),
@@ -70,10 +73,10 @@ class Listing(Generic[T]):
                 return
 
     def page(self, limit: int = 100, after: str | None = None) -> Page[T]:
-        """At most ``limit`` items that come after the page that gave ``after``."""
+        """At most ``limit`` items (and 10,000) that come after the page that gave ``after``."""
         if limit < 1:
             raise Misconfigured("A page has at least one item.", hint="Give limit=1 or more.")
-        return self._fetch(limit, after or self._after)
+        return self._fetch(min(limit, LARGEST_PAGE), after or self._after)
 
 
 def _seal(place: tuple[object, ...]) -> str:
@@ -146,7 +149,7 @@ class Lister:
             .order_by(*place)
         )
         if kind is not None:
-            statement = statement.where(reference.c.owner_kind == kind)
+            statement = statement.where(reference.c.owner_kind == escaped(kind))
 
         def fetch(limit: int, after: str | None) -> Page[OwnerSummary]:
             if not self.catalog.exists():
@@ -232,18 +235,19 @@ def _matching(
         )
         statement = statement.where(used.correlate(asset).exists())
     if media_type is not None:
-        family = media_type.removesuffix("*")
+        family = escaped(media_type).removesuffix("*")
         statement = statement.where(
             blob.c.media_type.startswith(family, autoescape=True)
             if family.endswith("/")
-            else blob.c.media_type == media_type
+            else blob.c.media_type == family
         )
     if q:
+        part = escaped(q)
         statement = statement.where(
             or_(
-                asset.c.filename.contains(q, autoescape=True),
-                func.lower(asset.c.filename).contains(q.lower(), autoescape=True),
-                asset.c.digest.startswith(q.lower(), autoescape=True),
+                asset.c.filename.contains(part, autoescape=True),
+                func.lower(asset.c.filename).contains(part.lower(), autoescape=True),
+                asset.c.digest.startswith(part.lower(), autoescape=True),
             )
         )
     return statement

@@ -23,7 +23,7 @@ from calotype.cli.printing import instant, plural
 from calotype.cli.putting import json_object
 from calotype.cli.wire import asset as asset_record
 from calotype.cli.wire import record
-from calotype.model import Owner
+from calotype.names import Owner
 from calotype.store import Store
 
 MaybeDigest = Annotated[

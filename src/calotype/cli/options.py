@@ -13,7 +13,7 @@ from cyclopts.validators import Number
 
 from calotype.cli.exits import given
 from calotype.cli.printing import Printer
-from calotype.model import Owner
+from calotype.names import Owner
 from calotype.quantities import duration, size
 
 if TYPE_CHECKING:

@@ -33,7 +33,8 @@ from calotype.cli.printing import Printer, plural
 from calotype.cli.progressing import meter
 from calotype.cli.wire import Json
 from calotype.errors import CalotypeError, Misconfigured
-from calotype.model import Owner, Put
+from calotype.model import Put
+from calotype.names import Owner
 from calotype.progress import Progress
 
 if TYPE_CHECKING:

@@ -6,7 +6,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import fields, is_dataclass
 from datetime import datetime
 
-from calotype.model import Asset, Blob, Owner, Reference
+from calotype.model import Asset, Blob, Reference
+from calotype.names import Owner
 
 Json = None | bool | int | float | str | list["Json"] | dict[str, "Json"]
 
