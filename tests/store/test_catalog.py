@@ -315,3 +315,29 @@ def test_a_second_catalog_on_the_same_folder_is_refused(shared, clock):
         with second, pytest.raises(Corrupt):
             second.put(picture(1), owner="scan/1")
         assert content(first, kept) == picture()
+
+
+def test_a_catalog_that_was_removed_is_missed_at_once(folder):
+    with folder.open() as store:
+        store.put(b"x")
+        shutil.rmtree(folder.root / "store")
+        assert list(store.assets()) == []
+        digest = store.put(b"y").digest
+        with folder.open() as other:
+            assert other.stat(digest).size == 1
+
+
+def test_a_catalog_that_was_put_in_place_of_another_is_opened(folder, tmp_path):
+    with folder.open() as store:
+        digest = store.put(b"x").digest
+    copy = tmp_path / "copy"
+    shutil.copytree(folder.root / "store", copy)
+    with folder.open() as store:
+        store.put(b"y")
+        shutil.rmtree(folder.root / "store")
+        copy.rename(folder.root / "store")
+        assert [asset.digest for asset in store.assets()] == [digest]
+        assert store.put(b"y").status == "created"
+    with folder.open() as store:
+        assert len(list(store.assets())) == 2
+        assert not any(finding.is_problem for finding in store.fsck(read_data=True))

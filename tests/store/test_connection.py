@@ -11,8 +11,8 @@ from contextlib import closing, contextmanager
 
 import pytest
 from sqlalchemy import Engine, create_engine, event, text
-from sqlalchemy.orm import Session
-from sqlalchemy.pool import NullPool
+from sqlalchemy.orm import Session, scoped_session, sessionmaker
+from sqlalchemy.pool import NullPool, PoolProxiedConnection, StaticPool
 from tests.store.pictures import picture
 from tests.store.places import Place
 from tests.store.surgery import problems, rows
@@ -62,6 +62,23 @@ def core_connection_of(place):
 
 
 @contextmanager
+def scoped_session_of(place):
+    session = scoped_session(sessionmaker(application(place)))
+    try:
+        yield session, session.commit, session.rollback
+    finally:
+        session.remove()
+
+
+@contextmanager
+def pooled_raw_of(place):
+    """What Engine.raw_connection() gives: the driver's connection, wrapped by the pool."""
+    with closing(application(place).raw_connection()) as raw:
+        raw.execute("BEGIN IMMEDIATE")
+        yield raw, raw.commit, raw.rollback
+
+
+@contextmanager
 def lazy_connection_of(place):
     """SQLAlchemy's default: the driver begins a transaction before the first write."""
     engine = create_engine(f"sqlite:///{place.database}", poolclass=NullPool)
@@ -99,6 +116,8 @@ KINDS = pytest.mark.parametrize(
     [
         session_of,
         core_connection_of,
+        scoped_session_of,
+        pooled_raw_of,
         lazy_connection_of,
         raw_legacy_of,
         raw_rows_of,
@@ -110,10 +129,21 @@ KINDS = pytest.mark.parametrize(
 
 def write_page(connection, title: str = "x") -> None:
     """Something of the application's own, in the same transaction."""
-    if isinstance(connection, sqlite3.Connection):
+    if isinstance(connection, sqlite3.Connection | PoolProxiedConnection):
         connection.execute("INSERT INTO page (t) VALUES (?)", (title,))
     else:
         connection.execute(text("INSERT INTO page (t) VALUES (:t)"), {"t": title})
+
+
+def driver_of(connection) -> sqlite3.Connection:
+    """The driver's connection under any kind."""
+    if isinstance(connection, sqlite3.Connection):
+        return connection
+    if isinstance(connection, Session | scoped_session):
+        connection = connection.connection()
+    if not isinstance(connection, PoolProxiedConnection):
+        connection = connection.connection
+    return connection.driver_connection
 
 
 def pages(place) -> int:
@@ -212,7 +242,7 @@ def test_the_application_reads_on_through_its_own_connection(store, shared, dige
     with kind(shared) as (connection, commit, _):
         store.attach(digest, owner="page/1", connection=connection)
         sql = "SELECT digest FROM calotype_reference"
-        raw = isinstance(connection, sqlite3.Connection)
+        raw = isinstance(connection, sqlite3.Connection | PoolProxiedConnection)
         assert [row[0] for row in connection.execute(sql if raw else text(sql))] == [digest]
         commit()
 
@@ -267,6 +297,67 @@ def test_a_raw_connection_in_autocommit_mode_gets_a_transaction_for_the_call(sto
     assert owners(store) == ["page/1"]
 
 
+def test_a_connection_of_sqlalchemy_in_autocommit_gets_a_transaction_for_the_call(
+    store, shared, digest
+):
+    engine = create_engine(f"sqlite:///{shared.database}", isolation_level="AUTOCOMMIT")
+    event.listen(engine, "connect", lambda raw, _: raw.execute("PRAGMA foreign_keys=ON"))
+    with engine.connect() as connection:
+        store.attach(digest, owner="page/1", connection=connection)
+        assert owners(store) == ["page/1"]
+        with pytest.raises(NotFound):
+            store.attach(Digest.of(b"nothing"), owner="page/2", connection=connection)
+        store.release("page/1", connection=connection)
+    assert owners(store) == []
+    engine.dispose()
+
+
+def test_the_applications_functions_and_factories_stay_its_own(store, shared, digest):
+    with closing(sqlite3.connect(shared.database)) as raw:
+        raw.execute("PRAGMA foreign_keys=ON")
+        raw.create_function("regexp", 2, lambda pattern, text: text == f"mine: {pattern}")
+        raw.text_factory = bytes
+        store.attach(digest, owner="page/1", connection=raw)
+        assert raw.execute("SELECT 'mine: x' REGEXP 'x', 'a'").fetchone() == (1, b"a")
+        raw.commit()
+    assert owners(store) == ["page/1"]
+
+
+def test_on_an_engine_of_the_applications_a_put_is_durable_and_guarded(shared, clock):
+    """Whatever the application has set, and it is set so again afterwards."""
+    seen: list[tuple[int, int]] = []
+    engine = create_engine(f"sqlite:///{shared.database}", poolclass=StaticPool)
+
+    @event.listens_for(engine, "connect")
+    def set_up(raw, _):
+        raw.execute("PRAGMA synchronous=OFF")
+        raw.execute("PRAGMA foreign_keys=OFF")
+
+    def settings(connection) -> tuple[int, int]:
+        driver = connection.connection.driver_connection
+        return tuple(
+            driver.execute(f"PRAGMA {n}").fetchone()[0] for n in ("synchronous", "foreign_keys")
+        )
+
+    event.listen(engine, "commit", lambda connection: seen.append(settings(connection)))
+    with Store(engine=engine, backend=f"file:{shared.blobs}", clock=clock) as store:
+        digest = store.put(picture(), owner="page/1").digest
+        assert set(seen) == {(2, 1)}
+        with engine.connect() as connection:
+            assert settings(connection) == (0, 0)
+        assert store.stat(digest).references == 1
+    engine.dispose()
+
+
+def test_the_first_put_goes_through_an_engine_that_begins_by_itself(shared, clock):
+    """The recipe of SQLAlchemy's documentation for SQLite: BEGIN in an event."""
+    engine = application(shared)
+    with Store(engine=engine, backend=f"file:{shared.blobs}", clock=clock) as store:
+        assert store.put(picture()).status == "created"
+        assert store.put(picture()).status == "duplicate"
+        assert store.gc(now=True).doomed == 0
+
+
 if sys.version_info >= (3, 12):
 
     def test_a_raw_connection_with_autocommit_off_joins(store, shared, digest):
@@ -319,13 +410,9 @@ def test_references_deleted_and_rolled_back_are_still_there(store, shared, clock
 def test_a_connection_with_foreign_keys_off_is_refused(store, shared, digest, kind):
     with kind(shared) as (connection, _, rollback):
         rollback()
-        command = "PRAGMA foreign_keys=OFF"
-        if isinstance(connection, sqlite3.Connection):
-            connection.execute(command)
-        else:
-            driver = connection.connection() if isinstance(connection, Session) else connection
-            driver.connection.driver_connection.rollback()
-            driver.connection.driver_connection.execute(command)
+        driver = driver_of(connection)
+        driver.rollback()
+        driver.execute("PRAGMA foreign_keys=OFF")
         with pytest.raises(Misconfigured, match="foreign_keys"):
             store.attach(digest, owner="page/1", connection=connection)
     assert owners(store) == []

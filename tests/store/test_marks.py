@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import pytest
-from tests.store.pictures import picture
-from tests.store.surgery import change, content, objects, rows, spoil
+from tests.store.pictures import noise, picture
+from tests.store.surgery import change, content, objects, problems, rows, spoil
 
 from calotype import Digest, fsck
+from calotype.catalog import copies, replicas
 from calotype.errors import Corrupt, Locked
 
 
@@ -106,6 +107,38 @@ def test_what_had_been_replaced_is_not_brought_back_once_its_follower_was_collec
     store.gc(digests=[newer])
     store.release("scan/1", role="other")
     assert store.restore(owner="scan/1").digests == (picture_digest(2),)
+
+
+@pytest.mark.parametrize("size", [100, 9_000_000])
+def test_a_full_read_that_is_sound_takes_a_mark_off(durable, size):
+    with durable.open() as store:
+        digest = store.put(noise(size)).digest
+        with store._rooms.catalog.write() as connection:
+            (copy,) = copies.live(connection, [digest], "main")
+            replicas.suspect(connection, copy.token, store._rooms.catalog.clock())
+        with store.open(digest) as file:
+            assert file.read(10)
+        assert store.explain(digest).replicas[0].suspect is (size > 100)
+        with store.open(digest) as file:
+            assert len(file.read()) == size
+        assert not store.explain(digest).replicas[0].suspect
+        assert store.put(noise(size)).status == "duplicate"
+
+
+def test_the_grace_of_what_was_replaced_is_its_own(durable, clock):
+    with durable.open() as store:
+        old = store.put(b"old", owner="scan/1", role="front").digest
+        clock.advance(days=3)
+        new = store.put(b"new", owner="scan/1", role="front").digest
+        clock.advance(hours=1)
+        store.release("scan/1")
+        until = store.explain(old).until
+        store.gc(now=True, digests=[new])
+        assert store.explain(old).until == until
+        assert store.gc(full=True).doomed == 0
+        assert problems(store) == []
+        clock.advance(days=1)
+        assert store.gc().doomed == 1
 
 
 def picture_digest(number: int) -> str:

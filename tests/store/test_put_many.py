@@ -217,3 +217,35 @@ def test_a_batch_makes_one_transaction_of_its_rows(store):
         for table in ("blob", "asset", "reference", "replica")
     ]
     assert counts == [5, 5, 5, 5]
+
+
+def test_what_a_batch_kept_before_a_file_failed_is_counted_once(store):
+    store.put(b"here", owner="a/1")
+    store.purge(Digest.of(b"bad"), block=True)
+    done = store.scope("ana").put_many([b"here", b"bad"]).result()
+    assert (done.created, done.duplicate) == (1, 0)
+    assert [failure.code for failure in done.failures] == ["blocked"]
+
+
+def test_any_error_of_a_source_is_its_own_failure(store):
+    class Broken(io.RawIOBase):
+        def read(self, size=-1):
+            raise ZeroDivisionError("a bug of the application's")
+
+    done = store.put_many([b"1", Broken(), b"2"]).result()
+    assert done.created == 2
+    assert [(f.code, "ZeroDivisionError" in f.message) for f in done.failures] == [
+        ("backend-unreachable", True)
+    ]
+
+
+def test_an_error_of_the_list_itself_passes_and_keeps_what_was_read(store):
+    def sources():
+        yield b"1"
+        yield b"2"
+        raise ZeroDivisionError("no third one")
+
+    with pytest.raises(ZeroDivisionError):
+        store.put_many(sources()).result()
+    assert {asset.digest for asset in store.assets()} == {Digest.of(b"1"), Digest.of(b"2")}
+    assert problems(store) == []
