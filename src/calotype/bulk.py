@@ -63,6 +63,7 @@ class Bulk:
         self._counts: Counter[str] = Counter()
         self._bytes = 0
         self._failures: list[PutFailure] = []
+        self._broken: Exception | None = None
         self._started = time.monotonic()
 
     def steps(
@@ -70,8 +71,9 @@ class Bulk:
     ) -> Generator[Progress, None, PutMany]:
         """Put every source; one that fails is noted and never stops the others.
 
-        Each batch is durable when its Progress appears. Stopping early leaves whole batches. A
-        catalog that cannot be used raises before any source is read.
+        Each batch is durable when its Progress appears. Stopping early leaves whole batches. An
+        error of ``sources`` itself passes once what it gave before is kept; a catalog that cannot
+        be used raises before any source is read.
         """
         self._putter.catalog.ensure()
         batch = _Batch()
@@ -112,6 +114,8 @@ class Bulk:
                     self._fail(_name(source), error)
                 except Exception as error:
                     self._fail(_name(source), _unreadable(error))
+            if self._broken is not None:
+                raise self._broken
         finally:
             for _, future in waiting:
                 if not future.cancel():
@@ -124,10 +128,13 @@ class Bulk:
         waiting: deque[tuple[Source, Future[Content]]],
         remaining: Iterator[Source],
     ) -> bool:
-        while len(waiting) < AHEAD:
+        while len(waiting) < AHEAD and self._broken is None:
             try:
                 source = next(remaining)
             except StopIteration:
+                break
+            except Exception as error:
+                self._broken = error
                 break
             waiting.append((source, pool.submit(self._receive, source)))
         return bool(waiting)

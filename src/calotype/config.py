@@ -62,6 +62,7 @@ class Settings:
 
     def store(self) -> Store:
         """The store that these settings describe; nothing is opened yet."""
+        self._require_place()
         limited = self.text("limits.file_size") != ""
         return Store(
             self.text("path") or None,
@@ -77,6 +78,24 @@ class Settings:
                 self._read("limits.pixels", size),
             ),
         )
+
+    def _require_place(self) -> None:
+        """Say in the words of the settings what ``Store`` would say in Python's."""
+        path, catalog = self.values["path"], self.values["catalog"]
+        if path.text and catalog.text:
+            raise Misconfigured(
+                f"Both path (in {path.origin}) and catalog (in {catalog.origin}) are set.",
+                hint="A store has one catalog: keep one of them.",
+            )
+        if catalog.text and not self.text("backends.main.url"):
+            raise Misconfigured(
+                f"The catalog (in {catalog.origin}) is set, but not where the bytes are.",
+                hint="Set backends.main.url as well, for example to file:media.",
+            )
+        if not (path.text or catalog.text):
+            raise Misconfigured(
+                "Nothing says where the store is.", hint="Set path or catalog, or pass --store."
+            )
 
     def shown(self) -> list[tuple[str, str, str]]:
         """(key, value with passwords masked, origin) of everything that is set."""
@@ -109,25 +128,36 @@ def load(
     values = {key: Value(text, "default") for key, text in DEFAULTS.items()}
     named = os.fspath(where) if where is not None else given.get(f"{PREFIX}STORE") or None
     here = start or _here()
+    origin = "--store" if where is not None else f"{PREFIX}STORE"
     from_environment = _from_environment(given, here)
-    file = _file(named, here, required=not from_environment.keys() & _PLACES)
+    if named is not None:  # it says where, so no variable may say otherwise
+        from_environment = {
+            key: value for key, value in from_environment.items() if key not in _PLACES
+        }
+    file = _file(named, here, origin, required=not from_environment.keys() & _PLACES)
     if file is not None:
         values |= _from_file(file)
     elif named is not None:
-        origin = "--store" if where is not None else f"{PREFIX}STORE"
         values["path"] = Value(str(here / named), origin)
+    if from_environment.keys() & {"path", "catalog"}:
+        values |= {key: Value(DEFAULTS[key], "default") for key in _PLACES}
     values |= from_environment
     for key, text in (overrides or {}).items():
         values[_known(key, "the command line")] = Value(text, f"--{key}")
     return Settings(values)
 
 
-_PLACES = frozenset({"path", "catalog"})
+_PLACES = frozenset({"path", "catalog", "backends.main.url"})
 
 
-def _file(named: str | None, start: Path, *, required: bool) -> Path | None:
+def _file(named: str | None, start: Path, origin: str, *, required: bool) -> Path | None:
     if named is not None:
         place = start / named
+        if _is_file(place) and place.suffix != ".toml":
+            raise Misconfigured(
+                f"{str(place)!r} (in {origin}) is no store's folder and no toml file.",
+                hint="Give the folder that it is in.",
+            )
         return next((each for each in (place, place / FILE) if _is_file(each)), None)
     for folder in (start, *start.parents):
         if _is_file(folder / FILE):
@@ -188,8 +218,13 @@ def _flat(table: Mapping[str, object], prefix: str, origin: str) -> dict[str, st
         key = f"{prefix}{name}"
         if isinstance(value, dict):
             flat |= _flat(value, f"{key}.", origin)
-        else:
+        elif isinstance(value, str | int | float):
             flat[_known(key, origin)] = str(value)
+        else:
+            raise Misconfigured(
+                f"{_known(key, origin)} (in {origin}) is neither text nor a number.",
+                hint="Write one value.",
+            )
     return flat
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import sqlite3
 from collections.abc import Iterator
@@ -91,6 +92,9 @@ def _places(catalog: Catalog) -> Iterator[Remark]:
     if kind in sqlite.NETWORK:
         cure = "Move the catalog to a local disk."
         yield Remark("fail", "disk", f"the catalog lies on {kind}", cure)
+    for place in (catalog.path, catalog.path.parent):
+        if not os.access(place, os.W_OK):
+            yield Remark("fail", "rights", f"{place} may not be written", "chmod, or another user")
     free = shutil.disk_usage(Path(catalog.path).parent).free
     if free < LITTLE_ROOM:
         yield Remark("warn", "disk", f"only {free >> 20} MiB are free", "Free some space.")

@@ -27,7 +27,7 @@ from calotype.catalog.states import ERASED, LIVE
 from calotype.digest import CHUNK, Digest
 from calotype.errors import CalotypeError, NotFound
 from calotype.model import Check, Finding
-from calotype.progress import Run
+from calotype.progress import Progress, Run
 from calotype.quantities import SECOND, Instant
 
 PAGE = 1000
@@ -47,6 +47,15 @@ class _Seen:
     complete: bool = True
     found: Counter[str] = field(default_factory=Counter)
     problems: int = 0
+    progress: Callable[[Progress], None] | None = None
+    told: float = field(default_factory=time.monotonic)
+
+    def tell(self) -> None:
+        """Say how far it is, about once a second."""
+        now = time.monotonic()
+        if self.progress is not None and now - self.told >= 1:
+            self.told = now
+            self.progress(Progress(None, self.objects, failed=self.problems, bytes=self.read_bytes))
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +68,12 @@ class Fsck:
     hosts: Hosts
 
     def run(
-        self, *, read_data: bool = False, budget: int | None = None, repair: bool = False
+        self,
+        *,
+        read_data: bool = False,
+        budget: int | None = None,
+        repair: bool = False,
+        progress: Callable[[Progress], None] | None = None,
     ) -> Run[Finding, Check]:
         """Look at everything and yield what is noticed; safe beside any other work.
 
@@ -68,12 +82,12 @@ class Fsck:
         ``read_data`` re-reads bytes, the longest unread first, for ``budget`` microseconds at
         most; the next run goes on from there.
         """
-        return Run(lambda: self._steps(read_data, budget, repair), name="fsck")
+        seen = _Seen(progress=progress)
+        return Run(lambda: self._steps(seen, read_data, budget, repair), name="fsck")
 
     def _steps(
-        self, read_data: bool, budget: int | None, repair: bool
+        self, seen: _Seen, read_data: bool, budget: int | None, repair: bool
     ) -> Generator[Finding, None, Check]:
-        seen = _Seen()
         if self.catalog.exists():
             parts: list[Callable[[], Findings]] = [
                 lambda: self._database(repair),
@@ -145,6 +159,7 @@ class Fsck:
             prefix = f"sha256/{shard:02x}"
             rows = copies.between(connection, self.name, f"{prefix}/", f"{prefix}0")
         seen.objects += len(objects)
+        seen.tell()
         seen.blobs += len({row.digest for row in rows if row.state == LIVE})
         by_key = {str(row.key): row for row in rows}
         sizes = {thing.name: thing.size for thing in objects}
@@ -316,6 +331,7 @@ class Fsck:
             while chunk := file.read(CHUNK):
                 sha.update(chunk)
                 seen.read_bytes += len(chunk)
+                seen.tell()
         return sha.hexdigest()
 
 

@@ -51,7 +51,7 @@ def plain(text: str, what: str) -> str:
     except UnicodeEncodeError:
         raise Misconfigured(
             f"Not a usable {what}: {text[:80]!r} is not valid Unicode.",
-            hint="Decode file names with errors='replace' or 'backslashreplace' first.",
+            hint="Give it in UTF-8.",
         ) from None
     return text
 

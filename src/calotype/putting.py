@@ -233,5 +233,5 @@ def _refuse_blocked(blocked: Mapping[str, str]) -> None:
     for digest, reason in blocked.items():
         raise Blocked(
             f"{digest} was purged and is blocked: {reason}.",
-            hint="Nothing was stored. Store.unblock() takes it off the block-list.",
+            hint="Nothing was stored. 'calotype unblock' takes it off the block-list.",
         )

@@ -197,14 +197,15 @@ class Scope:
             with self._rooms.catalog.read() as connection:
                 matches = holdings.by_prefix(connection, self._name, wanted, 100)
         shown = [each for each in matches if trashed or not self._is_trashed(each)]
-        return self._only(wanted, shown, f"scope {self._name!r}")
+        elsewhere = "'calotype ls' lists what there is; --scope looks elsewhere."
+        return self._only(wanted, shown, f"scope {self._name!r}", elsewhere)
 
     @staticmethod
-    def _only(prefix: str, matches: Sequence[str], where: str) -> Digest:
+    def _only(prefix: str, matches: Sequence[str], where: str, hint: str) -> Digest:
         if not matches:
             raise NotFound(
                 f"No digest begins with {prefix} in {where}.",
-                hint="'calotype ls' lists what there is; --scope looks elsewhere.",
+                hint=hint,
             )
         if len(matches) > 1:
             raise AmbiguousPrefix(
@@ -316,7 +317,8 @@ class Scope:
         connection: Joinable | None = None,
     ) -> Released:
         """Let go of an owner's references, in one statement; harmless to repeat."""
-        released = self._referrer().release(Owner.parse(owner), role, connection)
+        slot = plain(role, "role") if role is not None else None
+        released = self._referrer().release(Owner.parse(owner), slot, connection)
         if connection is None:
             self._rooms.trend.note(self._name)
         return released
@@ -345,7 +347,8 @@ class Scope:
                 "Restore a digest or an owner.", hint="Give one of digest and owner=."
             )
         if owner is not None:
-            return self._referrer().restore_owner(Owner.parse(owner), role, connection)
+            slot = plain(role, "role") if role is not None else None
+            return self._referrer().restore_owner(Owner.parse(owner), slot, connection)
         assert digest is not None
         return self._referrer().restore_asset(Digest.parse(digest), connection)
 

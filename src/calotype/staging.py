@@ -93,13 +93,13 @@ class Content:
         if self.facts.bomb:
             raise DecompressionBomb(
                 f"The image has more than {self.pixel_limit} pixels; nothing was stored.",
-                hint="Make it smaller, raise [limits] pixels, or put it without images_only.",
+                hint="Make it smaller, raise the limit of pixels, or put it as any file.",
             )
         if not self.facts.is_image:
             raise NotAnImage(
                 f"These bytes are {self.facts.media_type}, not a readable image; "
                 "nothing was stored.",
-                hint="Check the file, or put it without images_only.",
+                hint="Check the file, or put it as any file, not as an image.",
             )
 
     def discard(self) -> None:
@@ -252,7 +252,7 @@ def open_regular(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
         os.close(handle)
         raise Misconfigured(
             f"Not a regular file: {shown!r}.",
-            hint="Give files one by one, or put_many for the files of a folder.",
+            hint="Give files: a folder's one by one, a pipe's content as a stream.",
         )
     with os.fdopen(handle, "rb", buffering=0) as file:
         try:

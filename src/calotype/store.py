@@ -24,7 +24,7 @@ from calotype.gc.terms import Terms
 from calotype.model import Blob, Check, Explanation, Finding, Grant, Report, Stats
 from calotype.names import plain
 from calotype.opening import open_backend
-from calotype.progress import Run
+from calotype.progress import Progress, Run
 from calotype.purging import Purger
 from calotype.quantities import Duration, Instant, Size, duration, size
 from calotype.quantities import now as clock_now
@@ -153,7 +153,7 @@ class Store(Scope):
 
     def plan(self, ident: str) -> Plan:
         """A plan made before, looked at anew."""
-        return self._gc().load(ident)
+        return self._gc().load(plain(ident, "plan"))
 
     def gc(
         self,
@@ -181,7 +181,7 @@ class Store(Scope):
         """
         parsed = Digest.parse(digest)
         assets = Purger(self._rooms.catalog, self._rooms.hosts).purge(
-            parsed, block=block, reason=reason
+            parsed, block=block, reason=plain(reason, "reason")
         )
         erased = Erased()
         terms = Terms(self._rooms.catalog.clock(), 0, (parsed,))
@@ -214,18 +214,25 @@ class Store(Scope):
         return Explainer(rooms.catalog, rooms.hosts, rooms.grace).explain(Digest.parse(digest))
 
     def fsck(
-        self, read_data: bool = False, budget: Duration | None = None, repair: bool = False
+        self,
+        read_data: bool = False,
+        budget: Duration | None = None,
+        repair: bool = False,
+        *,
+        progress: Callable[[Progress], None] | None = None,
     ) -> Run[Finding, Check]:
         """Compare catalog and backend in both directions: a Run of Finding.
 
         ``read_data`` re-reads bytes, the longest unread first, within ``budget``; ``repair``
         mends what can be mended. Orphans, strays and foreign objects are information.
+        ``progress`` is told about once a second how many objects and bytes were looked at.
         """
         rooms = self._rooms
         return Fsck(rooms.catalog, rooms.backend, rooms.name, rooms.hosts).run(
             read_data=read_data,
             budget=duration(budget) if budget is not None else None,
             repair=repair,
+            progress=progress,
         )
 
     def orphans(self) -> Iterator[Blob]:
@@ -251,7 +258,7 @@ class Store(Scope):
         if self._rooms.catalog.exists():
             with self._rooms.catalog.read() as connection:
                 matches = holdings.by_prefix(connection, None, wanted, 100)
-        return self._only(wanted, matches, "the store")
+        return self._only(wanted, matches, "the store", "Look at its spelling.")
 
     def stats(self) -> Stats:
         """The whole store in numbers."""

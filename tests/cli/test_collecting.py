@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
+import sqlite3
 import sys
+from contextlib import closing
 
 import pytest
 from tests.cli.desk import said_in_one_line
@@ -67,8 +69,48 @@ def test_gc_takes_only_what_it_is_told_to(desk, released):
     desk("gc", "--now", "--digest", other[:8])
     assert other not in blobs(desk) and released in blobs(desk)
     assert desk("gc", "--now", "--max-bytes", "0", "--json").objects[-1]["doomed"] == 0
-    desk("gc", "--now", "--full", "--budget", "1m", "--erase-delay", "0s", "--limit", "5")
+    desk("gc", "--grace", "0s", "--full", "--budget", "1m", "--erase-delay", "0s", "--limit", "5")
     assert released not in blobs(desk)
+
+
+def test_gc_says_when_a_limit_left_something(desk, released):
+    other = desk.put("other", "--owner", "scan/8")
+    desk("release", "--owner", "scan/8")
+    assert "stopped by --limit" in desk("gc", "--now", "--limit", "1").out
+    done = desk("gc", "--now", "--max-bytes", "0", "--json")
+    assert done.objects[-1]["stopped"] == "max-bytes"
+    assert desk("gc", "--now", "--limit", "1", "--json").objects[-1]["stopped"] == ""
+    assert not {released, other}.intersection(blobs(desk))
+
+
+@pytest.mark.parametrize(
+    "more",
+    [["--limit", "1"], ["--grace", "1h"], ["--now"], ["--full"], ["--digest", "abcdef"],
+     ["--budget", "1m"], ["--max-bytes", "1"], ["--erase-delay", "0s"]],
+    ids=lambda more: more[0],
+)  # fmt: skip
+def test_a_plan_has_its_own_terms(desk, released, more):
+    plan = desk("gc", "--dry-run", "--grace", "0s", "--json").objects[-1]["plan"]
+    assert "terms" in said_in_one_line(desk("gc", "--plan", plan, *more, code=2))
+    assert released in blobs(desk)
+    desk("gc", "--plan", plan)
+    assert released not in blobs(desk)
+
+
+@pytest.mark.parametrize("more", ["--grace", "--erase-delay"])
+def test_now_and_a_time_to_wait_contradict_each_other(desk, released, more):
+    assert "--now" in said_in_one_line(desk("gc", "--now", more, "24h", code=2))
+    assert released in blobs(desk)
+
+
+def test_unblocking_lets_a_purged_file_come_back(desk):
+    digest = desk.put("a")
+    desk("purge", digest, "--block", "--yes")
+    assert "'calotype unblock'" in said_in_one_line(desk("put", "a", code=1))
+    assert desk("unblock", digest).out == f"{digest[:12]}  may be put again\n"
+    assert desk.put("a") == digest
+    desk("unblock", digest, code=5)
+    desk("unblock", digest[:8], code=1)
 
 
 def test_bytes_stay_for_the_erase_delay(desk, released):
@@ -166,5 +208,29 @@ def test_purge_takes_yes_for_an_answer(desk, monkeypatch, capsysbinary, answer, 
     digest = desk.put("a")
     monkeypatch.setattr(sys, "stdin", Terminal(f"{answer}\n"))
     assert main(["purge", str(digest)]) == code
-    assert b"Remove it from every scope? [y/N]" in capsysbinary.readouterr().out
+    assert b"Remove it from every scope? [y/N]" in capsysbinary.readouterr().err
     assert (blobs(desk) == []) is (code == 0)
+
+
+def test_purge_asks_on_stderr_and_takes_an_end_for_a_no(desk, monkeypatch, capsysbinary):
+    from calotype.cli import main
+
+    digest = desk.put("a")
+    for answer in ("", "n\n"):
+        monkeypatch.setattr(sys, "stdin", Terminal(answer))
+        assert main(["purge", str(digest)]) == 3
+        said = capsysbinary.readouterr()
+        assert said.out == b"" and b"[y/N]" in said.err
+    assert main(["purge", str(digest), "--json"]) == 3
+    assert desk.names() == ["a"]
+
+
+def test_purge_shows_beforehand_what_it_would_refuse(desk):
+    digest = desk.put("a")
+    file = desk.folder / "store/catalog.db"
+    with closing(sqlite3.connect(file)) as raw:
+        raw.execute("CREATE TABLE page (d TEXT REFERENCES calotype_blob (digest))")
+        raw.execute("INSERT INTO page VALUES (?)", (digest,))
+        raw.commit()
+    for more in (["--dry-run"], ["--yes"]):
+        assert "page" in said_in_one_line(desk("purge", digest, *more, code=1))

@@ -157,3 +157,47 @@ def test_the_same_settings_make_the_same_store_in_a_program(desk):
         assert [each.filename for each in store.assets()] == ["a"]
     with pytest.raises(Misconfigured):
         config.load("store", {"nothing": "1"})
+
+
+def test_a_store_that_is_named_is_used_whatever_variables_say(desk, monkeypatch):
+    monkeypatch.setenv("CALOTYPE_PATH", str(desk.folder / "other"))
+    monkeypatch.setenv("CALOTYPE_BACKENDS__MAIN__URL", "memory:")
+    desk("put", desk.file("a"), "--store", "named")
+    assert (desk.folder / "named/catalog.db").is_file()
+    assert not (desk.folder / "other").exists()
+
+
+def test_a_variable_says_where_in_place_of_the_file(desk, monkeypatch):
+    monkeypatch.delenv("CALOTYPE_STORE")
+    desk("init", ".")
+    monkeypatch.setenv("CALOTYPE_CATALOG", "sqlite:///app.db")
+    assert "backends.main.url" in said_in_one_line(desk("put", desk.file("a"), code=1))
+    monkeypatch.setenv("CALOTYPE_BACKENDS__MAIN__URL", "file:media")
+    desk("put", "a")
+    assert (desk.folder / "app.db").is_file() and (desk.folder / "media/sha256").is_dir()
+
+
+def test_two_catalogs_in_one_file_are_named_with_it(desk, monkeypatch):
+    monkeypatch.delenv("CALOTYPE_STORE")
+    (desk.folder / "calotype.toml").write_text('path = "."\ncatalog = "sqlite:///app.db"\n')
+    said = said_in_one_line(desk("ls", code=1))
+    assert "path (in" in said and "catalog (in" in said and "calotype.toml" in said
+
+
+def test_a_file_that_is_no_toml_is_no_store(desk):
+    desk.put("a")
+    said = said_in_one_line(desk("ls", "--store", "store/catalog.db", code=1))
+    assert "--store" in said and "folder" in said
+
+
+@pytest.mark.parametrize("name", ["CALOTYPE_SCOP", "CALOTYPE_GRACE", "CALOTYPE_GC_GRACE"])
+def test_a_variable_that_is_nearly_one_of_ours_is_asked_about(desk, monkeypatch, name):
+    monkeypatch.setenv(name, "x")
+    assert "Did you mean" in said_in_one_line(desk("config", code=1))
+
+
+def test_variables_of_others_are_left_alone(desk, monkeypatch):
+    """Kubernetes sets these in every pod beside a service called calotype."""
+    monkeypatch.setenv("CALOTYPE_PORT", "tcp://10.0.0.1:80")
+    monkeypatch.setenv("CALOTYPE_SERVICE_HOST", "10.0.0.1")
+    desk("config")

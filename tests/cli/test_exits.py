@@ -23,7 +23,14 @@ STORE = [
     *(["ls"], ["stat", "abcdef"], ["get", "abcdef"], ["explain", "abcdef"], ["check", "a"]),
     *(["url", "abcdef"], ["attach", "abcdef", "--owner", "a/b"], ["release", "--owner", "a/b"]),
     *(["rm", "abcdef"], ["restore", "abcdef"], ["discard", "abcdef"], ["keep", "abcdef"]),
-    *(["renew", "abcdef"], ["update", "abcdef"], ["gc"], ["fsck"], ["purge", "abcdef"], ["stats"]),
+    *(
+        ["renew", "abcdef"],
+        ["update", "abcdef", "--filename", "x"],
+        ["gc"],
+        ["fsck"],
+        ["purge", "abcdef"],
+        ["stats"],
+    ),
     *(["usage"], ["quota", "default"], ["doctor"], ["upgrade"]),
 ]
 
@@ -60,8 +67,31 @@ def test_no_store_says_where_it_looked(desk, monkeypatch):
     ids=" ".join,
 )  # fmt: skip
 def test_a_command_that_cannot_be_understood_ends_with_2(desk, words):
-    assert "'calotype --help'" in said_in_one_line(desk(*words, code=2))
+    of = f"{words[0]} " if (len(words) > 1 and words[0].isalpha()) or words == ["stat"] else ""
+    assert f"'calotype {of}--help'" in said_in_one_line(desk(*words, code=2))
     assert desk("--json", *words, code=2).error["code"] == "usage"
+
+
+@pytest.mark.parametrize(
+    "words",
+    [["--store", "x"], ["--json"], ["-q"], ["--scope", "a", "--bytes"], ["--store=x"]],
+    ids=" ".join,
+)
+def test_options_without_a_command_are_told_so(desk, words):
+    assert desk(*words, code=2).err.count("No command given.") == 1
+
+
+@pytest.mark.parametrize(
+    ("typed", "meant"),
+    [("ls --lnog", "--long"), ("gc --limt 1", "--limit"), ("puut x", "put")],
+)
+def test_what_was_nearly_right_is_offered(desk, typed, meant):
+    assert meant in said_in_one_line(desk(*typed.split(), code=2))
+
+
+@pytest.mark.parametrize("typed", ["upgrade --sql", "fsck --recover"])
+def test_what_is_only_a_little_alike_is_not_offered(desk, typed):
+    assert "mean" not in said_in_one_line(desk(*typed.split(), code=2))
 
 
 def test_an_error_is_a_line_with_a_cure_and_an_object_for_programs(desk):
@@ -259,3 +289,42 @@ def test_ctrl_c_in_a_long_put_loses_nothing(desk, mode):
     desk("fsck", "--read-data")
     again = desk("put", "--json", "--owner", "scan/9", "a", "-", "b", stdin=b"end").objects
     assert [each.get("status") for each in again] == ["duplicate", "created", "created", None]
+
+
+NO_UTF8 = "\udcff"
+
+
+@pytest.mark.parametrize(
+    ("words", "code"),
+    [
+        (["ls", "--q", NO_UTF8], 0),
+        (["ls", "--media-type", NO_UTF8], 0),
+        (["gc", "--plan", NO_UTF8], 1),
+        (["release", "--owner", "a/b", "--role", NO_UTF8], 1),
+        (["restore", "--owner", "a/b", "--role", NO_UTF8], 1),
+        (["purge", "0" * 64, "--reason", NO_UTF8, "--yes", "--block"], 1),
+        (["usage", "--days", "99999999999"], 0),
+        (["put", "a", "--metadata", '{"a":' + "[" * 5000 + "]" * 5000 + "}"], 2),
+    ],
+    ids=lambda words: " ".join(words)[:20] if isinstance(words, list) else "",
+)
+def test_odd_values_are_errors_in_words(desk, words, code):
+    desk.put("a")
+    desk(*words, code=code)
+
+
+def test_odd_names_on_standard_input_are_failures(desk):
+    desk.put("a")
+    done = desk("check", "-", stdin=b"a\0b\na\n", code=3)
+    assert done.lines[0].startswith("present")
+
+
+@pytest.mark.parametrize(
+    ("words", "code"), [(["put", "-"], 1), (["check", "-"], 2), (["put", "--from", "-"], 2)]
+)
+def test_standard_input_that_is_closed_is_told(desk, words, code):
+    desk.put("a")
+    command = [sys.executable, "-m", "calotype", *words]
+    shell = ["sh", "-c", '"$@" <&-', "sh", *command]
+    done = subprocess.run(shell, cwd=desk.folder, capture_output=True, text=True, check=False)
+    assert (done.returncode, "closed" in done.stderr) == (code, True)

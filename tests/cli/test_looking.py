@@ -176,12 +176,13 @@ def test_check_tells_present_trashed_and_missing_apart(desk):
 
 def test_check_ends_with_what_it_found(desk):
     desk.put("a")
-    assert desk("check", "a", "--json").object == {
-        "source": "a",
-        "digest": digest_of(b"a"),
-        "state": "present",
-    }
-    assert desk("check", desk.file("b"), "--json", code=5).object["state"] == "missing"
+    assert desk("check", "a", "--json").objects == [
+        {"event": "check", "source": "a", "digest": digest_of(b"a"), "state": "present"},
+        {"event": "summary", "present": 1, "missing": 0, "trashed": 0, "failed": 0},
+    ]
+    assert desk("check", desk.file("b"), "--json", code=5).objects[0]["state"] == "missing"
+    assert desk("check", digest_of(b"a")[:6].upper()).lines[0].startswith("present")
+    desk("check", "0" * 6, code=1)
     desk("rm", digest_of(b"a"))
     desk("check", "a", code=5)
 
@@ -199,7 +200,7 @@ def test_check_reads_names_and_digests_from_standard_input(desk):
     desk.file("b c")
     lines = f"a\n\nb c\r\n{digest_of(b'a')}\n".encode()
     found = desk("check", "-", "--json", stdin=lines, code=3).objects
-    assert [each["state"] for each in found] == ["present", "missing", "present"]
+    assert [each["state"] for each in found[:-1]] == ["present", "missing", "present"]
     assert found[1]["source"] == "b c"
 
 
@@ -216,7 +217,28 @@ def test_a_file_that_cannot_be_read_stops_no_other_check(desk):
         "link",
     ]
     failed = desk("check", "nothing", "--json", code=1)
-    assert failed.object["event"] == "failure" and failed.object["error"]["code"] == "not-found"
+    assert failed.objects[0]["event"] == "failure"
+    assert failed.objects[0]["error"]["code"] == "not-found"
+    assert failed.objects[1]["failed"] == 1
+
+
+def test_stat_shows_all_that_is_remembered(desk):
+    digest = desk.put("a", "--metadata", '{"tag": "x"}', "--scope", "ana")
+    desk("get", digest, "--scope", "ana", "-o", "out")
+    shown = desk("stat", digest, "--scope", "ana").out
+    for words in ("ana", '{"tag": "x"}', "accesses", "library"):
+        assert words in shown
+
+
+def test_orphans_are_those_of_the_whole_store(desk):
+    desk.put("a")
+    for more in (["--trashed"], ["--owner", "a/1"], ["--q", "a"], ["--media-type", "x/y"]):
+        desk("ls", "--orphans", *more, code=2)
+
+
+def test_a_url_of_no_time_is_a_wrong_command(desk):
+    digest = desk.put("a")
+    assert "--expires" in said_in_one_line(desk("url", digest, "--expires", "0", code=2))
 
 
 def test_check_of_nothing_is_a_wrong_command(desk):

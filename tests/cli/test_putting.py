@@ -9,7 +9,7 @@ import pytest
 from tests.cli.desk import said_in_one_line
 from tests.store.pictures import picture, png_header
 
-from calotype import Digest
+from calotype import Digest, Store
 
 HELLO = str(Digest.of(b"hello"))
 NOBODY = "0" * 64
@@ -244,3 +244,25 @@ def test_a_list_of_failures_never_replaces_a_file_that_is_none(desk):
     assert (desk.folder / "b").read_bytes() == b"a picture"
     desk("put", "a", "--role", "cover", "--owner", "scan/1")
     assert "one file" in desk("put", "a", "b", "--role", "cover", "--owner", "scan/1", code=2).err
+
+
+def test_quiet_still_says_what_failed(desk):
+    desk.file("a")
+    assert "nothing" in desk("put", "a", "nothing", "-q", code=3).err
+    done = desk("put", "a", "nothing", "-q", "--json", code=3)
+    assert done.out == "" and json.loads(done.err)["error"]["code"] == "not-found"
+
+
+def test_what_failed_is_written_down_although_the_work_was_interrupted(desk, monkeypatch):
+    names = [desk.file(name) for name in "ab"]
+    put = Store.put
+
+    def interrupted(store, source, **more):
+        if str(source) == "b":
+            raise KeyboardInterrupt
+        return put(store, source, **more)
+
+    monkeypatch.setattr(Store, "put", interrupted)
+    desk("put", "nothing", *names, "--failures", "failed.jsonl", code=130)
+    (line,) = (desk.folder / "failed.jsonl").read_text().splitlines()
+    assert json.loads(line)["source"] == "nothing"

@@ -67,8 +67,8 @@ def test_a_downgrade_copies_first_and_the_copy_goes_back(desk):
     with sqlite3.connect(found["copy"]) as copy:
         assert copy.execute("SELECT count(*) FROM calotype_blob").fetchone() == (1,)
     copy.close()
-    desk("ls", code=10)
-    desk("upgrade", "--downgrade", "base", "--yes", code=10)
+    assert "from a copy" in desk("ls", code=4).err
+    desk("upgrade", "--downgrade", "base", "--yes", code=4)
     assert "from a copy" in desk("upgrade", code=4).err
     Path(found["copy"]).replace(desk.folder / "store/catalog.db")
     assert desk("upgrade").out == "schema 1\n"
@@ -133,3 +133,49 @@ def test_going_back_to_base_asks_first(desk):
     said = desk("upgrade", "--downgrade", "base", code=3).err
     assert "--yes" in said and "every row goes" in said
     assert desk.names() == ["a"]
+
+
+@pytest.mark.parametrize("how", ["before", "after", "variable"])
+def test_init_makes_the_store_that_is_named(desk, how, monkeypatch):
+    monkeypatch.delenv("CALOTYPE_STORE")
+    words = {"before": ["--store", "x", "init"], "after": ["init", "--store", "x"]}
+    if how == "variable":
+        monkeypatch.setenv("CALOTYPE_STORE", "x")
+    desk(*words.get(how, ["init"]))
+    assert (desk.folder / "x/calotype.toml").is_file()
+    assert not (desk.folder / "calotype.toml").exists()
+    desk("init", "y", "--store", "x", code=2)
+
+
+@pytest.mark.parametrize("number", ["0000", "9999x"])
+def test_a_catalog_of_no_known_revision_is_left_alone(desk, number):
+    desk.put("a")
+    file = desk.folder / "store/catalog.db"
+    with sqlite3.connect(file) as raw:
+        raw.execute("UPDATE calotype_version SET version_num = ?", (number,))
+        raw.execute("UPDATE calotype_meta SET value = '0' WHERE key = 'schema'")
+    raw.close()
+    for words in (["ls"], ["upgrade"], ["put", "a"]):
+        assert "nothing was changed" in said_in_one_line(desk(*words, code=4))
+
+
+@pytest.mark.parametrize("command", ["ls", "fsck", "doctor", "stats"])
+def test_a_catalog_that_was_lost_is_not_taken_for_none(desk, command):
+    desk.put("a")
+    (desk.folder / "store/catalog.db").unlink()
+    assert "from a copy" in said_in_one_line(desk(command, code=4))
+
+
+def test_the_catalog_is_for_this_user_alone(desk):
+    (desk.folder / "shared").mkdir(mode=0o755)
+    desk("init", "shared")
+    assert (desk.folder / "shared/catalog.db").stat().st_mode & 0o777 == 0o600
+
+
+def test_fsck_notices_a_lost_revision(desk):
+    desk.put("a")
+    with sqlite3.connect(desk.folder / "store/catalog.db") as raw:
+        raw.execute("DELETE FROM calotype_version")
+    raw.close()
+    assert "revision" in desk("fsck", code=4).out
+    assert "nothing was changed" in desk("upgrade", "--downgrade", "base", "--yes", code=4).err

@@ -46,6 +46,11 @@ def test_a_module_begins_with_what_it_is(path):
     assert not re.search(r"util|helper|manager|service|base|core|misc", path.stem)
 
 
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(ROOT / "src")))
+def test_a_module_can_be_read_at_one_sitting(path):
+    assert len(path.read_text().splitlines()) <= 400
+
+
 def test_what_is_imported_is_declared():
     standard = sys.stdlib_module_names | {"calotype", "pytest", "hypothesis"}  # testing's own
     declared = {re.split(r"[<>=~\[ ]", each)[0] for each in PROJECT["dependencies"]}

@@ -51,7 +51,7 @@ ONLY_SQLITE = re.compile(
     r"|\bIFNULL\b|\bgroup_concat\b|\bhex\(|\btotal\(|\bunixepoch\b|\bjulianday\b|\bdatetime\("
 )
 FOR_SQLITE = {
-    "__init__.py": {"take_write_lock"},
+    "waiting.py": {"take_write_lock"},
     "among.py": {"_compile"},
     "discovery.py": {"_of_sqlite"},
     "health.py": {"*"},

@@ -12,22 +12,19 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
-from sqlite3 import OperationalError
 
 from sqlalchemy import Connection, Engine, make_url
 from sqlalchemy.exc import ArgumentError
 
 from calotype.catalog import at_rest, reserve, schema, sqlite
-from calotype.catalog.failures import meaning, spoils_connection, translated
+from calotype.catalog.failures import spoils_connection, translated
+from calotype.catalog.waiting import begin
 from calotype.errors import CalotypeError, Corrupt, Locked, Misconfigured, NoStore
 from calotype.quantities import Instant
 from calotype.quantities import now as clock_now
 
 PATIENCE = 30.0
 """Seconds a write waits for other writers before it gives up with ``Locked``."""
-
-OWN_PATIENCE = 2.0
-"""Seconds it waits for another connection of this very process, which may wait for us."""
 
 
 class Catalog:
@@ -167,17 +164,15 @@ class Catalog:
         return found is not None
 
     def require(self) -> None:
-        """Raise ``NoStore`` unless there is a catalog here."""
+        """Raise ``NoStore`` unless there is a catalog here, ``Corrupt`` where one was lost."""
         if not self.exists():
+            self._require_not_lost()
             raise NoStore(
                 f"No store here ({self.name}).",
                 hint="Run 'calotype init', pass --store, or put something first.",
             )
 
-    def ensure(self) -> None:
-        """Make the catalog unless it is there; any number of processes may do so at once."""
-        if self.exists():
-            return
+    def _require_not_lost(self) -> None:
         if self._occupied() and not self.exists():
             raise Corrupt(
                 f"The catalog {self.name} is lost or empty, but {self.backend_url} holds files; "
@@ -185,6 +180,12 @@ class Catalog:
                 hint="Put the catalog back from a copy (one of an upgrade lies beside it as "
                 "catalog.db.schema*), or use an empty folder.",
             )
+
+    def ensure(self) -> None:
+        """Make the catalog unless it is there; any number of processes may do so at once."""
+        if self.exists():
+            return
+        self._require_not_lost()
         with translated():
             if self.own and self.path is not None and not self.path.exists():
                 sqlite.create(self.path, self._fill)
@@ -278,7 +279,7 @@ class Catalog:
                 sqlite.tell(connection, special[0])
             try:
                 with self._strict(connection):
-                    self._begin(connection, patience)
+                    begin(connection, self.name, self.path, patience, ours=self._given is None)
                     yield connection
                     connection.commit()
             finally:
@@ -314,36 +315,6 @@ class Catalog:
     def _only_reader(self) -> threading.Lock | nullcontext[None]:
         return self._gate if self._memory else nullcontext()
 
-    def _begin(self, connection: Connection, patience: float) -> None:
-        if connection.dialect.name != "sqlite":
-            connection.begin()
-            return
-        started = time.monotonic()
-        while True:
-            try:
-                connection.begin()
-                with sqlite.in_steps(connection) if self._given is None else nullcontext():
-                    take_write_lock(connection)
-                return
-            except Exception as error:
-                if not isinstance(meaning(error), Locked):
-                    raise
-                connection.rollback()
-                self._give_up(time.monotonic() - started, patience, error)
-
-    def _give_up(self, waited: float, patience: float, error: Exception) -> None:
-        if waited > OWN_PATIENCE and self.path and sqlite.holds_write_lock(self.path):
-            raise Locked(
-                f"The catalog {self.name} is locked by another connection of this process.",
-                hint="Put before the transaction's first statement, then attach(connection=) "
-                "inside it.",
-            ) from error
-        if waited > patience:
-            raise Locked(
-                f"The catalog {self.name} has been locked by another process for {waited:.0f} s.",
-                hint="Wait for it, or find it with 'fuser' and end it.",
-            ) from error
-
     @contextmanager
     def _connected(self, engine: Engine | None = None) -> Iterator[Connection]:
         with (engine or self.engine).connect() as connection:
@@ -372,18 +343,6 @@ class Catalog:
             self._engine.dispose()
             if not self._memory:
                 self._start()
-
-
-def take_write_lock(connection: Connection) -> None:
-    """Make the SQLite transaction of ``connection`` the writer, now or never."""
-    if not sqlite.in_transaction(connection):
-        sqlite.tell(connection, "BEGIN IMMEDIATE")
-        return
-    try:
-        sqlite.tell(connection, "DELETE FROM calotype_meta WHERE 0")
-    except OperationalError as error:  # where the tables are about to be made
-        if "no such table" not in str(error):
-            raise
 
 
 def _beside(catalog: Path | None, backend_url: str) -> str:

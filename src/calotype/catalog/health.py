@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, inspect
 
 from calotype.catalog import sqlite, triggers
 from calotype.catalog.columns import Hosts
 from calotype.catalog.discovery import ForeignKey
+from calotype.catalog.schema import VERSION_TABLE
 from calotype.catalog.tables import PREFIX
 
 
@@ -22,7 +23,16 @@ def damages(connection: Connection) -> list[str]:
     for table, rowid, parent, _ in connection.exec_driver_sql("PRAGMA foreign_key_check"):
         if str(table).startswith(PREFIX) or str(parent).startswith(PREFIX):
             notes.append(f"row {rowid} of {table} points at nothing in {parent}")
+    if not revisions(connection):
+        notes.append(f"{VERSION_TABLE} does not say which revision the tables have")
     return notes
+
+
+def revisions(connection: Connection) -> list[str]:
+    """What the version table holds: one revision in a sound catalog."""
+    if not inspect(connection).has_table(VERSION_TABLE):
+        return []
+    return list(connection.exec_driver_sql(f"SELECT version_num FROM {VERSION_TABLE}").scalars())
 
 
 def lost_triggers(connection: Connection) -> list[str]:

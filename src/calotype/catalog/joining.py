@@ -13,8 +13,9 @@ from sqlalchemy.dialects.sqlite.pysqlite import SQLiteDialect_pysqlite
 from sqlalchemy.engine.interfaces import DBAPIConnection as DriverConnection
 from sqlalchemy.pool import NullPool, PoolProxiedConnection
 
-from calotype.catalog import Catalog, schema, take_write_lock
+from calotype.catalog import Catalog, schema
 from calotype.catalog.failures import translated
+from calotype.catalog.waiting import take_write_lock
 from calotype.errors import Misconfigured
 
 if TYPE_CHECKING:

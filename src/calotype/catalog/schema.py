@@ -38,7 +38,7 @@ def number(connection: Connection) -> int | None:
         value = connection.scalar(select(tables.meta.c.value).where(tables.meta.c.key == "schema"))
     elif tables.blob.name not in names:
         return None
-    if value is None or not value.isdecimal():
+    if value is None or not value.isdecimal() or int(value) < 1:
         raise Corrupt(
             "The catalog does not say which schema it has; nothing was changed.",
             hint="Restore catalog.db from a copy. The files under blobs/ are untouched.",

@@ -130,9 +130,9 @@ def strictly(connection: Connection) -> Iterator[None]:
 
 
 @contextmanager
-def in_steps(connection: Connection) -> Iterator[None]:
-    """Wait ``STEP_MS`` at most for a lock inside the block; for engines of our own."""
-    tell(connection, f"PRAGMA busy_timeout={STEP_MS}")
+def in_steps(connection: Connection, patience: float) -> Iterator[None]:
+    """Wait ``STEP_MS`` (or ``patience`` seconds) at most for a lock; for engines of our own."""
+    tell(connection, f"PRAGMA busy_timeout={min(STEP_MS, round(patience * 1000))}")
     try:
         yield
     finally:
@@ -218,6 +218,7 @@ def create(path: Path, fill: Callable[[Engine], None]) -> None:
 
 
 def _build(draft: Path, fill: Callable[[Engine], None]) -> None:
+    os.close(os.open(draft, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))  # it holds signing keys
     made = engine(draft, own=True)
     try:
         use_wal(made, draft)
@@ -281,7 +282,7 @@ def checkpoint(made: Engine, path: Path, *, threshold: int = CHECKPOINT_BYTES) -
         return False
     with only_one(Path(f"{path}-checkpoint")) as mine:
         if mine:
-            with made.connect() as connection, in_steps(connection):
+            with made.connect() as connection, in_steps(connection, 1):
                 tell(connection, "PRAGMA wal_checkpoint(TRUNCATE)")
         return mine
 
@@ -323,8 +324,8 @@ else:
         return True
 
 
-def holds_write_lock(path: Path) -> bool:
-    """True when this very process holds the write lock of the file (Linux; else False).
+def writers(path: Path) -> set[int]:
+    """The processes that hold the write lock of the file (Linux; else none).
 
     In WAL mode that is byte 120 of the -shm file, otherwise RESERVED, byte 0x40000001.
     """
@@ -337,12 +338,12 @@ def holds_write_lock(path: Path) -> bool:
     try:
         locks = Path("/proc/locks").read_text().splitlines()
     except OSError:
-        return False
-    return any(_is_ours(line.split(), wanted) for line in locks)
+        return set()
+    return {int(line.split()[4]) for line in locks if _is_held(line.split(), wanted)}
 
 
-def _is_ours(fields: list[str], wanted: dict[int, int]) -> bool:
-    if len(fields) < 8 or fields[3] != "WRITE" or fields[4] != str(os.getpid()):
+def _is_held(fields: list[str], wanted: dict[int, int]) -> bool:
+    if len(fields) < 8 or fields[3] != "WRITE" or not fields[4].isdecimal():
         return False
     byte = wanted.get(int(fields[5].rsplit(":", 1)[1]))
     return byte is not None and int(fields[6]) <= byte <= int(fields[7].replace("EOF", str(2**63)))

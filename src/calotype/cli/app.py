@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import difflib
+import re
 import sys
 from collections.abc import Callable, Sequence
 
-from cyclopts import App, CycloptsError, Parameter
+from cyclopts import App, CycloptsError, Parameter, UnusedCliTokensError
 
 from calotype import __version__
 from calotype.cli import checking, collecting, getting, keeping, looking, putting, tending
@@ -45,6 +47,7 @@ COMMANDS: dict[str, Callable[..., int]] = {
     "gc": collecting.gc,
     "fsck": collecting.fsck,
     "purge": collecting.purge,
+    "unblock": collecting.unblock,
     "stats": looking.stats,
     "usage": looking.usage,
     "quota": keeping.quota,
@@ -59,6 +62,12 @@ for name, command in COMMANDS.items():
 WITH_STDIO = frozenset({"put", "get", "check"})
 WITH_VALUE = frozenset({"--store", "--scope"})
 ALONE = frozenset({"--json", "--quiet", "-q", "--bytes"})
+EVERYWHERE = WITH_VALUE | ALONE
+
+LIKE = 0.75
+"""How like a name must be to what was typed to be offered in its place."""
+
+_GUESS = re.compile(r"""["']?-*([\w-]+)["']?\.( Did you mean ["']?-*([\w-]+)["']?\?)""")
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -68,16 +77,29 @@ def run(arguments: Sequence[str]) -> int:
     if words[:1] and words[0] in WITH_STDIO:
         words = [STDIO if each == "-" else each for each in words]
     try:
+        if words and words[0].partition("=")[0] in EVERYWHERE:
+            raise Usage("No command given.", hint="See 'calotype --help'.")
         outcome = app(words)
     except CalotypeError as error:
         return _failed(error, json_lines)
     except CycloptsError as error:
-        what = " ".join(str(error).replace(STDIO, "-").split())
-        return _failed(Usage(what, hint="See 'calotype --help'."), json_lines)
+        return _failed(_misspelt(error, words), json_lines)
     except KeyboardInterrupt:
         hint = "What was done stays done; the same command goes on."
         return _failed(Interrupted("Interrupted.", hint=hint), json_lines)
     return int(outcome) if isinstance(outcome, int) else 0
+
+
+def _misspelt(error: CycloptsError, words: Sequence[str]) -> Usage:
+    """What the parser says, in our words, with the help that says more."""
+    what = " ".join(str(error).replace(STDIO, "-").split())
+    if isinstance(error, UnusedCliTokensError):
+        what = f"No such argument: {(error.unused_tokens or ['?'])[0]!r}."
+    guess = _GUESS.search(what)
+    if guess and difflib.SequenceMatcher(None, guess[1], guess[3]).ratio() < LIKE:
+        what = what.replace(guess[2], "").strip()
+    of = f"{words[0]} " if words[:1] and words[0] in COMMANDS else ""
+    return Usage(what, hint=f"See 'calotype {of}--help'.")
 
 
 def _command_first(arguments: Sequence[str]) -> list[str]:

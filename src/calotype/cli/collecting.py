@@ -5,7 +5,9 @@ from __future__ import annotations
 import sys
 from typing import Annotated
 
-from calotype.cli.exits import Exit, Unconfirmed, resumable
+from cyclopts import Parameter
+
+from calotype.cli.exits import Exit, Unconfirmed, Usage, resumable
 from calotype.cli.names import shown
 from calotype.cli.options import (
     EVERYWHERE,
@@ -18,9 +20,10 @@ from calotype.cli.options import (
     require_size,
 )
 from calotype.cli.printing import Printer, Row, plural
-from calotype.cli.progressing import follow
+from calotype.cli.progressing import follow, meter
 from calotype.cli.wire import encode, record
-from calotype.errors import NotFound
+from calotype.digest import Digest
+from calotype.errors import NotFound, StillReferenced
 from calotype.gc.plans import Plan
 from calotype.model import Finding, Report
 
@@ -60,6 +63,11 @@ def gc(
 
     Example: `calotype gc --dry-run --grace 7d`
     """
+    own = (grace, erase_delay, limit, max_bytes, budget) != (None,) * 5 or digest or now or full
+    if plan is not None and own:
+        raise Usage("A plan has its terms.", hint="Give --plan with --force or --dry-run alone.")
+    if now and (grace is not None or erase_delay is not None):
+        raise Usage("--now is no grace and no delay.", hint="Leave one of them away.")
     for name, text in (("--grace", grace), ("--erase-delay", erase_delay), ("--budget", budget)):
         require_duration(name, text)
     require_size("--max-bytes", max_bytes)
@@ -125,6 +133,7 @@ def _report(report: Report, printer: Printer) -> int:
         return Exit.PARTLY
     if report.stopped:
         printer.line(f"stopped by --{report.stopped}; the same command goes on")
+    if report.stopped == "budget":
         return Exit.PARTLY
     return Exit.OK
 
@@ -153,8 +162,8 @@ def fsck(
         action = f"; {finding.action}" if finding.action else ""
         printer.record(record(finding), cells.rstrip() + action)
 
-    with common.open_store() as store, resumable(AGAIN):
-        run = store.fsck(read_data, budget, repair)
+    with common.open_store() as store, resumable(AGAIN), meter(printer, "fsck") as show:
+        run = store.fsck(read_data, budget, repair, progress=show)
         for finding in run:
             seen(finding)
         done = run.result()
@@ -188,11 +197,16 @@ def purge(
             raise NotFound(
                 f"No scope has {found}.", hint="With --block it is refused before it comes."
             )
+        if columns := [str(each) for each in explained.kept_by if each.kind == "column"]:
+            raise StillReferenced(
+                f"{found} is still referenced by {', '.join(columns)}; nothing was changed.",
+                hint="Set those rows to NULL or delete them, then purge again.",
+            )
         if dry_run:
             common.printer.record(record(explained), f"{found}: {shown(explained.sentence)}")
             return Exit.OK
         if not yes:
-            _ask(found, explained.sentence)
+            _ask(found, explained.sentence, common.printer)
         report = store.purge(found, block=block, reason=reason)
     common.printer.record(
         {key: encode(each) for key, each in record(report).items() if key != "items"},
@@ -202,11 +216,32 @@ def purge(
     return Exit.OK
 
 
-def _ask(digest: str, sentence: str) -> None:
-    if not sys.stdin.isatty():
+def unblock(
+    digest: Annotated[str, Parameter(help="A whole digest.", metavar="DIGEST")],
+    /,
+    *,
+    common: Common = EVERYWHERE,
+) -> int:
+    """Take a purged digest off the block-list; it may be put again then.
+
+    Example: `calotype unblock 2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824`
+    """
+    with common.open_store() as store:
+        wanted = Digest.parse(digest)
+        if not store.unblock(wanted):
+            raise NotFound(f"{wanted} is not blocked.", hint="'calotype explain' says what is.")
+    common.printer.record({"digest": wanted}, f"{wanted[:12]}  may be put again")
+    return Exit.OK
+
+
+def _ask(digest: str, sentence: str, printer: Printer) -> None:
+    talks = not (printer.json or printer.quiet)
+    if not (talks and sys.stdin is not None and sys.stdin.isatty()):
         raise Unconfirmed(
             f"Purging {digest[:12]} removes it from every scope.", hint="Give --yes to do it."
         )
-    answer = input(f"{digest[:12]}: {shown(sentence)} Remove it from every scope? [y/N] ")
+    question = f"{digest[:12]}: {shown(sentence)} Remove it from every scope? [y/N] "
+    print(question, end="", file=printer.err, flush=True)
+    answer = sys.stdin.readline()
     if answer.strip().lower() not in ("y", "yes"):
         raise Unconfirmed("Nothing was removed.")

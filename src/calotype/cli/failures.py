@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 
 from calotype.cli.exits import Usage, as_json, sentence
 from calotype.cli.names import shown
-from calotype.cli.options import is_stdio
+from calotype.cli.options import is_stdio, stdin
 from calotype.cli.printing import Printer
 from calotype.errors import CalotypeError, Misconfigured, Unavailable
 
 
 def tell(printer: Printer, name: str, error: CalotypeError) -> None:
     """Say that one file failed: among the answers for programs, on stderr for people."""
-    printer.object({"event": "failure", "source": name, "error": {**as_json(error)}})
-    if not printer.json:
+    if printer.json:
+        printer.failure({"event": "failure", "source": name, "error": {**as_json(error)}})
+    else:
         printer.out.flush()
         where = "" if repr(name) in str(error) else f"{shown(name)}: "
         print(f"calotype: {where}{sentence(error)}", file=printer.err)
@@ -28,7 +28,7 @@ def sources(file: Path) -> Iterator[Path]:
     """The sources that a list names; ``Misconfigured`` for anything else."""
     name = "-" if is_stdio(file) else str(file)
     try:
-        content = sys.stdin.buffer.read() if is_stdio(file) else file.read_bytes()
+        content = stdin().read() if is_stdio(file) else file.read_bytes()
         lines = content.decode().splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise Misconfigured(f"Cannot read {name!r}: {error}.", hint="Check it.") from None

@@ -19,7 +19,7 @@ from calotype.cli.options import (
     require_duration,
     require_size,
 )
-from calotype.cli.printing import instant, plural
+from calotype.cli.printing import instant, name_of, plural
 from calotype.cli.putting import json_object
 from calotype.cli.wire import asset as asset_record
 from calotype.cli.wire import record
@@ -168,9 +168,14 @@ def update(
 
     Example: `calotype update 2cf24dba5fb0 --filename photo.jpg`
     """
+    changed = json_object(metadata)
+    if filename is None and changed is None:
+        raise Usage("Nothing to change.", hint="Give --filename, --metadata or both.")
     with common.open_store() as store:
-        found = store.update(store.resolve(digest), filename, json_object(metadata))
-        return _kept(store, found.digest, common)
+        found = store.update(store.resolve(digest), filename, changed)
+    text = f"{found.digest[:12]}  {name_of(found.filename)}"
+    common.printer.record(asset_record(found), text)
+    return Exit.OK
 
 
 def _kept(store: Store, digest: str, common: Common) -> int:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from typing import Annotated
 
 from calotype.catalog.listing import Sort
-from calotype.cli.exits import Exit
+from calotype.cli.exits import Exit, Usage
 from calotype.cli.names import shown
 from calotype.cli.options import (
     EVERYWHERE,
@@ -23,6 +24,7 @@ from calotype.cli.wire import asset as asset_record
 from calotype.cli.wire import blob as blob_record
 from calotype.cli.wire import record, reference
 from calotype.model import Asset, Blob
+from calotype.quantities import duration
 
 
 def ls(
@@ -48,6 +50,8 @@ def ls(
     """
     printer = common.printer
     known = owner_of(owner)
+    if orphans and (owner or trashed or media_type or q or sort != "recent"):
+        raise Usage("--orphans lists the whole store's, by digest.", hint="Give it alone.")
     with common.open_store() as store:
         if orphans:
             rows = (_blob_row(each, printer, long) for each in store.orphans())
@@ -95,13 +99,16 @@ def stat(digest: DigestGiven, /, *, common: Common = EVERYWHERE) -> int:
     printer.fields(
         [
             ("digest", found.digest),
+            ("scope", shown(found.scope)),
             ("size", printer.size(found.size)),
             ("type", found.media_type),
             ("pixels", _pixels(found.blob) if found.width is not None else ""),
             ("name", shown(found.filename or "")),
+            ("metadata", shown(json.dumps(dict(found.metadata))) if found.metadata else ""),
             ("kept", str(kept or "")),
             ("created", instant(found.created_at)),
             ("accessed", instant(found.last_accessed)),
+            ("accesses", str(found.access_count or "")),
             *(("used by", f"{shown(str(each.owner))} as {shown(each.role)}") for each in uses),
         ]
     )
@@ -147,6 +154,8 @@ def url(
     Example: `calotype url 2cf24dba5fb0 --expires 15m`
     """
     require_duration("--expires", expires)
+    if duration(expires) == 0:
+        raise Usage("--expires: A URL lives at least one second.", hint="Give 1h, for example.")
     with common.open_store() as store:
         if rotate:
             store.rotate_url_key()

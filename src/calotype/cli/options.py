@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import io
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, BinaryIO, cast
 
 from cyclopts import Parameter
 from cyclopts.validators import Number
 
-from calotype.cli.exits import given
+from calotype.cli.exits import Usage, given
 from calotype.cli.printing import Printer
 from calotype.names import Owner
 from calotype.quantities import duration, size
@@ -107,6 +109,17 @@ EVERYWHERE = Common()
 def is_stdio(path: Path) -> bool:
     """True for ``-`` given as a file."""
     return str(path) == STDIO
+
+
+def stdin() -> BinaryIO:
+    """Standard input as bytes; ``Usage`` where the caller closed it.
+
+    From a terminal line by line, so that one Ctrl-D ends it.
+    """
+    if sys.stdin is None:
+        raise Usage("Standard input is closed.", hint="Give files.")
+    buffer = cast(io.BufferedReader, sys.stdin.buffer)
+    return cast(BinaryIO, buffer.raw) if sys.stdin.isatty() else buffer
 
 
 def as_typed(text: str | None) -> str | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import islice
@@ -35,13 +35,17 @@ class Row:
 
 @dataclass(slots=True)
 class Printer:
-    """Where a command's answer goes. ``quiet`` prints nothing at all, ``exact`` sizes in bytes."""
+    """Where a command's answer goes. ``quiet`` prints nothing at all, ``exact`` sizes in bytes.
+
+    ``above`` prints lines while a bar stands below them.
+    """
 
     json: bool = False
     quiet: bool = False
     exact: bool = False
     out: TextIO = field(default_factory=lambda: sys.stdout)
     err: TextIO = field(default_factory=lambda: sys.stderr)
+    above: Callable[[str], None] | None = None
 
     def record(self, value: Mapping[str, Json], text: str) -> None:
         """One thing: an object for programs, or lines for people."""
@@ -55,10 +59,14 @@ class Printer:
         if self.json and not self.quiet:
             print(json.dumps(value), file=self.out, flush=True)
 
+    def failure(self, value: Mapping[str, Json]) -> None:
+        """A line of JSON about what failed: among the answers, or on stderr where they are not."""
+        print(json.dumps(value), file=self.err if self.quiet else self.out, flush=True)
+
     def line(self, text: str) -> None:
         """Lines for people. Names in them went through ``shown`` before."""
         if not (self.json or self.quiet):
-            print(text, file=self.out)
+            self.above(text) if self.above is not None else print(text, file=self.out)
 
     def note(self, text: str) -> None:
         """A line for people beside the answer, on stderr."""

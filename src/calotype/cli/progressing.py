@@ -13,6 +13,7 @@ from calotype.cli.wire import record
 from calotype.progress import Progress, Run
 
 if TYPE_CHECKING:
+    from rich.console import Console
     from rich.progress import Progress as Bar
     from rich.progress import TaskID
 
@@ -125,7 +126,15 @@ def _bar(printer: Printer, title: str) -> Iterator[Show]:
         *columns, console=console, transient=True, redirect_stdout=False, redirect_stderr=False
     ) as bar:
         task = bar.add_task(title, total=None, words="")
-        yield _updating(bar, task, printer)
+        printer.above = _above(console) if printer.out.isatty() else None
+        try:
+            yield _updating(bar, task, printer)
+        finally:
+            printer.above = None
+
+
+def _above(console: Console) -> Callable[[str], None]:
+    return lambda text: console.out(text, highlight=False)
 
 
 def _updating(bar: Bar, task: TaskID, printer: Printer) -> Show:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import sys
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -28,6 +27,7 @@ from calotype.cli.options import (
     option,
     owner_of,
     require_duration,
+    stdin,
 )
 from calotype.cli.printing import Printer, plural
 from calotype.cli.progressing import meter
@@ -96,8 +96,13 @@ def put(
         failing.require_writable(failures)
     with common.new_store() as store:
         tally = _Tally(store, common.printer, wish, len(sources))
-        with resumable("What was printed is kept; the same command goes on."):
-            tally.put_all(sources)
+        try:
+            with resumable("What was printed is kept; the same command goes on."):
+                tally.put_all(sources)
+        except CalotypeError:
+            if failures is not None and failures != from_:  # that one names what is left as well
+                failing.write(failures, tally.failures)
+            raise
     if failures is not None:
         failing.write(failures, tally.failures)
     return tally.outcome()
@@ -141,7 +146,7 @@ def json_object(text: str | None) -> Mapping[str, object] | None:
         return None
     try:
         found: object = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise Usage(f"--metadata is no JSON: {error}.", hint="""Write '{"key": 1}'.""") from None
     if not isinstance(found, dict):
         raise Usage("--metadata is no JSON object.", hint="""Write '{"key": 1}'.""")
@@ -181,7 +186,7 @@ class _Tally:
                 f"{str(path)!r} is a folder.", hint=f"Put takes files: {shown(str(path))}/*"
             )
         return self.store.put(
-            sys.stdin.buffer if is_stdio(path) else path,
+            stdin() if is_stdio(path) else path,
             owner=wish.owner,
             role=wish.role,
             filename=wish.filename,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -25,7 +26,9 @@ grace = "24h"
 
 
 def init(
-    folder: Annotated[Path, Parameter(help="Where; here unless given.", metavar="DIR")] = Path(),
+    folder: Annotated[
+        Path | None, Parameter(help="Where; --store, or here, unless given.", metavar="DIR")
+    ] = None,
     /,
     *,
     common: Common = EVERYWHERE,
@@ -34,7 +37,12 @@ def init(
 
     Example: `calotype init media`
     """
-    place = folder.absolute()
+    if folder is not None and common.store is not None:
+        raise Usage("Two places were given.", hint="Give a folder, or --store.")
+    named = common.store or os.environ.get("CALOTYPE_STORE") or ""
+    place = (folder if folder is not None else Path(named)).absolute()
+    if os.path.isfile(place):  # noqa: PTH113 - Path.is_file raises where it may not look
+        raise Usage(f"A file is there: {str(place)!r}.", hint="Name a folder.")
     file = place / "calotype.toml"
     try:
         place.mkdir(mode=0o700, parents=True, exist_ok=True)

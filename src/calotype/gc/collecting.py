@@ -37,6 +37,7 @@ class Tally:
     doomed: int = 0
     doomed_bytes: int = 0
     refused: int = 0
+    stopped: str = ""
     items: list[PlanItem] = field(default_factory=list)
 
 
@@ -76,6 +77,7 @@ class Collector:
                 self._batch(looks, tally, allowance)
                 yield
                 if stop() or allowance.spent:
+                    tally.stopped = allowance.stopped
                     return
 
     def _batches(self) -> Iterator[list[Look]]:

@@ -39,6 +39,7 @@ class Tally:
     intents: int = 0
     temporary: int = 0
     failed: int = 0
+    stopped: str = ""
     items: list[PlanItem] = field(default_factory=list)
 
 
@@ -70,6 +71,7 @@ class Eraser:
                     self._erase(chosen, tally)
                 yield
                 if stop() or len(chosen) < len(batch):
+                    tally.stopped = allowance.stopped
                     return
         for batch in _batches(self._rows((ERASED,), now)):
             self._sweep(batch, tally)

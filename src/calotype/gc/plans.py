@@ -137,7 +137,8 @@ class Plan:
                 settings.record_usage(connection, catalog.clock())
             if self.terms.full and not stop():
                 settings.set_meta(connection, "full_look", "0")
-        return self._report(collected, erased, "budget" if stop() else "")
+        stopped = "budget" if stop() else collected.stopped or erased.stopped
+        return self._report(collected, erased, stopped)
 
     def _report(self, collected: Collected, erased: Erased, stopped: str) -> Report:
         return Report(

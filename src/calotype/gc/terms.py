@@ -51,6 +51,7 @@ class Allowance:
         self._count = terms.limit
         self._bytes = terms.max_bytes
         self.spent = False
+        self.stopped = ""
         self._taken = False
 
     @contextmanager
@@ -71,6 +72,8 @@ class Allowance:
         short = self._count is not None and self._count < 1
         short |= self._bytes is not None and self._bytes < (size if self._taken else 1)
         self.spent |= short
+        if short and not self.stopped:
+            self.stopped = "limit" if self._count is not None and self._count < 1 else "max-bytes"
         if self.spent:
             return False
         self._taken = True

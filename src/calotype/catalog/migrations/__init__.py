@@ -6,10 +6,12 @@ from pathlib import Path
 
 from alembic import command
 from alembic.config import Config
+from alembic.util import CommandError
 from sqlalchemy import Connection, MetaData, inspect
 
-from calotype.catalog import Catalog, schema, settings, tables, triggers
+from calotype.catalog import Catalog, health, schema, settings, tables, triggers
 from calotype.catalog.schema import VERSION_TABLE
+from calotype.errors import Corrupt
 
 HERE = Path(__file__).parent
 
@@ -44,10 +46,19 @@ def to(catalog: Catalog, revision: str) -> None:
 def _run(connection: Connection, revision: str) -> None:
     made = config(connection)
     here = schema.number(connection) or 0
-    if revision == "head" or (revision != "base" and int(revision) > here):
-        command.upgrade(made, revision)
-    else:
-        command.downgrade(made, revision)
+    try:
+        if here and not health.revisions(connection):
+            raise CommandError("it is empty")
+        if revision == "head" or (revision != "base" and int(revision) > here):
+            command.upgrade(made, revision)
+        else:
+            command.downgrade(made, revision)
+    except CommandError as error:
+        raise Corrupt(
+            f"The catalog's {VERSION_TABLE} names no revision of this program: {error}; "
+            "nothing was changed.",
+            hint="Restore catalog.db from a copy. The files under blobs/ are untouched.",
+        ) from error
 
 
 def _settle(connection: Connection, catalog: Catalog) -> None:

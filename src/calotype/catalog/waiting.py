@@ -1,0 +1,77 @@
+"""Waiting: how a transaction becomes the writer, and whom it blames when it cannot."""
+
+from __future__ import annotations
+
+import os
+import time
+from contextlib import nullcontext
+from pathlib import Path
+from sqlite3 import OperationalError
+
+from sqlalchemy import Connection
+
+from calotype.catalog import sqlite
+from calotype.catalog.failures import meaning
+from calotype.errors import Locked
+
+OWN_PATIENCE = 2.0
+"""Seconds to wait for another connection of this very process, which may wait for us."""
+
+
+def begin(
+    connection: Connection, name: str, path: Path | None, patience: float, *, ours: bool
+) -> None:
+    """Begin a transaction that may write; on SQLite as the writer from the start.
+
+    Raises ``Locked``, which says who is in the way, after ``patience`` seconds. ``ours`` when the
+    engine is Calotype's own, so that its time-outs may be set.
+    """
+    if connection.dialect.name != "sqlite":
+        connection.begin()
+        return
+    started = time.monotonic()
+    while True:
+        try:
+            connection.begin()
+            with sqlite.in_steps(connection, patience) if ours else nullcontext():
+                take_write_lock(connection)
+            return
+        except Exception as error:
+            if not isinstance(meaning(error), Locked):
+                raise
+            connection.rollback()
+            waited = time.monotonic() - started
+            if refusal := _refusal(name, path, waited, patience):
+                raise refusal from error
+
+
+def take_write_lock(connection: Connection) -> None:
+    """Make the SQLite transaction of ``connection`` the writer, now or never."""
+    if not sqlite.in_transaction(connection):
+        sqlite.tell(connection, "BEGIN IMMEDIATE")
+        return
+    try:
+        sqlite.tell(connection, "DELETE FROM calotype_meta WHERE 0")
+    except OperationalError as error:  # where the tables are about to be made
+        if "no such table" not in str(error):
+            raise
+
+
+def _refusal(name: str, path: Path | None, waited: float, patience: float) -> Locked | None:
+    """Whom to blame, once it is time to; None while it is worth waiting."""
+    if waited <= min(OWN_PATIENCE, patience):
+        return None
+    writers = sqlite.writers(path) if path is not None else set()
+    if waited > OWN_PATIENCE and os.getpid() in writers:
+        return Locked(
+            f"The catalog {name} is locked by another connection of this process.",
+            hint="Put before the transaction's first statement, then attach(connection=) "
+            "inside it.",
+        )
+    if waited <= patience:
+        return None
+    who = ", ".join(f"process {pid}" for pid in sorted(writers)) or "another process"
+    return Locked(
+        f"The catalog {name} has been locked by {who} for {waited:.0f} s.",
+        hint="Wait for it to end, or end it.",
+    )

@@ -1,0 +1,56 @@
+"""Waiting for the catalog: for as long as it makes sense, and told who is in the way."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import subprocess
+import sys
+import time
+from contextlib import closing
+
+import pytest
+from tests.store.pictures import picture
+
+from calotype import accesses
+from calotype.errors import Locked
+
+HOLDER = """
+import sqlite3, sys
+raw = sqlite3.connect(sys.argv[1], isolation_level=None)
+raw.execute("BEGIN IMMEDIATE")
+print("held", flush=True)
+sys.stdin.read()
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="/proc/locks is Linux's")
+def test_a_writer_of_another_process_is_named(durable):
+    with durable.open() as store:
+        store.put(picture())
+        store._rooms.catalog._patience = 0.3
+        command = [sys.executable, "-c", HOLDER, str(durable.database)]
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+        with subprocess.Popen(command, **pipes) as holder:
+            holder.stdout.readline()
+            with pytest.raises(Locked, match=f"process {holder.pid} "):
+                store.put(picture(1))
+            holder.stdin.close()
+        assert store.put(picture(1)).status == "created"
+        assert os.getpid() != holder.pid
+
+
+def test_reading_never_waits_for_a_writer(durable, monkeypatch):
+    """Not even to count: what was counted is written later."""
+    with durable.open() as store:
+        digest = store.put(picture()).digest
+        monkeypatch.setattr(accesses, "EVERY", 0)
+        with closing(sqlite3.connect(durable.database, isolation_level=None)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            started = time.monotonic()
+            for _ in range(5):
+                store.open(digest).close()
+            assert time.monotonic() - started < 1
+            other.execute("ROLLBACK")
+        store.open(digest).close()
+        assert store.stat(digest).access_count == 6
