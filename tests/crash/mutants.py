@@ -31,8 +31,8 @@ def _hasty() -> Iterator[None]:
     """Every commit as if it were of those that may be lost."""
     writing = Catalog._writing
 
-    def hastily(self: Catalog, engine: object, special: object = None) -> object:
-        return writing(self, engine, sqlite.HASTY)
+    def hastily(self: Catalog, engine: object, special: object = None, *rest: object) -> object:
+        return writing(self, engine, sqlite.HASTY, *rest)
 
     with mock.patch.object(Catalog, "_writing", hastily):
         yield
