@@ -114,7 +114,7 @@ class Locked(CalotypeError):
 
 
 class GcLimit(CalotypeError):
-    """The run would remove more than the safety limit; nothing was removed."""
+    """The run would remove more than the safety limit; what it says was removed until then."""
 
     code = "gc-limit"
 

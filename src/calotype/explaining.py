@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from sqlalchemy import Connection
 
-from calotype.catalog import Catalog, copies, garbage, holdings
+from calotype.catalog import Catalog, candidates, copies, garbage, holdings
 from calotype.catalog.columns import Hosts
 from calotype.digest import Digest
 from calotype.model import Blob, Explanation, Kept, Replica, ScopeKeeping, Verdict
-from calotype.quantities import when
+from calotype.quantities import Instant, at, when
 from calotype.references import Referrer
 
 
@@ -36,9 +36,15 @@ class Explainer:
             )
             beyond = tuple(self._beyond_scopes(connection, digest))
             blocked = copies.blocks(connection, [digest]).get(digest)
+            look = candidates.next_look(connection, digest)
         if blob is None:
             return _without_blob(digest, replicas, blocked)
-        return _verdict(digest, blob, scopes, beyond, replicas, blocked, when(self.catalog.clock()))
+        now = self.catalog.clock()
+        found = _verdict(digest, blob, scopes, beyond, replicas, blocked, when(now))
+        if found.verdict == "kept" or look is None or look <= max(now, _ended(found)):
+            return found
+        later = f" gc looks at it again at {when(look):%Y-%m-%d %H:%M:%S}Z, or now with --full."
+        return replace(found, sentence=found.sentence + later)
 
     def _scope(self, connection: Connection, scope: str, digest: Digest) -> ScopeKeeping:
         referrer = Referrer(self.catalog, scope, self.hosts, self.grace)
@@ -52,6 +58,10 @@ class Explainer:
         for source, recipe in garbage.derived_from(connection, digest):
             found.append(Kept("derivation", f"it is {recipe} of {source}"))
         return found
+
+
+def _ended(found: Explanation) -> Instant:
+    return at(found.until) if found.until is not None else 0
 
 
 def _replica(row: copies.Past) -> Replica:

@@ -6,7 +6,8 @@ import hashlib
 import re
 import time
 from collections import Counter
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from itertools import groupby
 
@@ -27,6 +28,7 @@ from calotype.catalog.states import ERASED, LIVE
 from calotype.digest import CHUNK, Digest
 from calotype.errors import CalotypeError, NotFound
 from calotype.model import Check, Finding
+from calotype.presence import require_there
 from calotype.progress import Progress, Run
 from calotype.quantities import SECOND, Instant
 
@@ -89,6 +91,7 @@ class Fsck:
         self, seen: _Seen, read_data: bool, budget: int | None, repair: bool
     ) -> Generator[Finding, None, Check]:
         if self.catalog.exists():
+            require_there(self.catalog, self.backend, self.name)
             parts: list[Callable[[], Findings]] = [
                 lambda: self._database(repair),
                 lambda: self._objects(seen, repair),
@@ -119,18 +122,20 @@ class Fsck:
         return replace(finding, kind=kind, **more)  # type: ignore[arg-type]
 
     def _database(self, repair: bool) -> Findings:
-        """Damage of the file, broken foreign keys (I2), lost triggers."""
+        """Damage of the file, broken foreign keys (I2), lost triggers, indexes and tables."""
         with self.catalog.read() as connection:
             notes = health.damages(connection)
-            lost = health.lost_triggers(connection)
+            lost = [f"the trigger {name}" for name in health.lost_triggers(connection)]
+            lost += health.lost_tables(connection)
         for note in notes:
             yield self._finding("broken", note)
         if lost and repair:
             with self.catalog.write() as connection:
+                health.mend_tables(connection)
                 health.mend_triggers(connection)
-        for trigger in lost:
+        for what in lost:
             action = "mended" if repair else ""
-            yield self._finding("broken", f"the trigger {trigger} is lost", action=action)
+            yield self._finding("broken", f"{what} is lost", action=action)
 
     def _objects(self, seen: _Seen, repair: bool) -> Findings:
         """List first, then query: what is listed had its row before its bytes (I7)."""
@@ -169,15 +174,19 @@ class Fsck:
                 yield from self._expected(row, sizes.get(str(row.key)))
 
     def _unexpected(
-        self, objects: Iterable[Listed], rows: dict[str, Past], repair: bool
+        self, objects: Sequence[Listed], rows: Mapping[str, Past], repair: bool
     ) -> Findings:
         strays: list[tuple[Key, int]] = []
+        wanted = self._without_copy([key for key in map(_key, objects) if key is not None], rows)
         late: list[Key] = []
         for thing in objects:
             key = Key.parse(thing.name)
             row = rows.get(thing.name)
             if key is None:
                 yield self._finding("foreign", "not an object of ours", key=thing.name)
+            elif row is None and key.digest in wanted:
+                note = "bytes without a row, and its blob has no others: put this file again"
+                yield self._finding("stray", note, digest=key.digest, key=str(key))
             elif row is None:
                 strays.append((key, thing.size))
                 action = "will be erased in 30 days" if repair else ""
@@ -193,6 +202,16 @@ class Fsck:
             with self.catalog.write() as connection:
                 replicas.tombstone(connection, self.name, strays, now, now + STRAY_DELAY)
                 replicas.sweep_again(connection, self.name, late, now)
+
+    def _without_copy(self, keys: Sequence[Key], rows: Mapping[str, Past]) -> set[str]:
+        """Digests of strays whose blob has no live copy: such bytes may be all that is left."""
+        digests = sorted({key.digest for key in keys if str(key) not in rows})
+        if not digests:
+            return set()
+        with self.catalog.read() as connection:
+            known = copies.blobs(connection, digests)
+            live = {copy.blob.digest for copy in copies.live(connection, digests, self.name)}
+        return set(known).difference(live)
 
     def _expected(self, row: Past, listed_size: int | None) -> Findings:
         if listed_size == row.size and row.suspect_at is None:
@@ -211,12 +230,15 @@ class Fsck:
             yield from self._damaged("corrupt", "its bytes do not hash to its name", row)
 
     def _damaged(self, kind: str, note: str, row: Past) -> Findings:
-        """Mark it, if it is still live; with no other copy the digest is wanted."""
-        with self.catalog.write() as connection:
+        """Mark it, if it is still live; with no other copy the digest is wanted.
+
+        Where nothing can be written it is told all the same.
+        """
+        with self.catalog.read() as connection:
             live = {copy.token for copy in copies.live(connection, [row.digest], self.name)}
-            if row.token in live:
-                replicas.suspect(connection, row.token, self.catalog.clock())
         if row.token in live:
+            with suppress(CalotypeError), self.catalog.write() as connection:
+                replicas.suspect(connection, row.token, self.catalog.clock())
             hint = "wanted: put the file again"
             yield self._finding(kind, note, digest=row.digest, key=str(row.key), action=hint)
 
@@ -288,6 +310,8 @@ class Fsck:
     def _data(self, seen: _Seen, budget: int | None) -> Findings:
         """Re-read live bytes, the longest unread first; those that are suspect were read before."""
         started = self.catalog.clock()
+        with suppress(CalotypeError), self.catalog.write(durable=False) as connection:
+            replicas.doubt_the_future(connection, started)
         end = None if budget is None else time.monotonic() + budget / SECOND
         place = (-1, "")
         while True:
@@ -322,7 +346,7 @@ class Fsck:
 
     def _verified(self, tokens: Sequence[str]) -> None:
         if tokens:
-            with self.catalog.write(durable=False) as connection:
+            with suppress(CalotypeError), self.catalog.write(durable=False) as connection:
                 replicas.verified(connection, tokens, self.catalog.clock())
 
     def _hash(self, row: Past, seen: _Seen) -> str:
@@ -333,6 +357,10 @@ class Fsck:
                 seen.read_bytes += len(chunk)
                 seen.tell()
         return sha.hexdigest()
+
+
+def _key(thing: Listed) -> Key | None:
+    return Key.parse(thing.name)
 
 
 def _shard(thing: Listed) -> int | None:

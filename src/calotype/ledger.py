@@ -58,7 +58,7 @@ class Ledger:
             filename=wish.filename,
             metadata=dict(wish.metadata or {}),
             kept=holdings.kept(end, self._now),
-            trashed=False,
+            trashed=end <= self._now and wish.owner is None,
             references=0,
             created_at=when(self._now),
             last_accessed=None,
@@ -72,8 +72,8 @@ class Ledger:
             (wish.filename or before.filename) if restored else (before.filename or wish.filename)
         )
         metadata = {**before.metadata, **(wish.metadata or {})}
-        old = (before.filename, before.metadata, self._ends[wish.digest])
-        same = (filename, metadata, end) == old
+        old = (before.filename, json.dumps(dict(before.metadata)), self._ends[wish.digest])
+        same = (filename, json.dumps(metadata), end) == old  # as text: to Python True is 1
         if same and not restored:
             return
         self._assets[wish.digest] = replace(

@@ -153,7 +153,7 @@ class PutFailure:
 
 @dataclass(frozen=True, slots=True)
 class PutMany:
-    """What a batch put did; ``puts`` counts by status."""
+    """What a batch put did: how many sources by status, their bytes, and what failed."""
 
     created: int = 0
     duplicate: int = 0
@@ -290,7 +290,7 @@ class UsageDay:
 class PlanItem:
     """One thing that gc would do: ``doom`` a blob or ``erase`` a key, and why."""
 
-    action: Literal["doom", "erase", "abort"]
+    action: Literal["doom", "erase"]
     digest: Digest
     size: int
     reason: str

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 from calotype.errors import Misconfigured
+
+_DIGEST = re.compile("[0-9a-f]{64}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +57,18 @@ def plain(text: str, what: str) -> str:
             hint="Give it in UTF-8.",
         ) from None
     return text
+
+
+def role_name(role: str | None, digest: str) -> str | None:
+    """A role that can be written; one that is a digest is the set's own slot of that digest."""
+    if role is None or role == digest:
+        return role
+    if _DIGEST.fullmatch(role):
+        raise Misconfigured(
+            f"A role that is another file's digest: {role[:12]}.",
+            hint="Leave the role away: without one an owner has a set.",
+        )
+    return plain(role, "role")
 
 
 def file_name(filename: str | None) -> str | None:

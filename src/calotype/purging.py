@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from sqlalchemy.exc import IntegrityError
@@ -27,7 +29,7 @@ class Purger:
         """
         if block:
             self.catalog.ensure()
-        with self.catalog.write(freeing=True) as connection:
+        with self._refusing(digest), self.catalog.write(freeing=True) as connection:
             self.hosts.refuse_cascades(connection)
             settings.lock_digests(connection, [digest])
             known = copies.history(connection, digest)
@@ -41,13 +43,24 @@ class Purger:
                 )
             now = self.catalog.clock()
             replicas.doom_all(connection, [digest], now)
-            try:
-                assets = garbage.uproot(connection, digest)
-            except IntegrityError as error:
-                raise StillReferenced(
-                    f"{digest} is still referenced by the application; nothing was changed.",
-                    hint="'calotype doctor' lists the columns that point at Calotype's tables.",
-                ) from error
+            replicas.hasten(connection, [digest], now)
+            assets = garbage.uproot(connection, digest)
             if block:
                 settings.block(connection, digest, now, reason)
         return assets
+
+    @contextmanager
+    def _refusing(self, digest: Digest) -> Iterator[None]:
+        """The database refuses at once, or at the commit where the application's key says so."""
+        try:
+            yield
+        except IntegrityError as error:
+            raise StillReferenced(
+                f"{digest} is still referenced by the application; nothing was changed.",
+                hint="'calotype doctor' lists the columns that point at Calotype's tables.",
+            ) from error
+
+    def left(self, digest: Digest) -> int:
+        """How many copies are let go of and not erased: put off after a failure, or strays."""
+        with self.catalog.read() as connection:
+            return replicas.left(connection, digest)

@@ -25,6 +25,7 @@ from calotype.digest import Digest
 from calotype.errors import Blocked, CalotypeError, Locked
 from calotype.ledger import Ledger
 from calotype.model import Blob, Put
+from calotype.presence import require_there
 from calotype.staging import Content
 from calotype.wishes import Wish
 
@@ -87,6 +88,7 @@ class Putter:
             if self.backend.size(copy.key) == copy.blob.size:
                 sound[str(copy.blob.digest)] = copy
             else:
+                require_there(self.catalog, self.backend, self.name)
                 with self.catalog.write() as connection:
                     replicas.suspect(connection, copy.token, self.catalog.clock())
         return sound
@@ -115,6 +117,7 @@ class Putter:
             return {}
         unique = {str(arrival.content.digest): arrival.content for _, arrival in misses}
         self.catalog.ensure()
+        require_there(self.catalog, self.backend, self.name)
         with self.catalog.write(durable=False) as connection:
             intents = self._intend(connection, unique)
         try:

@@ -14,6 +14,7 @@ from calotype.catalog import Catalog, copies, replicas
 from calotype.catalog.copies import Copy
 from calotype.digest import CHUNK, Digest
 from calotype.errors import CalotypeError, Corrupt, Misconfigured, NotFound
+from calotype.presence import require_there
 from calotype.staging import SMALL
 
 
@@ -92,6 +93,7 @@ class Reader:
 
         A mark that cannot be written is left to the next one who finds the damage.
         """
+        require_there(self.catalog, self.backend, self.name)
         with self.catalog.read() as connection:
             now = copies.live(connection, [copy.blob.digest], self.name)
         if copy.token not in {each.token for each in now}:

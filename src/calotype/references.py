@@ -62,13 +62,12 @@ class Referrer:
         self, owner: Owner, role: str | None, connection: Joinable | None
     ) -> Restored:
         """Bring back the newest released reference of each role that has no live one."""
+        if connection is None and not self.catalog.exists():
+            raise self._unknown(owner)
         with self._transaction(connection, needs_keys=True) as joint:
             back = slots.restorable(joint, self.scope, owner, role)
             if not back and not slots.known_owner(joint, self.scope, owner):
-                raise NotFound(
-                    f"Nothing is remembered of {owner} in scope {self.scope!r}.",
-                    hint="Its grace may be over: put and attach the files again.",
-                )
+                raise self._unknown(owner)
             wishes = [Wish(digest, None, owner, name) for name, digest in back]
             slots.refer(joint, self.scope, wishes, self.catalog.clock())
         return Restored(len(back), tuple(sorted({digest for _, digest in back})))
@@ -176,6 +175,12 @@ class Referrer:
         else:
             with joined(self.catalog, connection, needs_keys=needs_keys) as theirs:
                 yield theirs
+
+    def _unknown(self, owner: Owner) -> NotFound:
+        return NotFound(
+            f"Nothing is remembered of {owner} in scope {self.scope!r}.",
+            hint="Its grace may be over: put and attach the files again.",
+        )
 
     def _not_found(self, digest: Digest) -> NotFound:
         return NotFound(

@@ -33,7 +33,7 @@ from calotype.model import (
     Usage,
     UsageDay,
 )
-from calotype.names import Owner, file_name, plain
+from calotype.names import Owner, file_name, plain, role_name
 from calotype.progress import Progress, Run
 from calotype.putting import Arrival, Putter
 from calotype.quantities import SECOND, Duration, duration, when
@@ -137,9 +137,11 @@ class Scope:
         Iterate the Run for its Progress, or call ``.result()``. A source that fails is listed in
         the result and never stops the others. Memory stays bounded whatever the sizes.
         """
-        if isinstance(sources, str | bytes | os.PathLike) or not isinstance(sources, Iterable):
+        one = isinstance(sources, str | bytes | bytearray | memoryview | os.PathLike)
+        if one or hasattr(sources, "read") or not isinstance(sources, Iterable):
             raise Misconfigured("put_many wants several sources.", hint="Use put() for one.")
         total = len(sources) if isinstance(sources, Sequence) else None
+        wish(Digest.of(b""), 0, owner=owner, hold=hold)  # what makes no sense is refused at once
 
         def to_wish(source: Source, content: Content) -> Wish:
             return wish(
@@ -174,6 +176,8 @@ class Scope:
         """
         found = self.stat(digest)
         seconds = -(-duration(expires) // SECOND) * SECOND
+        if disposition is not None:
+            plain(disposition, "disposition")
         url = self._signer().url(self._name, found.digest, seconds, disposition)
         self._rooms.accesses.note(self._name, found.digest)
         return url
@@ -285,7 +289,7 @@ class Scope:
         catalog = self._rooms.catalog
         if not catalog.exists():
             return []
-        since = when(max(catalog.clock() - days * DAY, 0))
+        since = when(max(catalog.clock() - max(days, 0) * DAY, 0))
         with catalog.read() as connection:
             return settings.usage_days(connection, self._name, f"{since:%Y-%m-%d}")
 
@@ -303,12 +307,8 @@ class Scope:
         With ``connection`` (an SQLAlchemy Session or Connection, or the driver's own) it belongs
         to the caller's transaction. ``NotFound`` where the asset is not there: put it again.
         """
-        self._referrer().attach(
-            Digest.parse(digest),
-            Owner.parse(owner),
-            plain(role, "role") if role is not None else None,
-            connection,
-        )
+        parsed = Digest.parse(digest)
+        self._referrer().attach(parsed, Owner.parse(owner), role_name(role, parsed), connection)
 
     def release(
         self,

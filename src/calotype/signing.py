@@ -12,7 +12,7 @@ from pathlib import Path
 from calotype.backends import Backend, Locates
 from calotype.catalog import Catalog, copies, settings
 from calotype.digest import Digest
-from calotype.errors import Denied, Misconfigured, NotFound, UrlExpired
+from calotype.errors import Corrupt, Denied, Misconfigured, NotFound, UrlExpired
 from calotype.model import Grant
 from calotype.quantities import SECOND, Instant, when
 
@@ -47,7 +47,13 @@ class Signer:
     def token(self, grant: Grant, end: Instant) -> str:
         """The grant as text: payload and HMAC-SHA-256, both base64url."""
         with self.catalog.read() as connection:
-            ident, secret = settings.signing_keys(connection)[0]
+            keys = settings.signing_keys(connection)
+        if not keys:
+            raise Corrupt(
+                "The catalog has lost the keys that sign URLs.",
+                hint="'calotype url --rotate-key' makes a new one; older URLs are no longer valid.",
+            )
+        ident, secret = keys[0]
         fields = [1, ident, end // SECOND, grant.scope, grant.digest, grant.disposition]
         payload = _text(json.dumps(fields, separators=(",", ":"), ensure_ascii=False).encode())
         return f"{payload}.{_mac(secret, payload)}"
@@ -58,6 +64,8 @@ class Signer:
         ``Denied`` for a token of no key of ours, ``UrlExpired`` once its time is over.
         """
         payload, _, mac = token.rsplit("/", 1)[-1].partition(".")
+        if not token.isascii():
+            raise _denied()
         version, ident, end, scope, digest, disposition = _fields(payload)
         with self.catalog.read() as connection:
             secret = dict(settings.signing_keys(connection)).get(str(ident))

@@ -80,7 +80,7 @@ class Store(Scope):
         )
         super().__init__(rooms, scope)
         self._erase_delay = duration(erase_delay) if erase_delay is not None else 0
-        self._closing = weakref.finalize(self, _close, rooms)
+        self._ending = weakref.finalize(self, _end, rooms)
 
     @classmethod
     def memory(cls, **options: object) -> Store:
@@ -177,12 +177,12 @@ class Store(Scope):
     ) -> Report:
         """Remove a digest from every scope, erase its bytes, and refuse it from now on.
 
-        ``StillReferenced``, and nothing changed, where an application's column points at it.
+        ``StillReferenced``, and nothing changed, where an application's column points at it. The
+        report's ``failed`` counts copies that are still to be erased by a later gc.
         """
         parsed = Digest.parse(digest)
-        assets = Purger(self._rooms.catalog, self._rooms.hosts).purge(
-            parsed, block=block, reason=plain(reason, "reason")
-        )
+        purger = Purger(self._rooms.catalog, self._rooms.hosts)
+        assets = purger.purge(parsed, block=block, reason=plain(reason, "reason"))
         erased = Erased()
         terms = Terms(self._rooms.catalog.clock(), 0, (parsed,))
         rooms = self._rooms
@@ -195,7 +195,7 @@ class Store(Scope):
             assets=assets,
             erased=erased.erased,
             erased_bytes=erased.erased_bytes,
-            failed=erased.failed,
+            failed=purger.left(parsed),
             items=tuple(erased.items),
         )
 
@@ -340,3 +340,8 @@ def _sorted(digests: Iterable[str] | None) -> tuple[str, ...] | None:
 def _close(rooms: Rooms) -> None:
     rooms.accesses.flush()
     rooms.catalog.close()
+
+
+def _end(rooms: Rooms) -> None:
+    rooms.accesses.flush()
+    rooms.catalog.end()

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from calotype.digest import Digest
 from calotype.errors import Misconfigured
-from calotype.names import Owner, file_name, plain
+from calotype.names import Owner, file_name, role_name
 from calotype.quantities import FOREVER, Duration, Instant, duration
 
 
@@ -53,7 +53,7 @@ def wish(
         digest,
         end if hold is None else now + duration(hold),
         Owner.parse(owner) if owner is not None else None,
-        plain(role, "role") if role is not None else None,
+        role_name(role, digest),
         file_name(filename),
         json_object(metadata),
     )

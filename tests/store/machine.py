@@ -290,7 +290,7 @@ class Machine(RuleBasedStateMachine):
 
     def abandon(self):
         """Drop the store without a last word, as a killed process would."""
-        self.store._closing.detach()
+        self.store._ending.detach()
         self.store._rooms.catalog.close()
 
 

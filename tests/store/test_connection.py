@@ -12,7 +12,7 @@ from contextlib import closing, contextmanager
 import pytest
 from sqlalchemy import Engine, create_engine, event, text
 from sqlalchemy.orm import Session, scoped_session, sessionmaker
-from sqlalchemy.pool import NullPool, PoolProxiedConnection, StaticPool
+from sqlalchemy.pool import NullPool, PoolProxiedConnection, SingletonThreadPool, StaticPool
 from tests.store.pictures import picture
 from tests.store.places import Place
 from tests.store.surgery import problems, rows
@@ -326,7 +326,7 @@ def test_the_applications_functions_and_factories_stay_its_own(store, shared, di
 def test_on_an_engine_of_the_applications_a_put_is_durable_and_guarded(shared, clock):
     """Whatever the application has set, and it is set so again afterwards."""
     seen: list[tuple[int, int]] = []
-    engine = create_engine(f"sqlite:///{shared.database}", poolclass=StaticPool)
+    engine = create_engine(f"sqlite:///{shared.database}")
 
     @event.listens_for(engine, "connect")
     def set_up(raw, _):
@@ -346,6 +346,21 @@ def test_on_an_engine_of_the_applications_a_put_is_durable_and_guarded(shared, c
         with engine.connect() as connection:
             assert settings(connection) == (0, 0)
         assert store.stat(digest).references == 1
+    engine.dispose()
+
+
+@pytest.mark.parametrize("pool", [StaticPool, SingletonThreadPool])
+def test_an_engine_of_one_connection_is_refused(shared, clock, pool):
+    """The store's transactions would end those of the application."""
+    engine = create_engine(f"sqlite:///{shared.database}", poolclass=pool)
+    with shared.open() as first:
+        first.put(picture(1))
+    store = Store(engine=engine, backend=f"file:{shared.blobs}", clock=clock)
+    with Session(engine) as session, session.begin():
+        write_page(session)
+        with pytest.raises(Misconfigured, match="one connection"):
+            store.put(picture())
+    assert pages(shared) == 1
     engine.dispose()
 
 

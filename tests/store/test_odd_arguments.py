@@ -50,10 +50,45 @@ def test_what_holds_no_bytes_is_no_source(memory, source):
         memory.put(source)
 
 
-@pytest.mark.parametrize("sources", [None, 5, "a.png", b"a"])
+@pytest.mark.parametrize("sources", [None, 5, "a.png", b"a", bytearray(b"a"), io.BytesIO(b"a")])
 def test_put_many_wants_many(memory, sources):
     with pytest.raises(Misconfigured, match="several sources"):
         memory.put_many(sources)
+
+
+def test_put_many_refuses_at_once_what_no_file_could_have(memory):
+    with pytest.raises(Misconfigured, match="Not an owner"):
+        memory.put_many([b"1"], owner="bad")
+    with pytest.raises(Misconfigured, match="Not a duration"):
+        memory.put_many([b"1"], hold="soon")
+
+
+def test_metadata_is_compared_as_json_has_it(memory):
+    memory.put(b"x", metadata={"a": 1})
+    memory.put(b"x", metadata={"a": True})
+    (asset,) = memory.assets()
+    assert asset.metadata["a"] is True
+
+
+def test_what_is_held_for_no_time_is_in_the_trash_at_once(memory):
+    assert memory.put(b"x", hold=0).asset.trashed
+    assert not memory.put(b"y", hold=0, owner="a/1").asset.trashed
+
+
+def test_a_role_is_never_another_files_digest(memory):
+    a, b = (memory.put(each).digest for each in (b"a", b"b"))
+    memory.attach(a, "o/1", role=a)
+    for verb in (lambda: memory.attach(a, "o/1", role=b), lambda: memory.put(b"a", "o/1", role=b)):
+        with pytest.raises(Misconfigured, match="digest"):
+            verb()
+
+
+def test_a_place_belongs_to_its_list(memory):
+    memory.put_many([b"1", b"2", b"3"], owner="a/1").result()
+    place = memory.assets(sort="digest").page(1).next
+    for other in (memory.assets(sort="size"), memory.owners(), memory.references(owner="a/1")):
+        with pytest.raises(Misconfigured, match="Not a place"):
+            other.page(1, after=place)
 
 
 def test_pages_may_be_asked_for_in_any_size(memory):
@@ -63,7 +98,7 @@ def test_pages_may_be_asked_for_in_any_size(memory):
         memory.assets().page(0)
 
 
-@pytest.mark.parametrize("days", [-5, 0, 10**9])
+@pytest.mark.parametrize("days", [-(10**9), -5, 0, 10**9])
 def test_days_may_be_any_number(memory, days):
     memory.put(b"x")
     assert len(memory.usage_days(days)) <= 1

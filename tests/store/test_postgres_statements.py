@@ -228,6 +228,12 @@ def detours(store: Store) -> None:
                 patched.setattr(Putter, "_withdraw", lambda *_: None)
             with pytest.raises(Unavailable):
                 store.put(b"never kept")
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(kind, "vacant", lambda _: True, raising=False)
+        with pytest.raises(Unavailable, match="no object"):
+            store.fsck().result()
+    change(store, "DROP INDEX calotype_replica_digest")
+    store.fsck(repair=True).result()
     store._rooms.catalog.clock.advance(seconds=16 * 60)
     assert store.gc().intents >= 1
     digest = store.put(b"written late", owner="scan/1").digest

@@ -148,6 +148,15 @@ class Stages(Protocol):
 
 
 @runtime_checkable
+class Vanishes(Protocol):
+    """A backend whose place may be missing for a time, as a disk that is not mounted is."""
+
+    def vacant(self) -> bool:
+        """True where nothing can be seen that a put would have left: never used, or not there."""
+        ...
+
+
+@runtime_checkable
 class Locates(Protocol):
     """A backend whose objects are files on this machine."""
 

@@ -66,7 +66,7 @@ def telling(doing: str, root: str, name: str = "") -> Iterator[None]:
         yield
     except OSError as error:
         raise Unavailable(
-            f"Cannot {doing} {os.path.join(root, name)!r}: {error.strerror or error}.",
+            f"Cannot {doing} {os.path.join(root, name).rstrip('/')!r}: {error.strerror or error}.",
             hint=_HINTS.get(error.errno or 0, "Look after that disk and try again."),
         ) from error
 

@@ -131,6 +131,10 @@ class LocalBackend:
             disk.sync_disk()
         self._durable.update(made)
 
+    def vacant(self) -> bool:
+        """True where there is no folder of objects; the first put makes it, and it stays."""
+        return not os.path.isdir(f"{self._root}/sha256")
+
     def sweep(self, older_than: Instant) -> int:
         """Remove temporary files not written to since ``older_than``; how many there were."""
         swept = 0

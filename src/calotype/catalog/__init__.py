@@ -14,8 +14,10 @@ from pathlib import Path
 
 from sqlalchemy import Connection, Engine, make_url
 from sqlalchemy.exc import ArgumentError
+from sqlalchemy.pool import SingletonThreadPool, StaticPool
 
 from calotype.catalog import at_rest, reserve, schema, sqlite
+from calotype.catalog.columns import OURS
 from calotype.catalog.failures import spoils_connection, translated
 from calotype.catalog.waiting import begin
 from calotype.errors import CalotypeError, Corrupt, Locked, Misconfigured, NoStore
@@ -63,8 +65,12 @@ class Catalog:
         self._pid = os.getpid()
         self._gate = threading.Lock()
         self._setup = threading.Lock()
-        self._engine: Engine | None = None
         self._forked_in_use = False
+        self._forget()
+
+    def _forget(self) -> None:
+        """Know nothing of the database, as before it was opened."""
+        self._engine: Engine | None = None
         self._doubtful = False
         self._ready = False
         self._file: tuple[int, int] | None = None
@@ -77,9 +83,9 @@ class Catalog:
         the child writes can be lost. One in use at the fork cannot be closed.
         """
         if self._pid != os.getpid() and not self._memory:
-            inherited, given = self._engine, self._given
+            inherited = self._engine
             self._start()
-            if inherited is not None and inherited is not given:
+            if inherited is not None and self._given is None:
                 self._forked_in_use = sqlite.in_use(inherited)
                 inherited.dispose()
 
@@ -93,14 +99,21 @@ class Catalog:
                 "locks do not work in the child.",
                 hint="Fork while the store is idle, or start children with 'spawn'.",
             )
-        if self._engine is None:
+        made = self._engine
+        if made is None:
             with self._setup:
-                if self._engine is None:
-                    self._engine = self._make_engine()
-        return self._engine
+                if (made := self._engine) is None:
+                    made = self._engine = self._make_engine().execution_options(**{OURS: True})
+        return made
 
     def _make_engine(self) -> Engine:
-        if self._given is not None:
+        if isinstance(self._given, Engine):
+            if isinstance(self._given.pool, StaticPool | SingletonThreadPool):
+                raise Misconfigured(
+                    "The engine has one connection for everything, so the store's transactions "
+                    "and the application's would be one.",
+                    hint="Use the pool that create_engine() gives a file, or NullPool.",
+                )
             return self._given
         if self._memory:
             return sqlite.memory_engine()
@@ -159,6 +172,7 @@ class Catalog:
                     self._ready = False
                     if self._engine is not None and self._given is None and self._file is not None:
                         self._engine.dispose()
+                        self._engine = None
                     self._file = found
         return found is not None
 
@@ -176,8 +190,8 @@ class Catalog:
             raise Corrupt(
                 f"The catalog {self.name} is lost or empty, but {self.backend_url} holds files; "
                 "nothing was changed.",
-                hint="Put the catalog back from a copy (one of an upgrade lies beside it as "
-                "catalog.db.schema*), or use an empty folder.",
+                hint="Remove catalog.db-wal and -shm, put catalog.db back from a copy (one of an "
+                "upgrade lies beside it as catalog.db.schema*), or use an empty folder.",
             )
 
     def ensure(self) -> None:
@@ -301,7 +315,8 @@ class Catalog:
     @contextmanager
     def _turn(self, patience: float) -> Iterator[None]:
         """Threads of one process queue here, which is fairer than polling for SQLite's lock."""
-        if not self._gate.acquire(timeout=patience):
+        gate = self._gate
+        if not gate.acquire(timeout=patience):
             raise Locked(
                 f"The catalog {self.name} is locked by another thread of this process.",
                 hint="End the transaction that the other thread holds.",
@@ -309,7 +324,7 @@ class Catalog:
         try:
             yield
         finally:
-            self._gate.release()
+            gate.release()
 
     def _only_reader(self) -> threading.Lock | nullcontext[None]:
         return self._gate if self._memory else nullcontext()
@@ -337,19 +352,29 @@ class Catalog:
             return sqlite.sweep_drafts(self.path, older_than)
 
     def close(self) -> None:
-        """Close every connection; the next use opens again."""
+        """Close every connection; the next use opens again. One in memory stays as it is."""
+        if not self._memory:
+            self.end()
+
+    def end(self) -> None:
+        """Close for good."""
         if self._engine is not None and self._given is None and self._pid == os.getpid():
-            self._engine.dispose()
-            if not self._memory:
-                self._start()
+            with self._setup:
+                self._engine.dispose()
+                self._forget()
 
 
 def _beside(catalog: Path | None, backend_url: str) -> str:
-    """A folder's URL as seen from the catalog's folder, so that both can be moved together."""
+    """A folder's URL as seen from the catalog's folder, so that both can be moved together.
+
+    Links on the way are followed, or one place would have two names; the folder itself may be one.
+    """
     if catalog is None or not backend_url.startswith("file:"):
         return backend_url
+    above, name = os.path.split(backend_url.removeprefix("file:"))
+    folder = Path(os.path.realpath(above), name)
     try:
-        return f"file:{os.path.relpath(backend_url.removeprefix('file:'), catalog.parent)}"
+        return f"file:{os.path.relpath(folder, os.path.realpath(catalog.parent))}"
     except ValueError:
         return backend_url
 
@@ -361,6 +386,10 @@ def _file_of(url: str | None, engine: Engine | None) -> Path | None:
         raise Misconfigured(
             f"Not a catalog URL: {url!r}.", hint="Write sqlite:///catalog.db or postgresql://..."
         ) from error
+    if engine is None and parsed.get_backend_name() == "sqlite" and parsed.query:
+        raise Misconfigured(
+            f"A catalog URL takes no options: {url!r}.", hint="Give an engine= of your own."
+        )
     if (
         parsed.get_backend_name() != "sqlite"
         or not parsed.database

@@ -57,6 +57,13 @@ def due(
     return looks, (rows[-1].look_at, rows[-1].id) if len(rows) == limit else None
 
 
+def next_look(connection: Connection, digest: str) -> Instant | None:
+    """When gc is to look at a digest next; None for never, unless it looks at everything."""
+    statement = select(func.min(candidate.c.look_at)).where(candidate.c.digest == digest)
+    found: Instant | None = connection.scalar(statement)
+    return found
+
+
 def newest(connection: Connection) -> int:
     """The highest id there is, 0 when there is none."""
     return connection.scalar(select(func.max(candidate.c.id))) or 0

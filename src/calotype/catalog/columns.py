@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from sqlalchemy import ColumnElement, Connection, Table, and_, false, or_, select
+from sqlalchemy import ColumnElement, Connection, Engine, Table, and_, false, or_, select
 from sqlalchemy import column as sql_column
 from sqlalchemy import table as sql_table
 
@@ -18,24 +18,32 @@ from calotype.catalog.discovery import ForeignKey, foreign_keys
 from calotype.catalog.tables import asset, blob
 from calotype.errors import RoleCascades
 
+OURS = "calotype_ours"
+"""The execution option of connections whose transactions are the catalog's own."""
+
 _CHANGING = frozenset({"CASCADE", "SET NULL", "SET DEFAULT"})
 
 
 class Hosts:
-    """The application's columns, looked up again when the database's schema has changed."""
+    """The application's columns, looked up again when the database's schema has changed.
+
+    What a transaction of the application's shows is not remembered: its tables may be rolled back.
+    """
 
     def __init__(self, column_scope: str) -> None:
         self.column_scope = column_scope
-        self._seen: tuple[object, tuple[ForeignKey, ...]] = (None, ())
+        self._seen: tuple[Engine | None, object, tuple[ForeignKey, ...]] = (None, None, ())
 
     def columns(self, connection: Connection) -> tuple[ForeignKey, ...]:
         """Every foreign key of other tables to ours."""
         version = _version(connection)
-        seen, known = self._seen
-        if version is not None and seen == version:
+        if version is None or not connection.get_execution_options().get(OURS):
+            return tuple(foreign_keys(connection))
+        engine, seen, known = self._seen
+        if engine is connection.engine and seen == version:
             return known
         found = tuple(foreign_keys(connection))
-        self._seen = (version, found)
+        self._seen = (connection.engine, version, found)
         return found
 
     def on_asset(self, connection: Connection) -> ColumnElement[bool]:

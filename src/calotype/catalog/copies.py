@@ -262,6 +262,12 @@ def ownerless(connection: Connection, name: str, after: str, limit: int) -> list
     return list(connection.scalars(statement.order_by(replica.c.digest).limit(limit)))
 
 
+def any_live(connection: Connection, name: str) -> bool:
+    """True when the catalog has bytes in backend ``name``."""
+    statement = select(1).where(replica.c.backend == name, IS_LIVE).limit(1)
+    return connection.scalar(statement) is not None
+
+
 def longest_unverified(
     connection: Connection, name: str, before: Instant, after: tuple[Instant, str], limit: int
 ) -> list[Past]:

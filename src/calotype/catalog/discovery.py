@@ -9,7 +9,9 @@ from itertools import groupby
 
 from sqlalchemy import Connection, inspect
 
-from calotype.catalog.tables import PREFIX, metadata
+from calotype.catalog.tables import metadata
+
+OURS = frozenset(metadata.tables)
 
 _NAME = r'(?:"([^"]+)"|\[([^\]]+)\]|`([^`]+)`|(\w+))'
 _OF_TABLE = re.compile(
@@ -46,9 +48,9 @@ def _of_sqlite(connection: Connection) -> list[ForeignKey]:
     rows = connection.exec_driver_sql(
         'SELECT m.name, f.id, lower(f."table"), f."from", f."to", f.on_delete, m.sql, f.seq '
         "FROM sqlite_master m JOIN pragma_foreign_key_list(m.name) f WHERE m.type = 'table' "
-        "AND f.\"table\" LIKE 'calotype\\_%' ESCAPE '\\' "
-        "AND m.name NOT LIKE 'calotype\\_%' ESCAPE '\\' ORDER BY m.name, f.id, f.seq"
+        "AND f.\"table\" LIKE 'calotype\\_%' ESCAPE '\\' ORDER BY m.name, f.id, f.seq"
     ).all()
+    rows = [row for row in rows if row[2] in OURS and str(row[0]).lower() not in OURS]
     found = []
     for (table, _), group in groupby(rows, key=lambda row: (str(row[0]), int(row[1]))):
         columns = list(group)
@@ -82,7 +84,7 @@ def _names(sql: str) -> dict[tuple[str, ...], str]:
 
 def _of_inspector(connection: Connection) -> list[ForeignKey]:
     inspector = inspect(connection)
-    others = [name for name in inspector.get_table_names() if not name.startswith(PREFIX)]
+    others = [name for name in inspector.get_table_names() if name not in OURS]
     return [
         ForeignKey(
             table,
@@ -94,7 +96,7 @@ def _of_inspector(connection: Connection) -> list[ForeignKey]:
         )
         for table in others
         for key in inspector.get_foreign_keys(table)
-        if key["referred_table"].startswith(PREFIX)
+        if key["referred_table"] in OURS
     ]
 
 

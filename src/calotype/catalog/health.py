@@ -8,7 +8,7 @@ from calotype.catalog import sqlite, triggers
 from calotype.catalog.columns import Hosts
 from calotype.catalog.discovery import ForeignKey
 from calotype.catalog.schema import VERSION_TABLE
-from calotype.catalog.tables import PREFIX
+from calotype.catalog.tables import PREFIX, metadata
 
 
 def damages(connection: Connection) -> list[str]:
@@ -33,6 +33,26 @@ def revisions(connection: Connection) -> list[str]:
     if not inspect(connection).has_table(VERSION_TABLE):
         return []
     return list(connection.exec_driver_sql(f"SELECT version_num FROM {VERSION_TABLE}").scalars())
+
+
+def lost_tables(connection: Connection) -> list[str]:
+    """Tables and indexes of ours that are missing, each with its kind."""
+    inspector = inspect(connection)
+    there = set(inspector.get_table_names())
+    lost = [f"the table {name}" for name in metadata.tables if name not in there]
+    for table in metadata.tables.values():
+        if table.name in there:
+            known = {index["name"] for index in inspector.get_indexes(table.name)}
+            lost += [f"the index {each.name}" for each in table.indexes if each.name not in known]
+    return sorted(lost)
+
+
+def mend_tables(connection: Connection) -> None:
+    """Make lost tables (empty ones) and indexes again."""
+    metadata.create_all(connection)
+    for table in metadata.tables.values():
+        for index in table.indexes:
+            index.create(connection, checkfirst=True)
 
 
 def lost_triggers(connection: Connection) -> list[str]:

@@ -139,6 +139,7 @@ def _borrowed(raw: sqlite3.Connection) -> Iterator[Connection]:
     text_factory, raw.text_factory = raw.text_factory, str
     # Not create_engine(): it puts SQL functions of its own in place of the application's.
     dialect = SQLiteDialect_pysqlite(dbapi=sqlite3)
+    dialect.server_version_info = sqlite3.sqlite_version_info
     pool = NullPool(lambda: cast(DriverConnection, raw), reset_on_return=None, dialect=dialect)
     engine = Engine(pool, dialect, make_url("sqlite+pysqlite://"))
     for call in ("do_begin", "do_commit", "do_rollback", "do_close"):

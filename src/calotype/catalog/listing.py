@@ -79,24 +79,28 @@ class Listing(Generic[T]):
         return self._fetch(min(limit, LARGEST_PAGE), after or self._after)
 
 
-def _seal(place: tuple[object, ...]) -> str:
-    return base64.urlsafe_b64encode(json.dumps(place).encode()).decode().rstrip("=")
+def _seal(kind: str, place: tuple[object, ...]) -> str:
+    """A place in a list of this kind, as text."""
+    return base64.urlsafe_b64encode(json.dumps((kind, *place)).encode()).decode().rstrip("=")
 
 
-def _unseal(after: str, length: int) -> list[object]:
+def _unseal(kind: str, after: str, length: int) -> list[object]:
     try:
         place = json.loads(base64.urlsafe_b64decode(after + "=" * (-len(after) % 4)))
     except (ValueError, RecursionError):
         place = None
-    if not (isinstance(place, list) and len(place) == length and _plain(place)):
+    fits = isinstance(place, list) and len(place) == length + 1 and _plain(place)
+    if not (fits and place[0] == kind):
         raise Misconfigured(
             f"Not a place in this list: {after[:40]!r}.", hint="Pass the 'next' of a page."
         )
-    return place
+    return list(place[1:])
 
 
 def _plain(place: list[object]) -> bool:
-    return all(isinstance(each, str | int) for each in place)
+    return all(
+        abs(each) < 2**63 if isinstance(each, int) else isinstance(each, str) for each in place
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +138,7 @@ class Lister:
                 rows = _paged(connection, statement, sort, place, limit)
                 items = tuple(to_asset(row, now) for row in rows[:limit])
             more = len(rows) > limit
-            return Page(items, _seal(_place(items[-1], sort)) if more else None)
+            return Page(items, _seal(sort, _place(items[-1], sort)) if more else None)
 
         return Listing(fetch, after)
 
@@ -156,7 +160,7 @@ class Lister:
                 return Page((), None)
             chosen = statement
             if after is not None:
-                chosen = chosen.where(tuple_(*place) > tuple_(*_unseal(after, 2)))
+                chosen = chosen.where(tuple_(*place) > tuple_(*_unseal("owners", after, 2)))
             with self.catalog.read() as connection:
                 rows = connection.execute(chosen.limit(limit + 1)).all()
             items = tuple(
@@ -164,7 +168,7 @@ class Lister:
                 for row in rows[:limit]
             )
             last = items[-1].owner if len(rows) > limit else None
-            return Page(items, _seal((last.kind, last.id)) if last else None)
+            return Page(items, _seal("owners", (last.kind, last.id)) if last else None)
 
         return Listing(fetch)
 
@@ -185,7 +189,9 @@ class Lister:
                 return Page((), None)
             statement = select(reference).where(*conditions)
             if after is not None:
-                statement = statement.where(_made_after(self.scope, _unseal(after, 4)))
+                statement = statement.where(
+                    _made_after(self.scope, _unseal("references", after, 4))
+                )
             with self.catalog.read() as connection:
                 ordered = statement.order_by(*made).limit(limit + 1)
                 rows = connection.execute(ordered).mappings().all()
@@ -193,8 +199,8 @@ class Lister:
             if len(rows) <= limit:
                 return Page(items, None)
             last = items[-1]
-            place = (at(last.created_at), last.owner.kind, last.owner.id, last.role)
-            return Page(items, _seal(place))
+            ended = (at(last.created_at), last.owner.kind, last.owner.id, last.role)
+            return Page(items, _seal("references", ended))
 
         return Listing(fetch)
 
@@ -262,7 +268,7 @@ def _paged(
 ) -> list[RowMapping]:
     column, descending = _SORTS[sort]
     if place is not None:
-        value, digest = _unseal(place, 2)
+        value, digest = _unseal(sort, place, 2)
         beyond = column < value if descending else column > value
         statement = statement.where(or_(beyond, and_(column == value, asset.c.digest > digest)))
     order = column.desc() if descending else column

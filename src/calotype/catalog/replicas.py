@@ -12,6 +12,7 @@ from sqlalchemy import (
     bindparam,
     case,
     delete,
+    func,
     select,
     union_all,
     update,
@@ -136,6 +137,29 @@ def doom_all(connection: Connection, digests: Sequence[str], now: Instant) -> No
     )
 
 
+def hasten(connection: Connection, digests: Sequence[str], now: Instant) -> None:
+    """Try again at once to erase what could not be erased before."""
+    connection.execute(
+        update(replica)
+        .where(
+            among(replica.c.digest, digests),
+            replica.c.state.in_((DOOMED, ERASING)),
+            replica.c.attempts > 0,
+        )
+        .values(due_at=now)
+    )
+
+
+def left(connection: Connection, digest: str) -> int:
+    """How many keys of a digest are let go of and not erased."""
+    statement = (
+        select(func.count())
+        .select_from(replica)
+        .where(replica.c.digest == digest, replica.c.state.in_((DOOMED, ERASING)))
+    )
+    return connection.scalar(statement) or 0
+
+
 def suspect(connection: Connection, token: str, now: Instant) -> None:
     """Mark a live replica as not to be trusted until it is mended; a mark there is made anew.
 
@@ -157,6 +181,15 @@ def verified(connection: Connection, tokens: Sequence[str], now: Instant) -> Non
             among(replica.c.token, tokens), replica.c.state == LIVE, replica.c.suspect_at.is_(None)
         )
         .values(verified_at=now)
+    )
+
+
+def doubt_the_future(connection: Connection, now: Instant) -> None:
+    """Take for unread what a clock that ran ahead says was read after ``now``."""
+    connection.execute(
+        update(replica)
+        .where(replica.c.state == LIVE, replica.c.verified_at > now)
+        .values(verified_at=None)
     )
 
 

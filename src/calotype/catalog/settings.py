@@ -178,8 +178,8 @@ def record_usage(connection: Connection, now: Instant, scopes: Sequence[str] | N
         .group_by(reference.c.scope)
     )
     if scopes is not None:
-        sums = sums.where(asset.c.scope.in_(scopes))
-        live = live.where(reference.c.scope.in_(scopes))
+        sums = sums.where(among(asset.c.scope, scopes))
+        live = live.where(among(reference.c.scope, scopes))
     references = {name: int(count) for name, count in connection.execute(live)}
     rows = [
         {
@@ -193,9 +193,15 @@ def record_usage(connection: Connection, now: Instant, scopes: Sequence[str] | N
         for name, count, size in connection.execute(sums)
     ]
     counted = {row["scope"] for row in rows}
-    before = select(usage_table.c.scope).distinct()
+    last = select(usage_table.c.scope, func.max(usage_table.c.day).label("day"))
+    newest = last.group_by(usage_table.c.scope).subquery()
+    before = select(usage_table.c.scope).where(
+        usage_table.c.scope == newest.c.scope,
+        usage_table.c.day == newest.c.day,
+        usage_table.c.assets > 0,
+    )
     if scopes is not None:
-        before = before.where(usage_table.c.scope.in_(scopes))
+        before = before.where(among(usage_table.c.scope, scopes))
     rows += [
         {
             "scope": name,
@@ -211,7 +217,8 @@ def record_usage(connection: Connection, now: Instant, scopes: Sequence[str] | N
     if rows:
         connection.execute(
             delete(usage_table).where(
-                usage_table.c.day == day, usage_table.c.scope.in_([row["scope"] for row in rows])
+                usage_table.c.day == day,
+                among(usage_table.c.scope, [str(row["scope"]) for row in rows]),
             )
         )
         connection.execute(insert(usage_table), rows)

@@ -12,6 +12,7 @@ from __future__ import annotations
 import os
 import sqlite3
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -206,15 +207,27 @@ def create(path: Path, fill: Callable[[Engine], None]) -> None:
     draft = path.with_name(f".{path.name}.{os.urandom(6).hex()}")
     try:
         _build(draft, fill)
-        try:
+        with _waiting_for(Path(f"{path}-checkpoint")):
+            if path.exists():
+                return
+            for old in ("-wal", "-shm"):  # of a catalog that was removed: they would be replayed
+                Path(f"{path}{old}").unlink(missing_ok=True)
             os.link(draft, path)
-        except FileExistsError:
-            return
         if sys.platform != "win32":
             _sync(path.parent, os.O_RDONLY | os.O_DIRECTORY)
     finally:
         for leftover in path.parent.glob(f"{draft.name}*"):
             leftover.unlink(missing_ok=True)
+
+
+@contextmanager
+def _waiting_for(lock: Path) -> Iterator[None]:
+    while True:
+        with only_one(lock) as mine:
+            if mine:
+                yield
+                return
+        time.sleep(0.01)
 
 
 def _build(draft: Path, fill: Callable[[Engine], None]) -> None:

@@ -211,9 +211,10 @@ def purge(
     common.printer.record(
         {key: encode(each) for key, each in record(report).items() if key != "items"},
         f"{found[:12]}  gone from {plural(report.assets, 'scope')}, "
-        f"{common.printer.size(report.erased_bytes)} erased",
+        f"{common.printer.size(report.erased_bytes)} erased"
+        + (f"; copies left for a later gc: {report.failed}" if report.failed else ""),
     )
-    return Exit.OK
+    return Exit.PARTLY if report.failed else Exit.OK
 
 
 def unblock(

@@ -20,6 +20,7 @@ from calotype.catalog.states import DOOMED, ERASED, ERASING, WRITING
 from calotype.errors import CalotypeError
 from calotype.gc.terms import Allowance, Terms
 from calotype.model import PlanItem
+from calotype.presence import require_there
 from calotype.quantities import SECOND, Instant
 
 BATCH = 500
@@ -61,6 +62,7 @@ class Eraser:
 
     def erase(self, tally: Tally, stop: Callable[[], bool]) -> Iterator[None]:
         """Abort stale intents, erase what is due, and sweep what was erased a day ago."""
+        require_there(self.catalog, self.backend, self.name)
         self._abort_stale(tally)
         allowance = Allowance(self.terms)
         now = self.catalog.clock()

@@ -132,12 +132,12 @@ class Plan:
                 done = collected.doomed + erased.erased
                 at_least = max(total, done)
                 yield Progress(at_least, done, computed=done, failed=erased.failed, note="erasing")
+        stopped = "budget" if stop() else collected.stopped or erased.stopped
         with catalog.write(durable=False, freeing=True) as connection:
             if settings.usage_due(connection, catalog.clock()):
                 settings.record_usage(connection, catalog.clock())
-            if self.terms.full and not stop():
+            if self.terms.everything and not stopped:
                 settings.set_meta(connection, "full_look", "0")
-        stopped = "budget" if stop() else collected.stopped or erased.stopped
         return self._report(collected, erased, stopped)
 
     def _report(self, collected: Collected, erased: Erased, stopped: str) -> Report:

@@ -25,6 +25,11 @@ class Terms:
     budget: int | None = None
     full: bool = False
 
+    @property
+    def everything(self) -> bool:
+        """True for a look at every blob of the store."""
+        return self.full and self.digests is None
+
     def to_json(self) -> dict[str, object]:
         """For the catalog."""
         return asdict(self)

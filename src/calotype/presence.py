@@ -1,0 +1,26 @@
+"""Presence: a folder that is not there is not taken for an empty one."""
+
+from __future__ import annotations
+
+from calotype.backends import Backend, Vanishes
+from calotype.catalog import Catalog, copies
+from calotype.errors import Unavailable
+
+
+def require_there(catalog: Catalog, backend: Backend, name: str) -> None:
+    """Raise ``Unavailable`` where a backend looks unused although bytes of the catalog are in it.
+
+    A disk that is not mounted looks so. To put there would hide the bytes under the mount, and to
+    erase would believe that they are gone.
+    """
+    if not (isinstance(backend, Vanishes) and backend.vacant() and catalog.exists()):
+        return
+    with catalog.read() as connection:
+        expected = copies.any_live(connection, name)
+    if expected and backend.vacant():  # the first put makes the folder before its row is live
+        raise Unavailable(
+            f"There is no object in {backend.url}, but the catalog has some there; nothing was "
+            "changed.",
+            hint="Is its disk mounted? If it was emptied for good, make a folder 'sha256' in it, "
+            "run 'calotype fsck' and put the files again.",
+        )

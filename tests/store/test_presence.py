@@ -1,0 +1,223 @@
+"""A folder that is not there for a time, and what is left when rows, logs or keys are lost."""
+
+from __future__ import annotations
+
+import shutil
+import sqlite3
+import threading
+from contextlib import closing
+
+import pytest
+from tests.store.pictures import picture
+from tests.store.surgery import change, content, objects, problems
+
+from calotype import Store
+from calotype.errors import Corrupt, Unavailable
+
+
+def test_a_folder_that_vanished_is_not_taken_for_an_empty_one(durable, clock):
+    """A disk that is not mounted: nothing is marked, made anew or thought erased."""
+    away = durable.blobs.with_name("away")
+    with durable.open() as store:
+        kept = store.put(picture()).digest
+        store.put(picture(1), owner="scan/1")
+        store.release("scan/1")
+        durable.blobs.rename(away)
+        durable.blobs.mkdir()  # the mount point
+        for verb in (
+            lambda: store.put(picture()),
+            lambda: store.put(picture(2)),
+            lambda: store.open(kept),
+            lambda: store.gc(now=True),
+            lambda: store.fsck(repair=True).result(),
+        ):
+            with pytest.raises(Unavailable, match="no object"):
+                verb()
+        shutil.rmtree(durable.blobs)
+        away.rename(durable.blobs)
+        assert content(store, kept) == picture()
+        assert not store.explain(kept).replicas[0].suspect
+        clock.advance(days=2)
+        store.gc(now=True)
+        assert len(objects(store)) == 1
+        assert problems(store) == []
+
+
+def test_a_folder_that_was_emptied_for_good_is_filled_again(durable):
+    with durable.open() as store:
+        store.put(picture())
+        shutil.rmtree(durable.blobs)
+        (durable.blobs / "sha256").mkdir(parents=True)
+        assert store.fsck().result().problems == 1
+        assert store.put(picture()).status == "healed"
+        assert problems(store) == []
+
+
+def test_the_last_bytes_of_a_blob_are_not_erased_for_want_of_a_row(durable, clock):
+    with durable.open() as store:
+        digest = store.put(picture()).digest
+        change(store, "DELETE FROM calotype_replica")
+        stray = next(each for each in store.fsck(repair=True) if each.kind == "stray")
+        assert "put this file again" in stray.note and stray.action == ""
+        clock.advance(days=31)
+        store.gc(now=True)
+        (left,) = objects(store)
+        store.put(durable.blobs / left)
+        assert content(store, digest) == picture()
+        assert problems(store) == []
+
+
+def test_bytes_that_a_clock_ahead_verified_are_read_again(durable, clock):
+    with durable.open() as store:
+        clock.advance(days=365)
+        digest = store.put(b"as it was").digest
+        clock.advance(days=-365)
+        (name,) = objects(store)
+        file = durable.blobs / name
+        file.chmod(0o600)
+        file.write_bytes(b"AS it was")
+        done = store.fsck(read_data=True).result()
+        assert (done.read_bytes, done.problems) == (9, 1)
+        assert store.explain(digest).replicas[0].suspect
+
+
+def test_a_log_that_was_left_is_not_replayed_into_a_new_catalog(folder):
+    wal = folder.database.with_name("catalog.db-wal")
+    with folder.open() as store:
+        store.put(picture())
+        log = wal.read_bytes()
+    assert log
+    folder.database.unlink()
+    shutil.rmtree(folder.blobs)
+    wal.write_bytes(log)
+    with folder.open() as store:
+        new = store.put(picture(1)).digest
+        assert [asset.digest for asset in store.assets()] == [new]
+        assert problems(store) == []
+
+
+def test_what_purge_could_not_erase_is_told_and_erased_by_the_next_one(folder, monkeypatch):
+    with folder.open() as store:
+        digest = store.put(picture(), owner="scan/1").digest
+        with monkeypatch.context() as patched:
+            patched.setattr(type(store._rooms.backend), "delete", fails)
+            assert store.purge(digest).failed == 1
+        assert len(objects(store)) == 1
+        assert store.purge(digest).failed == 0
+        assert not objects(store)
+
+
+def test_closing_beside_work_that_goes_on_spoils_nothing(folder):
+    with folder.open() as store:
+        stop = threading.Event()
+        failed: list[BaseException] = []
+
+        def work(number: int) -> None:
+            count = 0
+            while not stop.is_set():
+                try:
+                    store.put(b"%d %d" % (number, count), owner=f"scan/{number}")
+                except BaseException as error:
+                    failed.append(error)
+                    return
+                count += 1
+
+        threads = [threading.Thread(target=work, args=(number,)) for number in range(3)]
+        for each in threads:
+            each.start()
+        for _ in range(200):
+            store.close()
+        stop.set()
+        for each in threads:
+            each.join()
+        assert failed == []
+        assert problems(store) == []
+
+
+def test_a_store_in_memory_outlives_its_closing(clock):
+    store = Store.memory(clock=clock)
+    digest = store.put(picture()).digest
+    store.close()
+    assert content(store, digest) == picture()
+
+
+@pytest.mark.parametrize("what", ["INDEX calotype_replica_live", "TABLE calotype_usage"])
+def test_what_the_schema_lost_is_found_and_made_again(durable, what):
+    with durable.open() as store:
+        store.put(picture())
+        change(store, f"DROP {what}")
+        (found,) = [each for each in store.fsck() if each.is_problem]
+        assert what.lower() in found.note
+        store.fsck(repair=True).result()
+        assert problems(store) == []
+        assert store.gc(now=True).failed == 0
+
+
+def test_lost_signing_keys_are_told(durable):
+    with durable.open(public_url="https://media.example.com") as store:
+        digest = store.put(picture()).digest
+        change(store, "DELETE FROM calotype_signing_key")
+        with pytest.raises(Corrupt, match="lost the keys"):
+            store.url(digest)
+        store.rotate_url_key()
+        assert store.verify_url(store.url(digest)).digest == digest
+
+
+def test_columns_of_a_transaction_that_was_rolled_back_are_forgotten(shared, clock):
+    with shared.open() as store:
+        digest = store.put(picture(), owner="scan/1").digest
+        with closing(sqlite3.connect(shared.database, isolation_level=None)) as raw:
+            raw.execute("PRAGMA foreign_keys=ON")
+            raw.execute("BEGIN IMMEDIATE")
+            raw.execute("CREATE TABLE tmp1 (h TEXT REFERENCES calotype_blob (digest))")
+            store.restore(digest, connection=raw)
+            raw.execute("ROLLBACK")
+            raw.execute("CREATE TABLE res (h TEXT REFERENCES calotype_blob (digest))")
+            raw.execute("INSERT INTO res VALUES (?)", (digest,))
+        store.release("scan/1")
+        assert not store.stat(digest).trashed
+        assert store.gc(now=True).doomed == 0
+
+
+def test_a_raw_connection_joins_beside_columns_that_nobody_looked_up_yet(shared):
+    with shared.open() as store:
+        digest = store.put(picture(), owner="scan/1").digest
+        store.release("scan/1")
+    with closing(sqlite3.connect(shared.database)) as raw:
+        raw.execute("CREATE TABLE res (h TEXT REFERENCES calotype_blob (digest))")
+        raw.commit()
+        raw.execute("PRAGMA foreign_keys=ON")
+        with shared.open() as store:
+            store.restore(digest, connection=raw)
+            raw.commit()
+            assert store.stat(digest).kept == "library"
+
+
+def test_tables_of_the_applications_may_begin_as_ours_do(shared):
+    with shared.open() as store:
+        store.put(picture())
+        with closing(sqlite3.connect(shared.database)) as raw:
+            raw.execute("CREATE TABLE calotype_tags (id INTEGER PRIMARY KEY)")
+            raw.execute("CREATE TABLE tagged (tag REFERENCES calotype_tags)")
+            raw.commit()
+        assert store.put(picture()).status == "duplicate"
+        assert store.gc(now=True).doomed == 0
+
+
+def test_explain_says_when_gc_looks_again_at_what_a_column_had_kept(shared, clock):
+    with shared.open() as store:
+        digest = store.put(picture(), hold=0).digest
+        with closing(sqlite3.connect(shared.database, isolation_level=None)) as raw:
+            raw.execute("CREATE TABLE page2 (d TEXT REFERENCES calotype_blob (digest))")
+            raw.execute("INSERT INTO page2 VALUES (?)", (digest,))
+            for _ in range(8):  # each look that finds it kept by a column puts the next one off
+                clock.advance(days=2)
+                assert store.gc(now=True).doomed == 0
+            raw.execute("DELETE FROM page2")
+        assert "--full" in store.explain(digest).sentence
+        assert store.gc(now=True).doomed == 0
+        assert store.gc(now=True, full=True).doomed == 1
+
+
+def fails(*_: object) -> None:
+    raise Unavailable("The disk failed.")
