@@ -7,8 +7,8 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import suppress
 from dataclasses import dataclass, field
+from itertools import islice
 
 from calotype.errors import CalotypeError, Locked, Unavailable
 from calotype.model import Put, PutFailure, PutMany
@@ -18,11 +18,14 @@ from calotype.staging import Content, Limits, Source, receive
 from calotype.wishes import Wish
 
 THREADS = 2
-AHEAD = 16
-"""How many sources are read ahead of the batch being kept."""
+TOGETHER = 8
+"""How many sources a thread reads in one go: handing them over one by one costs as much again."""
 
-IN_MEMORY = 2 << 20
-"""Larger files wait on disk; so AHEAD and BATCH_MEMORY bound the memory."""
+AHEAD = 4
+"""How many such goes are read ahead of the batch being kept."""
+
+IN_MEMORY = 1 << 20
+"""Larger files wait on disk; so AHEAD, TOGETHER and BATCH_MEMORY bound the memory."""
 
 BATCH_COUNT = 256
 BATCH_MEMORY = 24 << 20
@@ -102,45 +105,63 @@ class Bulk:
     def _received(
         self, pool: ThreadPoolExecutor, sources: Iterable[Source]
     ) -> Generator[tuple[str, Arrival], None, None]:
-        waiting: deque[tuple[Source, Future[Content]]] = deque()
+        waiting: deque[tuple[list[Source], Future[list[Content | Exception]]]] = deque()
         remaining = iter(sources)
+        unseen: list[Content | Exception] = []
         try:
             while self._fill(pool, waiting, remaining):
-                source, future = waiting.popleft()
-                try:
-                    content = future.result()
-                    yield _name(source), Arrival(content, self._to_wish(source, content))
-                except CalotypeError as error:
-                    self._fail(_name(source), error)
-                except Exception as error:
-                    self._fail(_name(source), _unreadable(error))
+                some, future = waiting.popleft()
+                unseen = future.result()[::-1]
+                for source in some:
+                    if (arrival := self._arrival(source, unseen.pop())) is not None:
+                        yield _name(source), arrival
             if self._broken is not None:
                 raise self._broken
         finally:
             for _, future in waiting:
                 if not future.cancel():
-                    with suppress(Exception):
-                        future.result().discard()
+                    unseen += future.result()
+            for content in unseen:
+                if isinstance(content, Content):
+                    content.discard()
+
+    def _arrival(self, source: Source, content: Content | Exception) -> Arrival | None:
+        """None for what could not be read or named, which is noted."""
+        if isinstance(content, Exception):
+            self._fail(_name(source), _unreadable(content))
+            return None
+        try:
+            return Arrival(content, self._to_wish(source, content))
+        except CalotypeError as error:
+            content.discard()
+            self._fail(_name(source), error)
+            return None
 
     def _fill(
         self,
         pool: ThreadPoolExecutor,
-        waiting: deque[tuple[Source, Future[Content]]],
+        waiting: deque[tuple[list[Source], Future[list[Content | Exception]]]],
         remaining: Iterator[Source],
     ) -> bool:
         while len(waiting) < AHEAD and self._broken is None:
+            some: list[Source] = []
             try:
-                source = next(remaining)
-            except StopIteration:
-                break
+                some.extend(islice(remaining, TOGETHER))
             except Exception as error:
                 self._broken = error
+            if not some:
                 break
-            waiting.append((source, pool.submit(self._receive, source)))
+            waiting.append((some, pool.submit(self._receive, some)))
         return bool(waiting)
 
-    def _receive(self, source: Source) -> Content:
-        return receive(source, self._putter.backend, self._limits, in_memory=IN_MEMORY)
+    def _receive(self, sources: list[Source]) -> list[Content | Exception]:
+        return [self._receive_one(source) for source in sources]
+
+    def _receive_one(self, source: Source) -> Content | Exception:
+        try:
+            return receive(source, self._putter.backend, self._limits, in_memory=IN_MEMORY)
+        except Exception as error:
+            return error
 
     def _keep(self, batch: _Batch) -> None:
         done: dict[int, Put] = {}
@@ -194,8 +215,10 @@ class Bulk:
         return PutMany(**self._counts, bytes=self._bytes, failures=tuple(self._failures))
 
 
-def _unreadable(error: Exception) -> Unavailable:
+def _unreadable(error: Exception) -> CalotypeError:
     """Whatever a source's own reading raises."""
+    if isinstance(error, CalotypeError):
+        return error
     why = error if isinstance(error, OSError) else f"{type(error).__name__}: {error}"
     return Unavailable(f"Cannot read: {why}.", hint="Look at the file and put it again.")
 

@@ -72,8 +72,9 @@ class Ledger:
             (wish.filename or before.filename) if restored else (before.filename or wish.filename)
         )
         metadata = {**before.metadata, **(wish.metadata or {})}
-        old = (before.filename, json.dumps(dict(before.metadata)), self._ends[wish.digest])
-        same = (filename, json.dumps(metadata), end) == old  # as text: to Python True is 1
+        same = (filename, end) == (before.filename, self._ends[wish.digest])
+        if wish.metadata:  # compared as text: to Python True is 1
+            same &= json.dumps(metadata) == json.dumps(dict(before.metadata))
         if same and not restored:
             return
         self._assets[wish.digest] = replace(

@@ -9,7 +9,7 @@ import pytest
 from tests.store.pictures import noise, picture
 from tests.store.surgery import content, keys, objects, problems, rows, truncate
 
-from calotype import Digest, bulk
+from calotype import Digest, bulk, wishes
 from calotype.backends.local import LocalBackend
 from calotype.errors import Misconfigured, Unavailable
 from calotype.model import PutMany
@@ -249,3 +249,18 @@ def test_an_error_of_the_list_itself_passes_and_keeps_what_was_read(store):
         store.put_many(sources()).result()
     assert {asset.digest for asset in store.assets()} == {Digest.of(b"1"), Digest.of(b"2")}
     assert problems(store) == []
+
+
+def test_a_name_that_nobody_could_keep_is_its_files_own_failure(store, tmp_path, monkeypatch):
+    names = [tmp_path / name for name in ("a", "b")]
+    for name in names:
+        name.write_bytes(name.name.encode())
+    monkeypatch.setattr(wishes, "file_name", refuses_a)
+    done = store.put_many(names).result()
+    assert (done.created, [failure.source for failure in done.failures]) == (1, [str(names[0])])
+
+
+def refuses_a(name):
+    if name == "a":
+        raise Misconfigured("Not a usable file name.", hint="Another one.")
+    return name
