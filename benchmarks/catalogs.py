@@ -47,7 +47,7 @@ class Synthetic:
     def copy(self, folder: Path) -> Path:
         """A store with this catalog in ``folder``, none of its bytes there yet."""
         shutil.copyfile(self.path, folder / "catalog.db")
-        (folder / "blobs").mkdir(mode=0o700)
+        (folder / "blobs" / "sha256").mkdir(mode=0o700, parents=True)
         return folder
 
     def let_go(self, folder: Path, count: int) -> None:
