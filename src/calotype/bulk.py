@@ -18,7 +18,7 @@ from calotype.staging import Content, Limits, Source, receive
 from calotype.wishes import Wish
 
 THREADS = 2
-TOGETHER = 8
+TOGETHER = 4
 """How many sources a thread reads in one go: handing them over one by one costs as much again."""
 
 AHEAD = 4
@@ -40,7 +40,7 @@ class _Batch:
 
     def add(self, name: str, arrival: Arrival) -> None:
         self.arrivals.append((name, arrival))
-        if arrival.content.size <= IN_MEMORY:
+        if arrival.content.in_memory:
             self.memory += arrival.content.size
         else:
             self.disk += arrival.content.size
@@ -144,15 +144,24 @@ class Bulk:
         remaining: Iterator[Source],
     ) -> bool:
         while len(waiting) < AHEAD and self._broken is None:
-            some: list[Source] = []
-            try:
-                some.extend(islice(remaining, TOGETHER))
-            except Exception as error:
-                self._broken = error
-            if not some:
+            if not (some := self._taken(remaining)):
                 break
             waiting.append((some, pool.submit(self._receive, some)))
         return bool(waiting)
+
+    def _taken(self, remaining: Iterator[Source]) -> list[Source]:
+        """Some sources for one thread; those that are in memory already are not heaped up."""
+        some: list[Source] = []
+        held = 0
+        try:
+            for source in islice(remaining, TOGETHER):
+                some.append(source)
+                held += len(source) if isinstance(source, bytes | bytearray | memoryview) else 0
+                if held >= IN_MEMORY:
+                    break
+        except Exception as error:
+            self._broken = error
+        return some
 
     def _receive(self, sources: list[Source]) -> list[Content | Exception]:
         return [self._receive_one(source) for source in sources]

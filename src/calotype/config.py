@@ -134,12 +134,13 @@ def load(
         from_environment = {
             key: value for key, value in from_environment.items() if key not in _PLACES
         }
-    file = _file(named, here, origin, required=not from_environment.keys() & _PLACES)
+    says_where = bool(from_environment.keys() & {"path", "catalog"})
+    file = _file(named, here, origin, required=not says_where)
     if file is not None:
         values |= _from_file(file)
     elif named is not None:
         values["path"] = Value(str(here / named), origin)
-    if from_environment.keys() & {"path", "catalog"}:
+    if says_where:
         values |= {key: Value(DEFAULTS[key], "default") for key in _PLACES}
     values |= from_environment
     for key, text in (overrides or {}).items():
@@ -157,6 +158,11 @@ def _file(named: str | None, start: Path, origin: str, *, required: bool) -> Pat
             raise Misconfigured(
                 f"{str(place)!r} (in {origin}) is no store's folder and no toml file.",
                 hint="Give the folder that it is in.",
+            )
+        if place.suffix == ".toml" and not place.exists():
+            raise NoStore(
+                f"No such file: {str(place)!r} (in {origin}).",
+                hint="Run 'calotype init' in its folder, or name a folder.",
             )
         return next((each for each in (place, place / FILE) if _is_file(each)), None)
     for folder in (start, *start.parents):

@@ -41,6 +41,7 @@ class Explainer:
             return _without_blob(digest, replicas, blocked)
         now = self.catalog.clock()
         found = _verdict(digest, blob, scopes, beyond, replicas, blocked, when(now))
+        look = look + self.grace if look is not None else None
         if found.verdict == "kept" or look is None or look <= max(now, _ended(found)):
             return found
         later = f" gc looks at it again at {when(look):%Y-%m-%d %H:%M:%S}Z, or now with --full."

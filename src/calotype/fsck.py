@@ -93,7 +93,7 @@ class Fsck:
         if self.catalog.exists():
             require_there(self.catalog, self.backend, self.name)
             parts: list[Callable[[], Findings]] = [
-                lambda: self._database(repair),
+                lambda: self._database(seen, repair),
                 lambda: self._objects(seen, repair),
                 lambda: self._bare(),
                 lambda: self._ownerless(repair),
@@ -108,6 +108,8 @@ class Fsck:
                     seen.found[finding.kind] += 1
                     seen.problems += finding.is_problem
                     yield finding
+                if not seen.complete:  # without its tables the rest cannot be looked at
+                    break
         return Check(
             seen.blobs,
             seen.objects,
@@ -121,21 +123,28 @@ class Fsck:
         finding = Finding("broken", None, self.name, "", "", note)
         return replace(finding, kind=kind, **more)  # type: ignore[arg-type]
 
-    def _database(self, repair: bool) -> Findings:
+    def _database(self, seen: _Seen, repair: bool) -> Findings:
         """Damage of the file, broken foreign keys (I2), lost triggers, indexes and tables."""
         with self.catalog.read() as connection:
             notes = health.damages(connection)
-            lost = [f"the trigger {name}" for name in health.lost_triggers(connection)]
-            lost += health.lost_tables(connection)
+            tables = health.lost_tables(connection)
+            lost = [f"the index {name}" for name in health.lost_indexes(connection)]
+            lost += [f"the trigger {name}" for name in health.lost_triggers(connection)]
+        gone = [name for name in tables if not health.is_made_anew(name)]
+        lost += [f"the table {name}" for name in tables if name not in gone]
+        seen.complete = not (gone or (tables and not repair))
         for note in notes:
             yield self._finding("broken", note)
-        if lost and repair:
+        if lost and repair and not gone:
             with self.catalog.write() as connection:
                 health.mend_tables(connection)
                 health.mend_triggers(connection)
         for what in lost:
-            action = "mended" if repair else ""
+            action = "mended" if repair and not gone else ""
             yield self._finding("broken", f"{what} is lost", action=action)
+        for name in gone:
+            note = f"the table {name} is lost, and what is kept with it: put back a copy"
+            yield self._finding("broken", note)
 
     def _objects(self, seen: _Seen, repair: bool) -> Findings:
         """List first, then query: what is listed had its row before its bytes (I7)."""
@@ -177,7 +186,7 @@ class Fsck:
         self, objects: Sequence[Listed], rows: Mapping[str, Past], repair: bool
     ) -> Findings:
         strays: list[tuple[Key, int]] = []
-        wanted = self._without_copy([key for key in map(_key, objects) if key is not None], rows)
+        wanted = self._without_copy(objects, rows)
         late: list[Key] = []
         for thing in objects:
             key = Key.parse(thing.name)
@@ -203,15 +212,19 @@ class Fsck:
                 replicas.tombstone(connection, self.name, strays, now, now + STRAY_DELAY)
                 replicas.sweep_again(connection, self.name, late, now)
 
-    def _without_copy(self, keys: Sequence[Key], rows: Mapping[str, Past]) -> set[str]:
-        """Digests of strays whose blob has no live copy: such bytes may be all that is left."""
-        digests = sorted({key.digest for key in keys if str(key) not in rows})
-        if not digests:
+    def _without_copy(self, objects: Sequence[Listed], rows: Mapping[str, Past]) -> set[str]:
+        """Digests of strays whose blob has no sound copy: such bytes may be all that is left."""
+        sizes = {thing.name: thing.size for thing in objects}
+        strays = {key.digest for name in sizes if name not in rows and (key := Key.parse(name))}
+        sound = {
+            row.digest
+            for name, row in rows.items()
+            if row.state == LIVE and row.suspect_at is None and sizes.get(name) == row.size
+        }
+        if not strays - sound:
             return set()
         with self.catalog.read() as connection:
-            known = copies.blobs(connection, digests)
-            live = {copy.blob.digest for copy in copies.live(connection, digests, self.name)}
-        return set(known).difference(live)
+            return set(copies.blobs(connection, sorted(strays - sound)))
 
     def _expected(self, row: Past, listed_size: int | None) -> Findings:
         if listed_size == row.size and row.suspect_at is None:
@@ -357,10 +370,6 @@ class Fsck:
                 seen.read_bytes += len(chunk)
                 seen.tell()
         return sha.hexdigest()
-
-
-def _key(thing: Listed) -> Key | None:
-    return Key.parse(thing.name)
 
 
 def _shard(thing: Listed) -> int | None:

@@ -82,7 +82,7 @@ class Ledger:
             filename=filename,
             metadata=metadata,
             kept=holdings.kept(end, self._now),
-            trashed=False,
+            trashed=restored and end <= self._now and wish.owner is None,
         )
         if same:
             return

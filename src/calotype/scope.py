@@ -71,6 +71,7 @@ class Scope:
     def __init__(self, rooms: Rooms, name: str) -> None:
         self._rooms = rooms
         self._name = plain(name, "scope")
+        self._store: Scope | None = None
 
     @property
     def name(self) -> str:

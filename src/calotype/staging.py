@@ -73,6 +73,11 @@ class Content:
         with self.held.open() as file:
             return media.read(file, self.size, pixel_limit=self.pixel_limit)
 
+    @property
+    def in_memory(self) -> bool:
+        """True where the bytes wait in memory, not on disk."""
+        return isinstance(self.held, _Memory)
+
     def staged(self, backend: Stages) -> Staged:
         """The bytes as a staged file of ``backend``; a second time it is a new copy."""
         if not isinstance(self.held, _Memory | _Spooled) and not self._published:

@@ -24,6 +24,7 @@ from calotype.gc.terms import Terms
 from calotype.model import Blob, Check, Explanation, Finding, Grant, Report, Stats
 from calotype.names import plain
 from calotype.opening import open_backend
+from calotype.presence import require_there
 from calotype.progress import Progress, Run
 from calotype.purging import Purger
 from calotype.quantities import Duration, Instant, Size, duration, size
@@ -96,7 +97,9 @@ class Store(Scope):
 
     def scope(self, name: str) -> Scope:
         """The same store as another scope sees it."""
-        return Scope(self._rooms, name)
+        scope = Scope(self._rooms, name)
+        scope._store = self  # or it would be closed under the scope
+        return scope
 
     def close(self) -> None:
         """Write the last access counts and close every connection. It can be used again."""
@@ -182,6 +185,7 @@ class Store(Scope):
         """
         parsed = Digest.parse(digest)
         purger = Purger(self._rooms.catalog, self._rooms.hosts)
+        require_there(self._rooms.catalog, self._rooms.backend, self._rooms.name)
         assets = purger.purge(parsed, block=block, reason=plain(reason, "reason"))
         erased = Erased()
         terms = Terms(self._rooms.catalog.clock(), 0, (parsed,))

@@ -201,3 +201,15 @@ def test_variables_of_others_are_left_alone(desk, monkeypatch):
     monkeypatch.setenv("CALOTYPE_PORT", "tcp://10.0.0.1:80")
     monkeypatch.setenv("CALOTYPE_SERVICE_HOST", "10.0.0.1")
     desk("config")
+
+
+def test_a_toml_file_that_is_not_there_is_no_folder(desk):
+    desk("put", desk.file("a"), "--store", "nothing.toml", code=10)
+    desk("init", "--store", "nothing.toml", code=2)
+    assert not (desk.folder / "nothing.toml").exists()
+
+
+def test_a_backend_alone_says_not_where_the_store_is(desk, monkeypatch):
+    monkeypatch.delenv("CALOTYPE_STORE")
+    monkeypatch.setenv("CALOTYPE_BACKENDS__MAIN__URL", "file:media")
+    desk("ls", code=10)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import shutil
 import sqlite3
 import threading
@@ -217,6 +218,115 @@ def test_explain_says_when_gc_looks_again_at_what_a_column_had_kept(shared, cloc
         assert "--full" in store.explain(digest).sentence
         assert store.gc(now=True).doomed == 0
         assert store.gc(now=True, full=True).doomed == 1
+
+
+@pytest.mark.parametrize("suspect", [True, False])
+def test_no_bytes_of_a_blob_are_erased_while_its_own_copy_is_bad(durable, clock, suspect):
+    """Whether the copy is gone when the stray is found, or goes afterwards."""
+    with durable.open() as store:
+        digest = store.put(picture()).digest
+        (name,) = objects(store)
+        copy = durable.blobs / name
+        spare = copy.with_name(f"{digest}~{'0' * 16}{copy.suffix}")
+        spare.write_bytes(picture())
+        if suspect:
+            copy.unlink()
+            store.fsck().result()
+        store.fsck(repair=True).result()
+        copy.unlink(missing_ok=True)
+        store.fsck().result()
+        clock.advance(days=31)
+        store.gc(now=True)
+        assert spare.exists()
+        assert store.put(spare).status == "healed"
+        clock.advance(days=31)
+        store.gc(now=True)
+        assert content(store, digest) == picture()
+
+
+def test_what_lies_on_a_disk_that_is_away_is_not_thought_erased(durable):
+    away = durable.blobs.with_name("away")
+    with durable.open() as store:
+        digest = store.put(picture(), owner="scan/1").digest
+        store.release("scan/1")
+        durable.blobs.rename(away)
+        for verb in (lambda: store.gc(now=True), lambda: store.purge(digest)):
+            with pytest.raises(Unavailable, match="nothing was changed"):
+                verb()
+        assert store.restore(owner="scan/1").references == 1
+        store.release("scan/1")
+        away.rename(durable.blobs)
+        store.gc(grace=0, erase_delay="1h")
+        durable.blobs.rename(away)
+        assert store.gc(now=True).erased == 0
+        away.rename(durable.blobs)
+        assert store.gc(now=True).erased == 1
+        assert not objects(store)
+
+
+@pytest.mark.parametrize("table", ["asset", "reference", "replica", "scope", "blocked"])
+def test_a_table_that_says_what_is_kept_is_never_made_anew(durable, clock, table):
+    with durable.open() as store:
+        store.put(picture(), owner="scan/1")
+        with closing(sqlite3.connect(durable.database)) as raw:
+            raw.execute("PRAGMA foreign_keys=OFF")
+            raw.execute(f"DROP TABLE calotype_{table}")
+            raw.commit()
+        for repair in (False, True):
+            run = store.fsck(repair=repair)
+            notes = [finding.note for finding in run]
+            assert any(f"calotype_{table} is lost" in note for note in notes)
+            assert run.result().problems and not run.result().complete
+        assert len(objects(store)) == 1
+
+
+def test_closing_twice_at_once_is_harmless(folder):
+    with folder.open() as store:
+        failed: list[BaseException] = []
+
+        def close() -> None:
+            try:
+                for _ in range(300):
+                    store.stats()
+                    store.close()
+            except BaseException as error:
+                failed.append(error)
+
+        threads = [threading.Thread(target=close) for _ in range(3)]
+        for each in threads:
+            each.start()
+        for each in threads:
+            each.join()
+        assert failed == []
+
+
+def test_a_scope_outlives_the_name_of_its_store(clock):
+    ana = Store.memory(clock=clock).scope("ana")
+    gc.collect()
+    digest = ana.put(picture()).digest
+    assert ana.stat(digest).scope == "ana"
+
+
+def test_a_plan_shows_no_more_than_its_limit_lets_go_of(folder):
+    with folder.open() as store:
+        for number in range(3):
+            store.put(picture(number), owner=f"scan/{number}")
+            store.release(f"scan/{number}")
+        store.gc(grace=0, erase_delay="1h")
+        assert store.plan_gc(now=True, limit=1).erased == 1
+
+
+def test_sources_in_memory_are_not_heaped_up(memory):
+    taken = []
+
+    def sources():
+        for number in range(40):
+            taken.append(number)
+            yield bytes([number]) * (4 << 20)
+
+    run = memory.put_many(sources())
+    next(iter(run))
+    assert len(taken) < 16
 
 
 def fails(*_: object) -> None:

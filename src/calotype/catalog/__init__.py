@@ -13,12 +13,12 @@ from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 
 from sqlalchemy import Connection, Engine, make_url
-from sqlalchemy.exc import ArgumentError
 from sqlalchemy.pool import SingletonThreadPool, StaticPool
 
 from calotype.catalog import at_rest, reserve, schema, sqlite
 from calotype.catalog.columns import OURS
 from calotype.catalog.failures import spoils_connection, translated
+from calotype.catalog.places import beside, file_of
 from calotype.catalog.waiting import begin
 from calotype.errors import CalotypeError, Corrupt, Locked, Misconfigured, NoStore
 from calotype.quantities import Instant
@@ -52,8 +52,8 @@ class Catalog:
         sqlite.require_version()
         self.clock = clock
         self.own = path is not None or memory
-        self.path = path if path is not None or memory else _file_of(url, engine)
-        self.backend_url = _beside(self.path, backend_url)
+        self.path = path if path is not None or memory else file_of(url, engine)
+        self.backend_url = beside(self.path, backend_url)
         self._memory = memory
         self._given = engine
         self._url = url
@@ -66,12 +66,12 @@ class Catalog:
         self._gate = threading.Lock()
         self._setup = threading.Lock()
         self._forked_in_use = False
+        self._doubtful = False
         self._forget()
 
     def _forget(self) -> None:
         """Know nothing of the database, as before it was opened."""
         self._engine: Engine | None = None
-        self._doubtful = False
         self._ready = False
         self._file: tuple[int, int] | None = None
         self.store_id: str | None = None
@@ -137,7 +137,22 @@ class Catalog:
         return make_url(self._url).render_as_string() if self._url else "this database"
 
     def exists(self) -> bool:
-        """True when there is a catalog here; opens it, and upgrades an SQLite one if need be."""
+        """True when there is a catalog here; opens it, and upgrades an SQLite one if need be.
+
+        ``Corrupt`` where bytes lie without one: it was lost.
+        """
+        if self._opened():
+            return True
+        if not self._occupied() or self._opened():
+            return self._ready
+        raise Corrupt(
+            f"The catalog {self.name} is lost or empty, but {self.backend_url} holds files; "
+            "nothing was changed.",
+            hint="Remove what is beside it as -wal and -shm, put it back from a copy (one of an "
+            "upgrade lies beside it as .schema*), or use an empty folder.",
+        )
+
+    def _opened(self) -> bool:
         self._same_process()
         if self.path is not None:
             with translated():
@@ -177,28 +192,17 @@ class Catalog:
         return found is not None
 
     def require(self) -> None:
-        """Raise ``NoStore`` unless there is a catalog here, ``Corrupt`` where one was lost."""
+        """Raise ``NoStore`` unless there is a catalog here."""
         if not self.exists():
-            self._require_not_lost()
             raise NoStore(
                 f"No store here ({self.name}).",
                 hint="Run 'calotype init', pass --store, or put something first.",
-            )
-
-    def _require_not_lost(self) -> None:
-        if self._occupied() and not self.exists():
-            raise Corrupt(
-                f"The catalog {self.name} is lost or empty, but {self.backend_url} holds files; "
-                "nothing was changed.",
-                hint="Remove catalog.db-wal and -shm, put catalog.db back from a copy (one of an "
-                "upgrade lies beside it as catalog.db.schema*), or use an empty folder.",
             )
 
     def ensure(self) -> None:
         """Make the catalog unless it is there; any number of processes may do so at once."""
         if self.exists():
             return
-        self._require_not_lost()
         with translated():
             if self.own and self.path is not None and not self.path.exists():
                 sqlite.create(self.path, self._fill)
@@ -358,42 +362,9 @@ class Catalog:
 
     def end(self) -> None:
         """Close for good."""
-        if self._engine is not None and self._given is None and self._pid == os.getpid():
-            with self._setup:
+        if self._given is not None or self._pid != os.getpid():
+            return
+        with self._setup:
+            if self._engine is not None:
                 self._engine.dispose()
-                self._forget()
-
-
-def _beside(catalog: Path | None, backend_url: str) -> str:
-    """A folder's URL as seen from the catalog's folder, so that both can be moved together.
-
-    Links on the way are followed, or one place would have two names; the folder itself may be one.
-    """
-    if catalog is None or not backend_url.startswith("file:"):
-        return backend_url
-    above, name = os.path.split(backend_url.removeprefix("file:"))
-    folder = Path(os.path.realpath(above), name)
-    try:
-        return f"file:{os.path.relpath(folder, os.path.realpath(catalog.parent))}"
-    except ValueError:
-        return backend_url
-
-
-def _file_of(url: str | None, engine: Engine | None) -> Path | None:
-    try:
-        parsed = engine.url if engine is not None else make_url(url or "")
-    except ArgumentError as error:
-        raise Misconfigured(
-            f"Not a catalog URL: {url!r}.", hint="Write sqlite:///catalog.db or postgresql://..."
-        ) from error
-    if engine is None and parsed.get_backend_name() == "sqlite" and parsed.query:
-        raise Misconfigured(
-            f"A catalog URL takes no options: {url!r}.", hint="Give an engine= of your own."
-        )
-    if (
-        parsed.get_backend_name() != "sqlite"
-        or not parsed.database
-        or parsed.database == ":memory:"
-    ):
-        return None
-    return Path(parsed.database).absolute()
+            self._forget()

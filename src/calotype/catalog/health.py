@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sqlalchemy import Connection, inspect
 
-from calotype.catalog import sqlite, triggers
+from calotype.catalog import settings, sqlite, triggers
 from calotype.catalog.columns import Hosts
 from calotype.catalog.discovery import ForeignKey
 from calotype.catalog.schema import VERSION_TABLE
@@ -35,24 +35,44 @@ def revisions(connection: Connection) -> list[str]:
     return list(connection.exec_driver_sql(f"SELECT version_num FROM {VERSION_TABLE}").scalars())
 
 
+_MADE_ANEW = frozenset(PREFIX + name for name in ("candidate", "plan", "usage"))
+"""Tables that may begin empty again; without the others nobody knows what is kept."""
+
+
 def lost_tables(connection: Connection) -> list[str]:
-    """Tables and indexes of ours that are missing, each with its kind."""
+    """Tables of ours that are missing."""
+    there = set(inspect(connection).get_table_names())
+    return sorted(name for name in metadata.tables if name not in there)
+
+
+def lost_indexes(connection: Connection) -> list[str]:
+    """Indexes of ours that are missing from tables that are there."""
     inspector = inspect(connection)
     there = set(inspector.get_table_names())
-    lost = [f"the table {name}" for name in metadata.tables if name not in there]
+    lost = []
     for table in metadata.tables.values():
         if table.name in there:
             known = {index["name"] for index in inspector.get_indexes(table.name)}
-            lost += [f"the index {each.name}" for each in table.indexes if each.name not in known]
+            lost += [str(each.name) for each in table.indexes if each.name not in known]
     return sorted(lost)
 
 
+def is_made_anew(table: str) -> bool:
+    """True where a lost table may begin empty again, so that no promise is broken by it."""
+    return table in _MADE_ANEW
+
+
 def mend_tables(connection: Connection) -> None:
-    """Make lost tables (empty ones) and indexes again."""
-    metadata.create_all(connection)
-    for table in metadata.tables.values():
-        for index in table.indexes:
-            index.create(connection, checkfirst=True)
+    """Make lost tables again that may begin empty, and lost indexes; gc then looks at all."""
+    lost = [name for name in lost_tables(connection) if is_made_anew(name)]
+    metadata.create_all(connection, tables=[metadata.tables[name] for name in lost])
+    if lost:
+        settings.set_meta(connection, "full_look", "1")
+    for name in lost_indexes(connection):
+        for table in metadata.tables.values():
+            for index in table.indexes:
+                if index.name == name:
+                    index.create(connection)
 
 
 def lost_triggers(connection: Connection) -> list[str]:

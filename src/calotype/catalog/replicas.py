@@ -7,12 +7,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import (
+    ColumnElement,
     Connection,
     and_,
     bindparam,
     case,
     delete,
     func,
+    literal_column,
+    not_,
     select,
     union_all,
     update,
@@ -23,7 +26,7 @@ from calotype.catalog.among import among, among_given
 from calotype.catalog.copies import parse_key
 from calotype.catalog.prepared import Found, Prepared, prepared_insert
 from calotype.catalog.states import DOOMED, ERASED, ERASING, LIVE, WRITING
-from calotype.catalog.tables import backend, replica
+from calotype.catalog.tables import backend, blob, replica
 from calotype.digest import Digest
 from calotype.quantities import SECOND, Instant
 
@@ -259,14 +262,37 @@ _BY_KEY = and_(replica.c.backend == bindparam("b_backend"), replica.c.key == bin
 
 
 def erasing(connection: Connection, name: str, keys: Sequence[Key]) -> set[Key]:
-    """``doomed -> erasing``; the keys that may be deleted once this is committed durably."""
+    """``doomed -> erasing``; the keys that may be deleted once this is committed durably.
+
+    Left alone is what may be the last of a blob, whose own copy was found missing or damaged.
+    """
     here = and_(replica.c.backend == name, among(replica.c.key, [str(key) for key in keys]))
-    connection.execute(update(replica).where(here, replica.c.state == DOOMED).values(state=ERASING))
+    connection.execute(
+        update(replica)
+        .where(here, replica.c.state == DOOMED, not_(_may_be_the_last()))
+        .values(state=ERASING)
+    )
     connection.execute(
         update(backend).where(backend.c.name == name).values(erase_seq=backend.c.erase_seq + 1)
     )
     allowed = select(replica.c.key).where(here, replica.c.state.in_((ERASING, ERASED)))
     return {parse_key(key) for key in connection.scalars(allowed)}
+
+
+def _may_be_the_last() -> ColumnElement[bool]:
+    """True where a blob has no copy that is live and trusted: then no bytes of it are erased."""
+    other = replica.alias()
+    sound = select(1).where(
+        other.c.digest == blob.c.digest,
+        other.c.state == literal_column("'live'"),
+        other.c.suspect_at.is_(None),
+    )
+    return (
+        select(1)
+        .where(blob.c.digest == replica.c.digest, not_(sound.correlate(blob).exists()))
+        .correlate(replica)
+        .exists()
+    )
 
 
 def erased(

@@ -169,6 +169,8 @@ def update(
     Example: `calotype update 2cf24dba5fb0 --filename photo.jpg`
     """
     changed = json_object(metadata)
+    if filename == "":
+        raise Usage("An empty name.", hint="Give --filename a name.")
     if filename is None and changed is None:
         raise Usage("Nothing to change.", hint="Give --filename, --metadata or both.")
     with common.open_store() as store:

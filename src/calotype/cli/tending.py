@@ -41,6 +41,8 @@ def init(
         raise Usage("Two places were given.", hint="Give a folder, or --store.")
     named = common.store or os.environ.get("CALOTYPE_STORE") or ""
     place = (folder if folder is not None else Path(named)).absolute()
+    if place.suffix == ".toml":
+        raise Usage(f"No folder: {str(place)!r}.", hint="Name the folder that it is to be in.")
     if os.path.isfile(place):  # noqa: PTH113 - Path.is_file raises where it may not look
         raise Usage(f"A file is there: {str(place)!r}.", hint="Name a folder.")
     file = place / "calotype.toml"

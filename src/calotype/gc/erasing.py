@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 from sqlalchemy import Connection
 
-from calotype.backends import Backend, Stages
+from calotype.backends import Backend, Stages, Vanishes
 from calotype.catalog import Catalog, replicas
 from calotype.catalog.replicas import INTENT_AGE, Due
 from calotype.catalog.states import DOOMED, ERASED, ERASING, WRITING
@@ -64,6 +64,8 @@ class Eraser:
         """Abort stale intents, erase what is due, and sweep what was erased a day ago."""
         require_there(self.catalog, self.backend, self.name)
         self._abort_stale(tally)
+        if isinstance(self.backend, Vanishes) and self.backend.vacant():
+            return  # whether anything is erased could not be seen
         allowance = Allowance(self.terms)
         now = self.catalog.clock()
         for states, cutoff in (((DOOMED,), now - self.terms.erase_delay), ((ERASING,), now)):

@@ -17,8 +17,9 @@ from calotype.gc.collecting import Tally as Collected
 from calotype.gc.erasing import Eraser
 from calotype.gc.erasing import Tally as Erased
 from calotype.gc.safety import Safety
-from calotype.gc.terms import Terms
+from calotype.gc.terms import Allowance, Terms
 from calotype.model import PlanItem, Report
+from calotype.presence import require_there
 from calotype.progress import Progress, Run
 from calotype.quantities import SECOND, Instant, when
 
@@ -67,7 +68,10 @@ class Gc:
             doomed += len(batch)
             doomed_bytes += sum(item.size for item in batch)
             items += [describe(item) for item in batch[: SHOWN - len(items)]]
+        allowance = Allowance(terms)
         for due in Eraser(self.catalog, self.backend, self.name, terms).due():
+            if not allowance.take(due.size):
+                break
             erased += 1
             erased_bytes += due.size
             if len(items) < SHOWN:
@@ -115,6 +119,7 @@ class Plan:
         catalog = self._gc.catalog
         if not catalog.exists():
             return Report(self.id)
+        require_there(catalog, self._gc.backend, self._gc.name)
         safety = Safety(self.id, force)
         with catalog.read() as connection:
             safety.check(connection, 0, self.doomed)
