@@ -304,7 +304,7 @@ NO_UTF8 = "\udcff"
         (["restore", "--owner", "a/b", "--role", NO_UTF8], 1),
         (["purge", "0" * 64, "--reason", NO_UTF8, "--yes", "--block"], 1),
         (["usage", "--days", "99999999999"], 0),
-        (["put", "a", "--metadata", '{"a":' + "[" * 5000 + "]" * 5000 + "}"], 2),
+        (["put", "a", "--metadata", '{"a":' + "[" * 200_000 + "]" * 200_000 + "}"], 2),
     ],
     ids=lambda words: " ".join(words)[:20] if isinstance(words, list) else "",
 )
