@@ -33,9 +33,6 @@ from calotype.progress import Progress, Run
 from calotype.quantities import SECOND, Instant
 
 PAGE = 1000
-STRAY_DELAY = 30 * 24 * 3600 * SECOND
-"""How long a stray is left alone before gc may erase it."""
-
 _SHARD = re.compile(r"sha256/([0-9a-f]{2})/")
 
 Findings = Iterator[Finding]
@@ -193,13 +190,13 @@ class Fsck:
             row = rows.get(thing.name)
             if key is None:
                 yield self._finding("foreign", "not an object of ours", key=thing.name)
-            elif row is None and key.digest in wanted:
-                note = "bytes without a row, and its blob has no others: put this file again"
-                yield self._finding("stray", note, digest=key.digest, key=str(key))
             elif row is None:
                 strays.append((key, thing.size))
-                action = "will be erased in 30 days" if repair else ""
+                last = key.digest in wanted
                 note = "bytes without a row"
+                note += ", and its blob has no sound copy: put this file again" if last else ""
+                action = "will be erased in 30 days" if repair else ""
+                action += ", once there is a sound copy" if repair and last else ""
                 yield self._finding("stray", note, digest=key.digest, key=str(key), action=action)
             elif row.state == ERASED:
                 late.append(key)
@@ -209,7 +206,7 @@ class Fsck:
         if repair and (strays or late):
             now = self.catalog.clock()
             with self.catalog.write() as connection:
-                replicas.tombstone(connection, self.name, strays, now, now + STRAY_DELAY)
+                replicas.tombstone(connection, self.name, strays, now)
                 replicas.sweep_again(connection, self.name, late, now)
 
     def _without_copy(self, objects: Sequence[Listed], rows: Mapping[str, Past]) -> set[str]:

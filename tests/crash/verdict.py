@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import sqlite3
-from collections.abc import Collection, Hashable, Iterator, Mapping
+from collections.abc import Collection, Hashable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +15,7 @@ from tests.invariants import FOREVER, broken_invariants, objects_of, temporary_o
 from calotype import Digest, Store
 from calotype.catalog import reserve
 from calotype.errors import CalotypeError, Corrupt
+from calotype.model import Replica
 from calotype.scope import Scope
 
 SCOPES = ("default", "other")
@@ -205,16 +206,22 @@ def _same(what: str, found: View, wanted: View) -> list[str]:
     return [f"{what}: {_difference(found, wanted)}"] if found != wanted else []
 
 
+def _accounted_for(replicas: Sequence[Replica]) -> list[str]:
+    """Live keys, and where none of them is sound those that may be the last good bytes."""
+    sound = any(each.state == "live" and not each.suspect for each in replicas)
+    states = ("live",) if sound else ("live", "doomed")
+    return [each.key for each in replicas if each.state in states]
+
+
 def _left_over(store: Store, path: Path) -> list[str]:
     """Files that nothing accounts for once everything was collected; gc needs a catalog for it."""
     if not (path / "catalog.db").exists():
         return []
     used = {
-        replica.key
+        key
         for scope in SCOPES
         for asset in store.scope(scope).assets()
-        for replica in store.explain(asset.digest).replicas
-        if replica.state == "live"
+        for key in _accounted_for(store.explain(asset.digest).replicas)
     }
     beside = [each.name for each in path.glob("*") if each.is_file() and each.name not in _FILES]
     return [

@@ -30,7 +30,7 @@ from tests.store.test_statements import HOSTS, tour
 
 from calotype import Digest, Store, catalog
 from calotype.backends import Key
-from calotype.catalog import tables
+from calotype.catalog import copies, tables
 from calotype.catalog.prepared import Prepared, _compiled
 from calotype.errors import GcLimit, Unavailable
 from calotype.gc.safety import SAFE_COUNT
@@ -232,6 +232,8 @@ def detours(store: Store) -> None:
         patched.setattr(kind, "vacant", lambda _: True, raising=False)
         with pytest.raises(Unavailable, match="no object"):
             store.fsck().result()
+        with store._rooms.catalog.read() as connection:
+            assert not copies.any_on_its_way_out(connection, "main")
     change(store, "DROP INDEX calotype_replica_digest")
     store.fsck(repair=True).result()
     store._rooms.catalog.clock.advance(seconds=16 * 60)

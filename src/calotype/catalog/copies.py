@@ -10,7 +10,7 @@ from sqlalchemy import Connection, and_, bindparam, func, literal_column, or_, s
 from calotype.backends import Key
 from calotype.catalog.among import among, among_given
 from calotype.catalog.prepared import Found, Prepared, prepared_insert
-from calotype.catalog.states import WRITING
+from calotype.catalog.states import DOOMED, ERASING, WRITING
 from calotype.catalog.tables import blob, blocked, replica
 from calotype.digest import Digest
 from calotype.model import Blob
@@ -266,6 +266,16 @@ def any_live(connection: Connection, name: str) -> bool:
     """True when the catalog has bytes in backend ``name``."""
     statement = select(1).where(replica.c.backend == name, IS_LIVE).limit(1)
     return connection.scalar(statement) is not None
+
+
+def any_on_its_way_out(connection: Connection, name: str) -> bool:
+    """True when bytes that were live in backend ``name`` are let go of and not erased."""
+    statement = select(1).where(
+        replica.c.backend == name,
+        replica.c.state.in_((DOOMED, ERASING)),
+        replica.c.verified_at.is_not(None),
+    )
+    return connection.scalar(statement.limit(1)) is not None
 
 
 def longest_unverified(

@@ -34,6 +34,10 @@ INTENT_AGE = 15 * 60 * SECOND
 """How long a ``writing`` replica may go without a heartbeat before gc fences its writer off."""
 
 
+STRAY_DELAY = 30 * 24 * 3600 * SECOND
+"""How long a stray is left alone before gc may erase it."""
+
+
 @dataclass(frozen=True, slots=True)
 class Intent:
     """A ``writing`` replica of ours: the key to write to, fenced by its token."""
@@ -264,7 +268,7 @@ _BY_KEY = and_(replica.c.backend == bindparam("b_backend"), replica.c.key == bin
 def erasing(connection: Connection, name: str, keys: Sequence[Key]) -> set[Key]:
     """``doomed -> erasing``; the keys that may be deleted once this is committed durably.
 
-    Left alone is what may be the last of a blob, whose own copy was found missing or damaged.
+    Left alone is a stray that may be the last of a blob whose own copy is missing or damaged.
     """
     here = and_(replica.c.backend == name, among(replica.c.key, [str(key) for key in keys]))
     connection.execute(
@@ -280,19 +284,18 @@ def erasing(connection: Connection, name: str, keys: Sequence[Key]) -> set[Key]:
 
 
 def _may_be_the_last() -> ColumnElement[bool]:
-    """True where a blob has no copy that is live and trusted: then no bytes of it are erased."""
+    """True for a stray of a blob that has no copy which is live and trusted."""
     other = replica.alias()
     sound = select(1).where(
         other.c.digest == blob.c.digest,
         other.c.state == literal_column("'live'"),
         other.c.suspect_at.is_(None),
     )
-    return (
-        select(1)
-        .where(blob.c.digest == replica.c.digest, not_(sound.correlate(blob).exists()))
-        .correlate(replica)
-        .exists()
+    wanting = select(1).where(
+        blob.c.digest == replica.c.digest, not_(sound.correlate(blob).exists())
     )
+    was_stray = replica.c.due_at - replica.c.doomed_at >= STRAY_DELAY
+    return and_(was_stray, wanting.correlate(replica).exists())
 
 
 def erased(
@@ -343,9 +346,8 @@ def tombstone(
     name: str,
     keys: Sequence[tuple[Key, int]],
     now: Instant,
-    due_at: Instant,
 ) -> int:
-    """Give strays a ``doomed`` row each, due at ``due_at``; those that have a row are left."""
+    """Give strays a ``doomed`` row each, due in 30 days; those that have a row are left."""
     used = set(
         connection.scalars(
             select(replica.c.key).where(
@@ -362,7 +364,7 @@ def tombstone(
             "size": size,
             "state": DOOMED,
             "doomed_at": now,
-            "due_at": due_at,
+            "due_at": now + STRAY_DELAY,
         }
         for key, size in keys
         if str(key) not in used

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from sqlalchemy import Connection
 
 from calotype.backends import Backend, Stages, Vanishes
-from calotype.catalog import Catalog, replicas
+from calotype.catalog import Catalog, copies, replicas
 from calotype.catalog.replicas import INTENT_AGE, Due
 from calotype.catalog.states import DOOMED, ERASED, ERASING, WRITING
 from calotype.errors import CalotypeError
@@ -64,8 +64,21 @@ class Eraser:
         """Abort stale intents, erase what is due, and sweep what was erased a day ago."""
         require_there(self.catalog, self.backend, self.name)
         self._abort_stale(tally)
-        if isinstance(self.backend, Vanishes) and self.backend.vacant():
-            return  # whether anything is erased could not be seen
+        if not self._is_away():
+            yield from self._erase_due(tally, stop)
+        if not stop() and self.terms.digests is None and isinstance(self.backend, Stages):
+            now = self.catalog.clock()
+            tally.temporary += self.backend.sweep(now - INTENT_AGE)
+            tally.temporary += self.catalog.sweep(now - INTENT_AGE)
+
+    def _is_away(self) -> bool:
+        """True where nothing can be seen of bytes that were there: deleting would seem to work."""
+        if not (isinstance(self.backend, Vanishes) and self.backend.vacant()):
+            return False
+        with self.catalog.read() as connection:
+            return copies.any_on_its_way_out(connection, self.name)
+
+    def _erase_due(self, tally: Tally, stop: Callable[[], bool]) -> Iterator[None]:
         allowance = Allowance(self.terms)
         now = self.catalog.clock()
         for states, cutoff in (((DOOMED,), now - self.terms.erase_delay), ((ERASING,), now)):
@@ -80,9 +93,6 @@ class Eraser:
         for batch in _batches(self._rows((ERASED,), now)):
             self._sweep(batch, tally)
             yield
-        if self.terms.digests is None and isinstance(self.backend, Stages):
-            tally.temporary += self.backend.sweep(now - INTENT_AGE)
-            tally.temporary += self.catalog.sweep(now - INTENT_AGE)
 
     def _rows(self, states: Sequence[str], cutoff: Instant) -> Iterator[Due]:
         place = (0, "")
