@@ -174,10 +174,10 @@ class Fsck:
         seen.blobs += len({row.digest for row in rows if row.state == LIVE})
         by_key = {str(row.key): row for row in rows}
         sizes = {thing.name: thing.size for thing in objects}
-        yield from self._unexpected(objects, by_key, repair)
-        for row in rows:
+        for row in rows:  # marked first: a stray may be what is left of a blob
             if row.state == LIVE:
                 yield from self._expected(row, sizes.get(str(row.key)))
+        yield from self._unexpected(objects, by_key, repair)
 
     def _unexpected(
         self, objects: Sequence[Listed], rows: Mapping[str, Past], repair: bool

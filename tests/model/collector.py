@@ -61,7 +61,8 @@ class Collector:
     def _erase(self, state: State, catalog: Catalog, key: int, held: str) -> Iterator[Step]:
         present = state.files[key] in disk.PRESENT
         if held == DOOMED:
-            yield self._erasing(state, catalog, key)
+            if self.mutant == "stray taken for spare" or not rows.may_be_the_last(catalog, key):
+                yield self._erasing(state, catalog, key)
         elif held == ERASING:
             yield f"finds key {key} erasing", self._at(state, ("delete", key))
         elif held == ERASED:

@@ -12,6 +12,7 @@ RENAMED = "renamed, not synced"
 DURABLE = "durable"
 UNLINKED = "unlinked, not synced"
 ROTTEN = "damaged by the world"
+TAKEN = "taken away by the world"
 
 PRESENT = (RENAMED, DURABLE, ROTTEN)
 WHOLE = (RENAMED, DURABLE)
@@ -39,12 +40,17 @@ def synced(files: Files, key: int) -> Files:
 
 def unlinked(files: Files, key: int) -> Files:
     """The file goes; its directory is never synced for that."""
-    return changed(files, key, ABSENT if files[key] in (ABSENT, RENAMED) else UNLINKED)
+    return changed(files, key, UNLINKED if files[key] in (DURABLE, ROTTEN, UNLINKED) else ABSENT)
 
 
 def damaged(files: Files, key: int) -> Files:
     """The world cuts a file short."""
     return changed(files, key, ROTTEN)
+
+
+def moved(files: Files, key: int, to: int) -> Files:
+    """The world takes a file away, and leaves it at another key."""
+    return changed(changed(files, key, TAKEN), to, DURABLE)
 
 
 def after_a_cut(files: Files) -> Iterator[Files]:

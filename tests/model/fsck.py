@@ -46,12 +46,17 @@ class Auditor:
                 yield f"finds key {key} without a blob", self._at(state, ("ownerless", key))
 
     def _rows(self, state: State, listed: int) -> Iterator[Step]:
-        """List first, then the rows: what is listed had its row before."""
+        """List first, then the rows: what is listed had its row before.
+
+        Strays come last: by then what is not there is marked.
+        """
         catalog = state.versions[-1]
+        unmarked = [key for key in rows.live_keys(catalog) if not catalog.suspect >> key & 1]
+        marked = all(listed >> key & 1 for key in unmarked) or self.mutant == "strays first"
         yield "finds nothing", self._at(state, IDLE)
         for key, held in enumerate(catalog.states):
             here = listed >> key & 1
-            if here and held == NO_ROW:
+            if here and held == NO_ROW and marked:
                 yield f"finds key {key} astray", self._at(state, ("adopt", key))
             elif held == LIVE and (not here or catalog.suspect >> key & 1):
                 by_list = self.mutant == "missing by the list alone"
@@ -71,7 +76,8 @@ class Auditor:
         if catalog.states[key] != LIVE and self.mutant != "told though let go":
             yield f"finds key {key} let go", done
             return
-        false = catalog.states[key] != LIVE or state.rot == self.terms.rot
+        unharmed = (state.rot, state.moves) == (self.terms.rot, self.terms.moves)
+        false = catalog.states[key] != LIVE or unharmed
         marked = self._marked(catalog, key)
         following = commit(done, marked, durable=self.terms.durable("mark"))
         yield (
@@ -156,6 +162,15 @@ def damage(terms: Terms, state: State) -> Iterator[Step]:
                 known_bad=state.known_bad & ~(1 << key),
             )
             yield f"key {key} reads well again", mended
+
+
+def move(state: State) -> Iterator[Step]:
+    """Somebody moves a live object to another key, as when an older catalog is put back."""
+    for key in rows.live_keys(state.versions[-1]) if state.moves else ():
+        if state.files[key] == disk.DURABLE and state.fresh < len(state.files):
+            files = disk.moved(state.files, key, state.fresh)
+            done = state._replace(files=files, fresh=state.fresh + 1, moves=state.moves - 1)
+            yield f"key {key} is moved to key {state.fresh}", done._replace(moved=state.fresh)
 
 
 def by_hand(state: State) -> Iterator[Step]:

@@ -22,6 +22,7 @@ from tests.model.store import Terms as PutTerms
 
 LOST = "I1 blob has bytes"
 BROKEN_PROMISE = "I3 promises are kept"
+LAST = "I8 the last bytes stay"
 KNOWN = "I8 what is known stays known"
 TALES = "fsck tells no tales"
 OTHERS = "one refused does not keep others"
@@ -108,6 +109,8 @@ MUTANTS = (
     _fsck("plain tombstone forgotten", LOST, prune=True, collectors=2),
     _fsck("live rows without a blob not seen", "I1 one live replica", by_hand=1),
     _fsck("ownerless not looked at again", LOST, by_hand=1, keys=3),
+    _fsck("stray taken for spare", LAST, keys=3, moves=1),
+    _fsck("strays first", LAST, keys=3, moves=1),
     _look("one row a digest"),
     _look("by digest"),
     _look("decided before reading"),

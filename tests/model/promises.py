@@ -20,7 +20,7 @@ GONE = (ERASING, ERASED)
 def has_bytes(catalog: Catalog, files: Files) -> bool:
     """I1: a blob row has a live replica whose object is there and durable, or that is suspect."""
     return not catalog.blob or any(
-        catalog.suspect >> key & 1 or files[key] in (disk.DURABLE, disk.ROTTEN)
+        catalog.suspect >> key & 1 or files[key] in (disk.DURABLE, disk.ROTTEN, disk.TAKEN)
         for key in rows.live_keys(catalog)
     )
 
@@ -28,7 +28,8 @@ def has_bytes(catalog: Catalog, files: Files) -> bool:
 def readable(catalog: Catalog, files: Files) -> bool:
     """I3: the blob is there and its object can be seen, unless the world damaged it."""
     return catalog.blob and any(
-        catalog.suspect >> key & 1 or files[key] in disk.PRESENT for key in rows.live_keys(catalog)
+        catalog.suspect >> key & 1 or files[key] in (*disk.PRESENT, disk.TAKEN)
+        for key in rows.live_keys(catalog)
     )
 
 
@@ -112,6 +113,16 @@ def known_damage_stays_known(state: State) -> bool:
     )
 
 
+def last_bytes_stay(state: State) -> bool:
+    """Live bytes that were moved are there for as long as their blob has no other whole copy."""
+    catalog = state.versions[-1]
+    return (
+        not (state.moved and catalog.blob)
+        or state.files[state.moved] in disk.WHOLE
+        or any(state.files[key] in disk.WHOLE for key in rows.live_keys(catalog))
+    )
+
+
 def invariants(terms: Terms) -> Mapping[str, Invariant[State]]:
     """All of them, by name."""
     wanted = (*terms.putters, (0, LINKED))
@@ -128,8 +139,11 @@ def invariants(terms: Terms) -> Mapping[str, Invariant[State]]:
         "I5 deletes are announced": deletes_are_announced,
         "I6 doomed keys stay doomed": lambda state: doomed_keys_stay_doomed(state.versions[-1]),
         "I7 objects have rows": lambda state: (
-            state.cuts < terms.cuts or objects_have_rows(state.versions[-1], state.files)
+            state.cuts < terms.cuts
+            or state.moves < terms.moves
+            or objects_have_rows(state.versions[-1], state.files)
         ),
+        "I8 the last bytes stay": last_bytes_stay,
         "I8 links are sound": lambda state: not state.linked_badly,
         "I8 what is known stays known": known_damage_stays_known,
         "fsck tells no tales": lambda state: not state.alarm,

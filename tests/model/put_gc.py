@@ -14,7 +14,7 @@ from functools import partial
 from tests.model.application import attach, power_cut, release
 from tests.model.collector import Collector, fence
 from tests.model.explorer import Model
-from tests.model.fsck import Auditor, adopt_strays, by_hand, damage, verify
+from tests.model.fsck import Auditor, adopt_strays, by_hand, damage, move, verify
 from tests.model.promises import invariants
 from tests.model.putter import Putter
 from tests.model.store import State, Terms, initial
@@ -39,6 +39,7 @@ def put_gc(terms: Terms) -> Model[State]:
             Auditor(terms).steps if terms.auditor else adopt_strays,
             partial(damage, terms),
             by_hand,
+            move,
         ),
         invariants(terms),
     )

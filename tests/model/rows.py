@@ -26,13 +26,15 @@ PLAIN = 0
 
 
 class Catalog(NamedTuple):
-    """The rows of one digest. ``suspect`` is a set of keys as bits, and so is ``spent``: the keys
-    that were ever doomed, which no code sees, only the invariants.
+    """The rows of one digest. ``suspect`` is a set of keys as bits; so are ``strays``, which were
+    doomed because they had no row, and ``spent``: the keys that were ever doomed, which no code
+    sees, only the invariants.
     """
 
     blob: bool
     states: tuple[str, ...]
     suspect: int
+    strays: int
     assets: tuple[int, ...]
     looks: int
     spent: int
@@ -40,7 +42,7 @@ class Catalog(NamedTuple):
 
 def empty(keys: int, scopes: int) -> Catalog:
     """No row at all."""
-    return Catalog(False, (NO_ROW,) * keys, 0, (0,) * scopes, 0, 0)
+    return Catalog(False, (NO_ROW,) * keys, 0, 0, (0,) * scopes, 0, 0)
 
 
 def changed(values: tuple, place: int, value: object) -> tuple:
@@ -137,7 +139,14 @@ def forgotten(catalog: Catalog) -> Catalog:
 
 def erasing(catalog: Catalog, key: int) -> Catalog:
     """``doomed -> erasing``."""
-    return catalog._replace(states=changed(catalog.states, key, ERASING))
+    return catalog._replace(
+        states=changed(catalog.states, key, ERASING), strays=catalog.strays & ~(1 << key)
+    )
+
+
+def may_be_the_last(catalog: Catalog, key: int) -> bool:
+    """A stray of a blob that has no live copy, or a suspect one."""
+    return catalog.blob and catalog.strays >> key & 1 == 1 and trusted(catalog) is None
 
 
 def erased(catalog: Catalog, key: int) -> Catalog:
@@ -155,7 +164,9 @@ def pruned(catalog: Catalog, key: int) -> Catalog:
 def tombstone(catalog: Catalog, key: int) -> Catalog:
     """Give an object without a row a ``doomed`` one."""
     return catalog._replace(
-        states=changed(catalog.states, key, DOOMED), spent=catalog.spent | 1 << key
+        states=changed(catalog.states, key, DOOMED),
+        strays=catalog.strays | 1 << key,
+        spent=catalog.spent | 1 << key,
     )
 
 

@@ -28,8 +28,9 @@ class State(NamedTuple):
 
     ``attaching`` is the application's open transaction, which holds the writer's lock.
     ``promised`` has a bit for each putter, and one more for the attacher, that was told yes and
-    did not ask for a release since. ``known_bad`` (keys, as bits), ``linked_badly`` and ``alarm``
-    (fsck told of damage where there was none) are for the invariants only.
+    did not ask for a release since. ``known_bad`` (keys, as bits), ``linked_badly``, ``alarm``
+    (fsck told of damage where there was none) and ``moved`` (the key that live bytes were moved
+    to) are for the invariants only.
     """
 
     versions: tuple[Catalog, ...]
@@ -44,9 +45,11 @@ class State(NamedTuple):
     cuts: int
     rot: int
     by_hand: int
+    moves: int
     known_bad: int
     linked_badly: bool
     alarm: bool
+    moved: int
 
 
 Step = tuple[str, State]
@@ -59,8 +62,9 @@ class Terms:
     ``putters`` says of each into which scope it puts and what keeps it there. ``split`` gives
     every step of a look at candidates a transaction of its own, where the code has one for all.
     ``auditor`` lets fsck run step by step, ``verifier`` re-read objects, ``prune`` lets gc forget
-    tombstones, ``rot`` and ``by_hand`` say how often the world damages an object and somebody
-    deletes a blob row where our triggers are lost.
+    tombstones, ``rot``, ``by_hand`` and ``moves`` say how often the world damages an object,
+    somebody deletes a blob row where our triggers are lost, and somebody moves live bytes to a key
+    that has no row.
     """
 
     keys: int = 2
@@ -73,6 +77,7 @@ class Terms:
     cuts: int = 1
     rot: int = 0
     by_hand: int = 0
+    moves: int = 0
     split: bool = False
     lazy: frozenset[str] = AS_BUILT
     mutant: str = ""
@@ -103,9 +108,11 @@ def initial(terms: Terms) -> State:
         cuts=terms.cuts,
         rot=terms.rot,
         by_hand=terms.by_hand,
+        moves=terms.moves,
         known_bad=0,
         linked_badly=False,
         alarm=False,
+        moved=PLAIN,
     )
 
 

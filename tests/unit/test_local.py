@@ -240,6 +240,32 @@ def test_a_scan_passes_over_what_vanishes_while_it_looks(backend, root, monkeypa
     assert names(backend) == []
 
 
+def test_a_scan_beside_the_writer_that_makes_the_root_finds_nothing(backend, root, monkeypatch):
+    real = os.open
+
+    def late(path, flags, *rest, **options) -> int:
+        try:
+            return real(path, flags, *rest, **options)
+        except FileNotFoundError:
+            root.mkdir()
+            raise
+
+    monkeypatch.setattr(os, "open", late)
+    assert names(backend) == []
+    assert root.is_dir()
+
+
+@pytest.mark.parametrize("what", ["file", "link to nothing", "below a file"])
+def test_a_scan_of_what_cannot_be_a_root_is_unavailable(tmp_path, what):
+    at = tmp_path / "at"
+    if what == "link to nothing":
+        at.symlink_to(tmp_path / "nothing")
+    else:
+        at.write_bytes(b"x")
+    with pytest.raises(Unavailable, match="Cannot list"):
+        names(LocalBackend(at / "root" if what == "below a file" else at))
+
+
 def test_a_scan_of_the_root_alone_reads_only_folders_that_fit(backend, monkeypatch):
     keys = [key(f"{n}") for n in range(20)]
     for at in keys:

@@ -155,11 +155,15 @@ class LocalBackend:
             try:
                 with Folder.opened(self._root, place.removesuffix("/")) as folder:
                     found = folder.listed(place, prefix)
-            except (FileNotFoundError, NotADirectoryError):
-                if place or not os.path.lexists(self._root):
-                    return []
-                raise
+            except (FileNotFoundError, NotADirectoryError) as error:
+                if not place and (isinstance(error, NotADirectoryError) or self._leads_nowhere()):
+                    raise
+                return []
         return sorted(found, key=_name_bytes)
+
+    def _leads_nowhere(self) -> bool:
+        """True for a root that is a link to nothing; one made meanwhile is as empty as none."""
+        return os.path.lexists(self._root) and not os.path.isdir(self._root)
 
     def _make_root(self) -> None:
         """Make the root and what is missing above it, each durable before the next is made."""

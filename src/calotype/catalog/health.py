@@ -68,11 +68,10 @@ def mend_tables(connection: Connection) -> None:
     metadata.create_all(connection, tables=[metadata.tables[name] for name in lost])
     if lost:
         settings.set_meta(connection, "full_look", "1")
+    tables = metadata.tables.values()
+    indexes = {str(index.name): index for table in tables for index in table.indexes}
     for name in lost_indexes(connection):
-        for table in metadata.tables.values():
-            for index in table.indexes:
-                if index.name == name:
-                    index.create(connection)
+        indexes[name].create(connection)
 
 
 def lost_triggers(connection: Connection) -> list[str]:

@@ -224,6 +224,24 @@ class Due:
     plain: bool
 
 
+def _may_be_the_last() -> ColumnElement[bool]:
+    """True for a stray of a blob that has no copy which is live and trusted."""
+    other = replica.alias()
+    sound = select(1).where(
+        other.c.digest == blob.c.digest,
+        other.c.state == literal_column("'live'"),
+        other.c.suspect_at.is_(None),
+    )
+    wanting = select(1).where(
+        blob.c.digest == replica.c.digest, not_(sound.correlate(blob).exists())
+    )
+    was_stray = replica.c.due_at - replica.c.doomed_at >= STRAY_DELAY
+    return and_(replica.c.state == DOOMED, was_stray, wanting.correlate(replica).exists())
+
+
+_IS_KEPT_BACK = _may_be_the_last()
+
+
 def due(
     connection: Connection,
     states: Sequence[str],
@@ -234,11 +252,15 @@ def due(
     after: tuple[Instant, str],
     limit: int,
 ) -> list[tuple[Instant, Due]]:
-    """Replicas in ``states`` that were due at ``cutoff``, the longest due first."""
+    """Replicas in ``states`` that were due at ``cutoff``, the longest due first.
+
+    Left out is a stray that may be the last of a blob whose own copy is missing or damaged.
+    """
     statement = select(replica).where(
         replica.c.backend == backend,
         replica.c.due_at.between(after[0], cutoff),
         replica.c.state.in_(states),
+        not_(_IS_KEPT_BACK),
         (replica.c.due_at > after[0])
         | and_(replica.c.due_at == after[0], replica.c.key > after[1]),
     )
@@ -273,7 +295,7 @@ def erasing(connection: Connection, name: str, keys: Sequence[Key]) -> set[Key]:
     here = and_(replica.c.backend == name, among(replica.c.key, [str(key) for key in keys]))
     connection.execute(
         update(replica)
-        .where(here, replica.c.state == DOOMED, not_(_may_be_the_last()))
+        .where(here, replica.c.state == DOOMED, not_(_IS_KEPT_BACK))
         .values(state=ERASING)
     )
     connection.execute(
@@ -281,21 +303,6 @@ def erasing(connection: Connection, name: str, keys: Sequence[Key]) -> set[Key]:
     )
     allowed = select(replica.c.key).where(here, replica.c.state.in_((ERASING, ERASED)))
     return {parse_key(key) for key in connection.scalars(allowed)}
-
-
-def _may_be_the_last() -> ColumnElement[bool]:
-    """True for a stray of a blob that has no copy which is live and trusted."""
-    other = replica.alias()
-    sound = select(1).where(
-        other.c.digest == blob.c.digest,
-        other.c.state == literal_column("'live'"),
-        other.c.suspect_at.is_(None),
-    )
-    wanting = select(1).where(
-        blob.c.digest == replica.c.digest, not_(sound.correlate(blob).exists())
-    )
-    was_stray = replica.c.due_at - replica.c.doomed_at >= STRAY_DELAY
-    return and_(was_stray, wanting.correlate(replica).exists())
 
 
 def erased(
