@@ -1,49 +1,39 @@
-"""Putting many files: read and hashed on threads, kept in durable batches."""
+"""Putting many files: taken in ahead, kept in durable batches."""
 
 from __future__ import annotations
 
 import os
 import time
-from collections import Counter, deque
-from collections.abc import Callable, Generator, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections import Counter
+from collections.abc import Callable, Generator, Iterable, Sequence
 from dataclasses import dataclass, field
-from itertools import islice
 
 from calotype.errors import CalotypeError, Locked, Unavailable
+from calotype.intake import Intake, Taken
 from calotype.model import Put, PutFailure, PutMany
 from calotype.progress import Progress
 from calotype.putting import Arrival, Putter
-from calotype.staging import Content, Limits, Source, receive
+from calotype.staging import Content, Limits, Source
 from calotype.wishes import Wish
 
-THREADS = 2
-TOGETHER = 4
-"""How many sources a thread reads in one go: handing them over one by one costs as much again."""
-
-AHEAD = 4
-"""How many such goes are read ahead of the batch being kept."""
-
-IN_MEMORY = 1 << 20
-"""Larger files wait on disk; so AHEAD, TOGETHER and BATCH_MEMORY bound the memory."""
-
-BATCH_COUNT = 256
+BATCH_COUNT = 4096
 BATCH_MEMORY = 24 << 20
-BATCH_DISK = 256 << 20
+BATCH_DISK = 512 << 20
+BATCH_SECONDS = 2.0
+"""After so long a batch is kept, full or not: a kill costs no more than that."""
 
 
 @dataclass(slots=True)
 class _Batch:
-    arrivals: list[tuple[str, Arrival]] = field(default_factory=list)
+    arrivals: list[tuple[Source, Arrival]] = field(default_factory=list)
     memory: int = 0
     disk: int = 0
+    begun: float = field(default_factory=time.monotonic)
 
-    def add(self, name: str, arrival: Arrival) -> None:
-        self.arrivals.append((name, arrival))
-        if arrival.content.in_memory:
-            self.memory += arrival.content.size
-        else:
-            self.disk += arrival.content.size
+    def add(self, source: Source, arrival: Arrival) -> None:
+        self.arrivals.append((source, arrival))
+        self.memory += arrival.content.in_memory
+        self.disk += arrival.content.on_disk
 
     @property
     def full(self) -> bool:
@@ -51,7 +41,12 @@ class _Batch:
             len(self.arrivals) >= BATCH_COUNT
             or self.memory >= BATCH_MEMORY
             or self.disk >= BATCH_DISK
+            or time.monotonic() - self.begun >= BATCH_SECONDS
         )
+
+    def discard(self) -> None:
+        for _, arrival in self.arrivals:
+            arrival.content.discard()
 
 
 class Bulk:
@@ -61,12 +56,11 @@ class Bulk:
         self, putter: Putter, limits: Limits, to_wish: Callable[[Source, Content], Wish]
     ) -> None:
         self._putter = putter
-        self._limits = limits
+        self._intake = Intake(putter, limits)
         self._to_wish = to_wish
         self._counts: Counter[str] = Counter()
         self._bytes = 0
         self._failures: list[PutFailure] = []
-        self._broken: Exception | None = None
         self._started = time.monotonic()
 
     def steps(
@@ -80,120 +74,65 @@ class Bulk:
         """
         self._putter.catalog.ensure()
         batch = _Batch()
-        with ThreadPoolExecutor(THREADS) as pool:
-            received = self._received(pool, sources)
-            try:
-                for name, arrival in received:
-                    batch.add(name, arrival)
-                    if batch.full:
-                        full, batch = batch, _Batch()
-                        self._keep(full)
-                        yield self._progress(total)
-            except GeneratorExit:
-                for _, arrival in batch.arrivals:
-                    arrival.content.discard()
-                raise
-            except BaseException:  # of the list of sources itself: what was read is kept
-                self._keep(batch)
-                raise
-            finally:
-                received.close()
+        incoming = self._intake.taken(sources)
+        try:
+            for taken in incoming:
+                if (arrival := self._arrival(taken)) is not None:
+                    batch.add(taken.source, arrival)
+                if batch.full:
+                    full, batch = batch, _Batch()
+                    self._keep(full)
+                    yield self._progress(total)
+        except GeneratorExit:
+            batch.discard()
+            raise
+        except BaseException:  # of the list of sources itself: what was read is kept
             self._keep(batch)
+            raise
+        finally:
+            incoming.close()
+        self._keep(batch)
         yield self._progress(total)
         return self._outcome()
 
-    def _received(
-        self, pool: ThreadPoolExecutor, sources: Iterable[Source]
-    ) -> Generator[tuple[str, Arrival], None, None]:
-        waiting: deque[tuple[list[Source], Future[list[Content | Exception]]]] = deque()
-        remaining = iter(sources)
-        unseen: list[Content | Exception] = []
-        try:
-            while self._fill(pool, waiting, remaining):
-                some, future = waiting.popleft()
-                unseen = future.result()[::-1]
-                for source in some:
-                    if (arrival := self._arrival(source, unseen.pop())) is not None:
-                        yield _name(source), arrival
-            if self._broken is not None:
-                raise self._broken
-        finally:
-            for _, future in waiting:
-                if not future.cancel():
-                    unseen += future.result()
-            for content in unseen:
-                if isinstance(content, Content):
-                    content.discard()
-
-    def _arrival(self, source: Source, content: Content | Exception) -> Arrival | None:
+    def _arrival(self, taken: Taken) -> Arrival | None:
         """None for what could not be read or named, which is noted."""
+        content = taken.content
         if isinstance(content, Exception):
-            self._fail(_name(source), _unreadable(content))
+            self._fail(_name(taken.source), _unreadable(content))
             return None
         try:
-            return Arrival(content, self._to_wish(source, content))
+            wish = self._to_wish(taken.source, content)
         except CalotypeError as error:
             content.discard()
-            self._fail(_name(source), error)
+            self._intake.forget([content.digest])
+            self._fail(_name(taken.source), error)
             return None
-
-    def _fill(
-        self,
-        pool: ThreadPoolExecutor,
-        waiting: deque[tuple[list[Source], Future[list[Content | Exception]]]],
-        remaining: Iterator[Source],
-    ) -> bool:
-        while len(waiting) < AHEAD and self._broken is None:
-            if not (some := self._taken(remaining)):
-                break
-            waiting.append((some, pool.submit(self._receive, some)))
-        return bool(waiting)
-
-    def _taken(self, remaining: Iterator[Source]) -> list[Source]:
-        """Some sources for one thread; those that are in memory already are not heaped up."""
-        some: list[Source] = []
-        held = 0
-        try:
-            for source in islice(remaining, TOGETHER):
-                some.append(source)
-                held += len(source) if isinstance(source, bytes | bytearray | memoryview) else 0
-                if held >= IN_MEMORY:
-                    break
-        except Exception as error:
-            self._broken = error
-        return some
-
-    def _receive(self, sources: list[Source]) -> list[Content | Exception]:
-        return [self._receive_one(source) for source in sources]
-
-    def _receive_one(self, source: Source) -> Content | Exception:
-        try:
-            return receive(source, self._putter.backend, self._limits, in_memory=IN_MEMORY)
-        except Exception as error:
-            return error
+        return Arrival(content, wish, taken.copy, taken.probed)
 
     def _keep(self, batch: _Batch) -> None:
+        try:
+            self._keep_all(batch.arrivals)
+        finally:
+            self._intake.forget([arrival.content.digest for _, arrival in batch.arrivals])
+            batch.discard()
+
+    def _keep_all(self, arrivals: Sequence[tuple[Source, Arrival]]) -> None:
+        """Keep them together; where that fails half of them, down to the one that is to blame."""
         done: dict[int, Put] = {}
         try:
-            self._putter.put([arrival for _, arrival in batch.arrivals], done)
+            self._putter.put([arrival for _, arrival in arrivals], done)
         except CalotypeError as error:
-            rest = [each for number, each in enumerate(batch.arrivals) if number not in done]
+            rest = [each for number, each in enumerate(arrivals) if number not in done]
             if len(rest) == 1 or isinstance(error, Locked):
-                for name, _ in rest:
-                    self._fail(name, error)
+                for source, _ in rest:
+                    self._fail(_name(source), error)
             else:
-                self._one_by_one(rest)
+                half = len(rest) // 2
+                self._keep_all(rest[:half])
+                self._keep_all(rest[half:])
         finally:
             self._note(done.values())
-            for _, arrival in batch.arrivals:
-                arrival.content.discard()
-
-    def _one_by_one(self, arrivals: Iterable[tuple[str, Arrival]]) -> None:
-        for name, arrival in arrivals:
-            try:
-                self._note(self._putter.put([arrival]))
-            except CalotypeError as error:
-                self._fail(name, error)
 
     def _note(self, puts: Iterable[Put]) -> None:
         for put in puts:

@@ -9,7 +9,7 @@ commit. A writer that was fenced off meanwhile goes round again with the same by
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import Connection
@@ -35,10 +35,15 @@ ROUNDS = 20
 
 @dataclass(frozen=True, slots=True)
 class Arrival:
-    """Received bytes and what is wanted of them."""
+    """Received bytes and what is wanted of them.
+
+    ``copy`` is the sound copy that was found; ``probed`` says that it was looked for.
+    """
 
     content: Content
     wish: Wish
+    copy: Copy | None = None
+    probed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,11 +65,11 @@ class Putter:
         """
         done = {} if done is None else done
         mended: set[str] = set()
-        for _ in range(ROUNDS):
+        for tries in range(ROUNDS):
             rest = [each for each in enumerate(arrivals) if each[0] not in done]
             if not rest:
                 return [done[number] for number in range(len(arrivals))]
-            sound = self._probe([arrival for _, arrival in rest])
+            sound = self._known([arrival for _, arrival in rest], first=tries == 0)
             hits = [each for each in rest if each[1].content.digest in sound]
             misses = [each for each in rest if each[1].content.digest not in sound]
             done.update(self._link(hits, sound, mended))
@@ -74,11 +79,21 @@ class Putter:
             hint="Run gc less eagerly than in a tight loop with grace 0, and try again.",
         )
 
-    def _probe(self, arrivals: Sequence[Arrival]) -> dict[str, Copy]:
-        """The digests whose live replica is trusted and has its size; others become suspect."""
-        if not self.catalog.exists():
+    def _known(self, arrivals: Sequence[Arrival], *, first: bool) -> dict[str, Copy]:
+        """The sound copies of the arrivals; at first those that they bring along."""
+        if not first:
+            return self.probe({arrival.content.digest for arrival in arrivals})
+        brought = {str(a.content.digest): a.copy for a in arrivals if a.copy is not None}
+        return self.probe({a.content.digest for a in arrivals if not a.probed}) | brought
+
+    def probe(self, wanted: Collection[Digest]) -> dict[str, Copy]:
+        """Of these digests the live copies that are trusted and have their size.
+
+        Copies that are missing or have another size become suspect.
+        """
+        if not wanted or not self.catalog.exists():
             return {}
-        digests = sorted({arrival.content.digest for arrival in arrivals})
+        digests = sorted(wanted)
         with self.catalog.read() as connection:
             found = copies.live(connection, digests, self.name)
         sound = {}
@@ -115,7 +130,11 @@ class Putter:
         """Miss: intend, publish, settle. What was fenced off is left out."""
         if not misses:
             return {}
-        unique = {str(arrival.content.digest): arrival.content for _, arrival in misses}
+        unique: dict[str, Content] = {}
+        for _, arrival in misses:
+            unique.setdefault(arrival.content.digest, arrival.content)
+        for content in unique.values():
+            content.recall()
         self.catalog.ensure()
         require_there(self.catalog, self.backend, self.name)
         with self.catalog.write(durable=False) as connection:

@@ -7,10 +7,10 @@ import io
 import os
 import stat
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cache, cached_property
+from functools import cache, cached_property, partial
+from itertools import chain
 from pathlib import Path
 from typing import BinaryIO, Protocol, cast
 
@@ -55,14 +55,20 @@ class Held(Protocol):
         ...
 
 
-@dataclass
+@dataclass(eq=False)
 class Content:
-    """Received bytes: their digest and size, and where they wait to be kept or dropped."""
+    """Received bytes: their digest and size, and where they wait to be kept or dropped.
+
+    ``again`` receives them once more, from a source that has them still; ``found`` is what the
+    system said of a file when it was opened.
+    """
 
     digest: Digest
     size: int
     held: Held
     pixel_limit: int = media.PIXEL_LIMIT
+    again: Callable[[], Content] | None = None
+    found: os.stat_result | None = None
     _published: bool = field(default=False, repr=False)
 
     @cached_property
@@ -74,15 +80,53 @@ class Content:
             return media.read(file, self.size, pixel_limit=self.pixel_limit)
 
     @property
-    def in_memory(self) -> bool:
-        """True where the bytes wait in memory, not on disk."""
-        return isinstance(self.held, _Memory)
+    def in_memory(self) -> int:
+        """How many bytes wait in memory."""
+        return self.size if isinstance(self.held, _Memory) else 0
+
+    @property
+    def on_disk(self) -> int:
+        """How many bytes wait on disk."""
+        return 0 if isinstance(self.held, _Memory | _Gone) else self.size
+
+    def let_go(self) -> None:
+        """Hold no bytes, where they can be had again should they be wanted after all."""
+        if self.again is not None:
+            self.held.discard()
+            self.held = _Gone()
+
+    def recall(self) -> None:
+        """Have the bytes again that were let go; ``Unavailable`` where others are there now."""
+        if self.again is None or not isinstance(self.held, _Gone):
+            return
+        fresh = self.again()
+        if fresh.digest != self.digest:
+            fresh.discard()
+            raise Unavailable("The file changed while it was put.", hint="Put it again.")
+        self.held = fresh.held
+        self._published = False
+
+    def lay_down(self, backend: Backend) -> Staged | None:
+        """Move the bytes from memory to a staged file of the backend, if it stages; that file."""
+        staging = _staging(backend)
+        if staging is None or isinstance(self.held, _Spooled | _Gone):
+            return None
+        if isinstance(self.held, _Memory):
+            _ = self.facts
+            self.held = self._copied(staging)
+        return cast(Staged, self.held)
 
     def staged(self, backend: Stages) -> Staged:
-        """The bytes as a staged file of ``backend``; a second time it is a new copy."""
+        """The bytes as a staged file of ``backend``; a second time it is a new one."""
+        if self._published and self.again is not None:
+            self.let_go()
+            self.recall()
         if not isinstance(self.held, _Memory | _Spooled) and not self._published:
             self._published = True
             return cast(Staged, self.held)
+        return self._copied(backend)
+
+    def _copied(self, backend: Stages) -> Staged:
         fresh = backend.stage()
         try:
             with self.held.open() as file:
@@ -123,6 +167,14 @@ class _Memory:
         self.data = b""
 
 
+class _Gone:
+    def open(self) -> BinaryIO:
+        raise Unavailable("These bytes were let go.", hint="Put the file again.")
+
+    def discard(self) -> None:
+        return
+
+
 class _Spooled:
     """A temporary file of this machine's, for backends that have no file system of their own."""
 
@@ -153,8 +205,41 @@ def receive(source: Source, backend: Backend, limits: Limits, *, in_memory: int 
         data = bytes(source)
         _check_size(len(data), limits)
         return Content(Digest.of(data), len(data), _Memory(data), limits.pixels)
-    with _chunks(source) as chunks:
-        return _gather(chunks, backend, limits, in_memory)
+    if isinstance(source, str | os.PathLike):
+        content = _from_file(source, backend, limits, in_memory)
+        content.again = partial(receive, source, backend, limits, in_memory=in_memory)
+        return content
+    return _gather(_chunks(source), backend, limits, in_memory)
+
+
+def _from_file(
+    path: str | os.PathLike[str], backend: Backend, limits: Limits, in_memory: int
+) -> Content:
+    """The file at ``path``; a small one in one read, for calls are most of what it costs."""
+    handle, found = open_regular(path)
+    try:
+        _check_size(found.st_size, limits)
+        content = _read_whole(handle, found.st_size, backend, limits, in_memory)
+    except OSError as error:
+        raise Unavailable(
+            f"Reading {os.fsdecode(path)!r} failed: {error.strerror}.", hint="Try again."
+        ) from error
+    finally:
+        os.close(handle)
+    content.found = found
+    return content
+
+
+def _read_whole(
+    handle: int, size: int, backend: Backend, limits: Limits, in_memory: int
+) -> Content:
+    if size > in_memory:
+        return _gather(_pieces_of(handle), backend, limits, in_memory)
+    data = os.read(handle, size + 1)
+    if len(data) == size:
+        return Content(Digest.of(data), size, _Memory(data), limits.pixels)
+    pieces = chain([data], _pieces_of(handle))  # being written, or without a size as in /proc
+    return _gather(pieces, backend, limits, in_memory)
 
 
 def _gather(chunks: Iterator[bytes], backend: Backend, limits: Limits, in_memory: int) -> Content:
@@ -192,20 +277,15 @@ def _check_size(size: int, limits: Limits) -> None:
         )
 
 
-@contextmanager
-def _chunks(source: Unread) -> Iterator[Iterator[bytes]]:
-    if isinstance(source, str | os.PathLike):
-        with open_regular(source) as file:
-            yield _read(file)
-    elif hasattr(source, "read"):
-        yield _read(cast(BinaryIO, source))
-    elif isinstance(source, Mapping) or not isinstance(source, Iterable):
+def _chunks(source: BinaryIO | Iterable[bytes]) -> Iterator[bytes]:
+    if hasattr(source, "read"):
+        return _read(cast(BinaryIO, source))
+    if isinstance(source, Mapping) or not isinstance(source, Iterable):
         raise Misconfigured(
             f"Cannot put a {type(source).__qualname__}.",
             hint="Give a path, bytes, a binary file or an iterator of bytes.",
         )
-    else:
-        yield _pieces(source)
+    return _pieces(source)
 
 
 def _pieces(source: Iterable[object]) -> Iterator[bytes]:
@@ -233,15 +313,12 @@ def _read(file: BinaryIO) -> Iterator[bytes]:
         yield bytes(chunk)
 
 
-@contextmanager
-def open_regular(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
-    """Open a regular file for reading; never waits on a fifo, never reads a device."""
-    shown = os.fsdecode(path)
+def open_regular(path: str | os.PathLike[str]) -> tuple[int, os.stat_result]:
+    """A descriptor of a regular file and its stat; never waits on a fifo, never reads a device."""
     try:
-        handle = os.open(
-            path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
-        )
+        handle = os.open(path, _READ)
     except (FileNotFoundError, NotADirectoryError):
+        shown = os.fsdecode(path)
         dangling = Path(shown).is_symlink()
         raise NotFound(
             f"{'A broken symlink' if dangling else 'No such file'}: {shown!r}.",
@@ -249,23 +326,28 @@ def open_regular(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
         ) from None
     except PermissionError:
         raise Denied(
-            f"The file {shown!r} may not be read.", hint="Check its permissions."
+            f"The file {os.fsdecode(path)!r} may not be read.", hint="Check its permissions."
         ) from None
     except (OSError, ValueError) as error:
-        raise Unavailable(f"Cannot open {shown!r}: {error}.", hint="Check the path.") from error
-    if not stat.S_ISREG(os.fstat(handle).st_mode):
+        raise Unavailable(
+            f"Cannot open {os.fsdecode(path)!r}: {error}.", hint="Check the path."
+        ) from error
+    found = os.fstat(handle)
+    if not stat.S_ISREG(found.st_mode):
         os.close(handle)
         raise Misconfigured(
-            f"Not a regular file: {shown!r}.",
+            f"Not a regular file: {os.fsdecode(path)!r}.",
             hint="Give files: a folder's one by one, a pipe's content as a stream.",
         )
-    with os.fdopen(handle, "rb", buffering=0) as file:
-        try:
-            yield file
-        except OSError as error:
-            raise Unavailable(
-                f"Reading {shown!r} failed: {error.strerror}.", hint="Try again."
-            ) from error
+    return handle, found
+
+
+_READ = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+
+
+def _pieces_of(handle: int) -> Iterator[bytes]:
+    while chunk := os.read(handle, CHUNK):
+        yield chunk
 
 
 def _staging(backend: Backend) -> Stages | None:
@@ -276,6 +358,12 @@ def _staging(backend: Backend) -> Stages | None:
 @cache
 def _can_stage(kind: type) -> bool:
     return issubclass(kind, Stages)
+
+
+def rest(backend: Backend, files: Sequence[Staged]) -> None:
+    """Let staged files wait without being held open."""
+    if (staging := _staging(backend)) is not None:
+        staging.rest(files)
 
 
 def keep(backend: Backend, items: list[tuple[Key, Content]]) -> None:

@@ -135,6 +135,23 @@ class ReadsOnFromWhereItWrote(StagesAnother):
             return os.fdopen(os.dup(self._file.fileno()), "rb")
 
 
+class RestsOpen(StagesAnother):
+    class kind(LocalStaged):
+        __slots__ = ()
+
+        def rest(self):
+            self.seal()
+
+
+class ForgetsWhatRests(StagesAnother):
+    class kind(LocalStaged):
+        __slots__ = ()
+
+        def rest(self):
+            self._file.truncate(0)
+            super().rest()
+
+
 class ReadsByName(StagesAnother):
     class kind(LocalStaged):
         __slots__ = ()

@@ -61,6 +61,8 @@ MUTANTS = [
     (disk.DiscardsTheObject, "test_discarding_a_published_file_keeps_the_object"),
     (disk.DiscardsOnlyItsDescriptor, "test_discarding_leaves_nothing"),
     (disk.ReadsOnFromWhereItWrote, "test_staged_bytes_are_read_from_the_beginning"),
+    (disk.RestsOpen, "test_files_that_rest_hold_nothing_open_and_are_as_good"),
+    (disk.ForgetsWhatRests, "test_files_that_rest_hold_nothing_open_and_are_as_good"),
     (disk.ReadsByName, "test_a_reader_outlives_its_staged_file"),
     (disk.ReadsByName, "test_it_can_be_published_again_when_its_object_was_deleted"),
     (disk.SweepsTheYoung, "test_sweep_takes_only_what_is_old"),

@@ -133,6 +133,13 @@ class Stages(Protocol):
         """A new temporary file."""
         ...
 
+    def rest(self, files: Sequence[Staged]) -> None:
+        """End the writing of all and hold next to nothing open: thousands may wait so.
+
+        Resting, a file that was published is read where it lies, and is gone with its object.
+        """
+        ...
+
     def publish(self, items: Sequence[tuple[Key, Staged]]) -> None:
         """Make every staged file durable, then put each in place, then make that durable.
 

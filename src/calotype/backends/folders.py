@@ -11,8 +11,9 @@ import os
 import re
 import stat
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from itertools import accumulate
 from typing import TYPE_CHECKING, Self
 
 from calotype.backends import Listed
@@ -108,6 +109,10 @@ class Folder:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Hold it open no longer."""
         if self.descriptor is not None:
             os.close(self.descriptor)
 
@@ -140,6 +145,36 @@ class Folder:
         with os.scandir(self.path if self.descriptor is None else self.descriptor) as entries:
             found = [_listed(entry, place, prefix) for entry in entries]
         return [each for each in found if each is not None]
+
+
+class Way:
+    """The folders from a root down to one of them, held open while neighbours are visited."""
+
+    def __init__(self, root: str) -> None:
+        self._root = Folder.opened(root)
+        self._inner: list[tuple[str, Folder]] = []
+
+    def to(self, place: str, enter: Callable[[Folder, str, str], None]) -> Folder:
+        """The folder ``place``; ``enter(outer, name, place)`` is called before each on the way.
+
+        Not for those that are held open since the last time. No link is followed.
+        """
+        parts = place.split("/")
+        steps = list(accumulate(parts, "{}/{}".format))
+        while self._inner and self._inner[-1][0] not in steps:
+            self._inner.pop()[1].close()
+        for part, step in list(zip(parts, steps, strict=True))[len(self._inner) :]:
+            outer = self._inner[-1][1] if self._inner else self._root
+            enter(outer, part, step)
+            self._inner.append((step, outer.inner(part)))
+        return self._inner[-1][1]
+
+    def close(self) -> None:
+        """Hold none of them open any longer."""
+        for _, folder in self._inner:
+            folder.close()
+        self._inner.clear()
+        self._root.close()
 
 
 def _stepped(outer: int, name: str, flags: int) -> int:

@@ -9,13 +9,13 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, suppress
-from itertools import accumulate
+from contextlib import suppress
 from typing import BinaryIO
 
 from calotype.backends import Key, Listed, Staged
 from calotype.backends.folders import Folder, make_folder, sync_folder, telling
 from calotype.backends.memory import exactly
+from calotype.backends.placing import Placing
 from calotype.backends.staged import LocalStaged, sync_files
 from calotype.backends.window import open_file, window
 from calotype.digest import CHUNK
@@ -115,6 +115,12 @@ class LocalBackend:
                 self._make_root()
                 return LocalStaged(self._root)
 
+    def rest(self, files: Sequence[Staged]) -> None:
+        """End the writing of all; only the oldest is held open, to hear of failed writes."""
+        ours = sorted((self._ours(each) for each in files), key=lambda each: each.opened)
+        for each in ours[1:]:
+            each.rest()
+
     def publish(self, items: Sequence[tuple[Key, Staged]]) -> None:
         """Sync every file, rename each into place, sync the directories: in this order.
 
@@ -124,12 +130,12 @@ class LocalBackend:
         """
         ready = [(str(key), self._ready(staged)) for key, staged in items]
         disk = sync_files(list(dict.fromkeys(staged for _, staged in ready)))
-        made: set[str] = set()
-        for name, staged in ready:
-            self._place(name, staged, made, durably=disk is None)
+        with Placing(self._root, self._durable) as placing:
+            for name, staged in ready:
+                self._place(placing, name, staged, durably=disk is None)
         if disk:
             disk.sync_disk()
-        self._durable.update(made)
+        self._durable.update(placing.made)
 
     def vacant(self) -> bool:
         """True where there is no folder of objects; the first put makes it, and it stays."""
@@ -179,11 +185,16 @@ class LocalBackend:
         make_folder(os.path.join(self._root, "tmp"))
 
     def _ready(self, staged: Staged) -> LocalStaged:
+        ours = self._ours(staged)
+        if ours.published:
+            ours.become(self._copied(ours))
+        ours.seal()
+        return ours
+
+    @staticmethod
+    def _ours(staged: Staged) -> LocalStaged:
         if not isinstance(staged, LocalStaged):
             raise TypeError(f"Staged elsewhere, not by a LocalBackend: {type(staged).__name__}.")
-        if staged.published:
-            staged.become(self._copied(staged))
-        staged.seal()
         return staged
 
     def _copied(self, staged: LocalStaged) -> LocalStaged:
@@ -197,40 +208,14 @@ class LocalBackend:
             raise
         return copy
 
-    def _place(self, name: str, staged: LocalStaged, made: set[str], *, durably: bool) -> None:
+    def _place(
+        self, placing: Placing, name: str, staged: LocalStaged, *, durably: bool = False
+    ) -> None:
         if staged.published:  # the same file under two keys
             staged.become(self._copied(staged))
             staged.seal()
             staged.sync()
-        with telling("put", self._root, name):
-            try:
-                self._rename(name, staged, made, durably=durably)
-            except FileNotFoundError:  # a folder that we knew was removed by someone else
-                for place in accumulate(name.split("/"), "{}/{}".format):
-                    self._durable.discard(place)
-                    made.discard(place)
-                self._rename(name, staged, made, durably=durably)
-
-    def _rename(self, name: str, staged: LocalStaged, made: set[str], *, durably: bool) -> None:
-        """Make the folders that are missing, rename, and sync from the innermost outwards.
-
-        Whoever made a folder, it is taken for durable only once we synced the one it is in.
-        """
-        with ExitStack() as way:
-            folder = way.enter_context(Folder.opened(self._root))
-            changed: list[Folder] = []
-            *parts, _ = accumulate(name.split("/"), "{}/{}".format)
-            for place in parts:
-                part = place.rpartition("/")[2]
-                if place not in self._durable and place not in made:
-                    folder.make(part)
-                    made.add(place)
-                    changed.append(folder)
-                folder = way.enter_context(folder.inner(part))
-            staged.rename(folder, name)
-            if durably:
-                for each in (folder, *reversed(changed)):
-                    each.sync()
+        placing.place(name, staged, durably=durably)
 
 
 def _name_bytes(found: Listed | str) -> bytes:

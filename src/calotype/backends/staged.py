@@ -19,14 +19,18 @@ FEW = 4
 
 
 class LocalStaged:
-    """A temporary file: one thread writes it, any may then read; holds it open until discarded."""
+    """A temporary file: one thread writes it, any may then read.
 
-    __slots__ = ("_file", "_name", "_root", "opened")
+    It is held open until it rests or is discarded.
+    """
+
+    __slots__ = ("_discarded", "_file", "_name", "_root", "opened")
 
     def __init__(self, root: str) -> None:
         last = os.urandom(16).hex()
         self._root = root
         self._name = f"tmp/{last}"
+        self._discarded = False
         self.opened = time.monotonic_ns()
         with Folder.opened(root, "tmp") as folder:
             self._file = io.FileIO(folder.open(last, CREATE), "r+")
@@ -35,6 +39,11 @@ class LocalStaged:
     def published(self) -> bool:
         """True once it lies at a key."""
         return not self._name.startswith("tmp/")
+
+    @property
+    def resting(self) -> bool:
+        """True where it is not held open, so that it hears of no failed write."""
+        return self._file.closed
 
     def write(self, chunk: bytes) -> None:
         """Append; ``ValueError`` once it was published or discarded."""
@@ -45,32 +54,58 @@ class LocalStaged:
             while rest:
                 rest = rest[self._file.write(rest) :]
 
+    def rest(self) -> None:
+        """End the writing and hold nothing open."""
+        if not self.resting:
+            self.seal()
+            self._file.close()
+
     def open(self) -> BinaryIO:
         """A reader of its own from the beginning; it outlives ``publish`` and ``discard``."""
-        path = f"{self._root}/{self._name}"
-        if self._file.closed and folders.DESCRIPTORS:
-            raise Unavailable(f"The temporary file {path!r} was discarded.", hint="Put it again.")
-        with telling("open", path):
-            again = os.dup(self._file.fileno()) if folders.DESCRIPTORS else os.open(path, READ)
-            return window(again, path, 0, None)
+        with telling("open", self._root, self._name):
+            return window(self._descriptor(), f"{self._root}/{self._name}", 0, None)
+
+    def _descriptor(self) -> int:
+        """A descriptor of the file, of the caller's own."""
+        if self._discarded:
+            raise Unavailable(
+                f"The temporary file {f'{self._root}/{self._name}'!r} was discarded.",
+                hint="Put it again.",
+            )
+        if not self.resting and folders.DESCRIPTORS:
+            return os.dup(self._file.fileno())
+        place, _, last = self._name.rpartition("/")
+        with Folder.opened(self._root, place) as folder:
+            return folder.open(last, READ)
 
     def seal(self) -> None:
-        """Make it read-only: nothing is written any more."""
-        if folders.DESCRIPTORS:
+        """Make it read-only: nothing is written any more. ``ValueError`` once it was discarded."""
+        if self._discarded:
+            raise ValueError("publish of a closed, discarded file")
+        if folders.DESCRIPTORS and not self.resting:
             with telling("protect", self._root, self._name):
                 os.fchmod(self._file.fileno(), 0o444)
 
     def sync(self) -> None:
         """Make its bytes durable."""
         with telling("sync", self._root, self._name):
-            folders.sync(self._file.fileno())
+            descriptor = self._descriptor()
+            try:
+                folders.sync(descriptor)
+            finally:
+                os.close(descriptor)
         if not folders.DESCRIPTORS:  # Windows renames no open file
             self._file.close()
 
     def sync_disk(self) -> bool:
-        """Make its whole disk durable; False, and nothing done, where that says less than fsync."""
+        """Make its whole disk durable; False, and nothing done, where that says less than fsync.
+
+        So it is on other systems, and for a resting file: only a descriptor that was there before
+        a write hears of its failure.
+        """
         with telling("sync the disk of", self._root, self._name):
-            return folders.DESCRIPTORS and folders.sync_disk(self._file.fileno())
+            able = folders.DESCRIPTORS and not self.resting
+            return able and folders.sync_disk(self._file.fileno())
 
     def rename(self, folder: Folder, name: str) -> None:
         """Move it into ``folder``, to the last part of ``name``, in place of what is there."""
@@ -81,9 +116,11 @@ class LocalStaged:
         """Take over the file of ``other``, and let go of this one's."""
         self._file.close()
         self._file, self._name, self.opened = other._file, other._name, other.opened
+        self._discarded = False
 
     def discard(self) -> None:
         """Release the descriptor, and remove the file unless published; what fails is for sweep."""
+        self._discarded = True
         with suppress(OSError):
             self._file.close()
         if not self.published:

@@ -68,6 +68,31 @@ class StagesContract(BackendContract):
         assert absent(backend, key("a"))
         file.discard()
 
+    def test_files_that_rest_hold_nothing_open_and_are_as_good(self, backend: Backend) -> None:
+        """More than a process may open: read before and after publishing, published, discarded."""
+        resource = pytest.importorskip("resource", reason="no limit of open files on Windows")
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        files = {key(f"{n}"): stages(backend).stage() for n in range(2)}
+        resource.setrlimit(resource.RLIMIT_NOFILE, (min(soft, 100), hard))
+        try:
+            for n in range(2, 200):
+                files[key(f"{n}")] = staged(backend, noise(n, n))
+                stages(backend).rest(list(files.values()))
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        with files[key("150")].open() as found:
+            assert found.read() == noise(150, 150)
+        files.pop(key("199")).discard()
+        stages(backend).publish(list(files.items()))
+        with files[key("151")].open() as found:
+            assert found.read() == noise(151, 151)
+        for file in files.values():
+            file.discard()
+        assert {at: len(read(backend, at)) for at in files} == {
+            at: 0 if n < 2 else n for n, at in enumerate(files)
+        }
+        assert leftovers(backend) == 0
+
     def test_staged_bytes_are_read_from_the_beginning(self, backend: Backend) -> None:
         """By readers that share no position: before and after publishing, and again."""
         file = staged(backend, NEW)

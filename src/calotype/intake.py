@@ -1,0 +1,170 @@
+"""Intake: sources read and hashed on threads, and those that are new laid down; in their order."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Collection, Generator, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import islice
+
+from calotype import staging
+from calotype.catalog.copies import Copy
+from calotype.digest import Digest
+from calotype.errors import CalotypeError
+from calotype.putting import Putter
+from calotype.staging import Content, Limits, Source, receive
+
+THREADS = 2
+TOGETHER = 32
+"""How many sources a thread takes in one go: handing them over one by one costs as much again."""
+
+AHEAD = 4
+"""How many such goes are taken ahead of the batch being kept."""
+
+IN_MEMORY = 1 << 20
+"""Larger files wait on disk, whether they are new or not."""
+
+GROUP = 4 << 20
+"""So many bytes a thread holds in memory before it asks which of them are new."""
+
+
+@dataclass(slots=True)
+class Taken:
+    """A source that was received, or why it was not.
+
+    ``copy`` is the sound copy of it that is here; ``probed`` is False for what an earlier source
+    of the same bytes is bringing in.
+    """
+
+    source: Source
+    content: Content | Exception
+    copy: Copy | None = None
+    probed: bool = False
+
+
+class Intake:
+    """What is taken in ahead of the batches of one run.
+
+    Bytes that are here already are let go at once; new ones wait on the backend's disk.
+    """
+
+    def __init__(self, putter: Putter, limits: Limits) -> None:
+        self._putter = putter
+        self._limits = limits
+        self._claimed: set[Digest] = set()
+        self._gate = threading.Lock()
+        self._broken: Exception | None = None
+
+    def taken(self, sources: Iterable[Source]) -> Generator[Taken, None, None]:
+        """Every source, in order; an error of ``sources`` itself passes after what it gave."""
+        waiting: deque[Future[list[Taken]]] = deque()
+        remaining = iter(sources)
+        unseen: list[Taken] = []
+        with ThreadPoolExecutor(THREADS) as pool:
+            try:
+                while self._fill(pool, waiting, remaining):
+                    unseen = waiting.popleft().result()[::-1]
+                    while unseen:
+                        yield unseen.pop()
+                if self._broken is not None:
+                    raise self._broken
+            finally:
+                for future in waiting:
+                    if not future.cancel():
+                        unseen += future.result()
+                for each in unseen:
+                    if isinstance(each.content, Content):
+                        each.content.discard()
+
+    def forget(self, digests: Collection[Digest]) -> None:
+        """These are kept, or not to be kept: who brings them from now on finds out himself."""
+        with self._gate:
+            self._claimed.difference_update(digests)
+
+    def _fill(
+        self,
+        pool: ThreadPoolExecutor,
+        waiting: deque[Future[list[Taken]]],
+        remaining: Iterator[Source],
+    ) -> bool:
+        while len(waiting) < AHEAD and self._broken is None:
+            if not (some := self._next(remaining)):
+                break
+            waiting.append(pool.submit(self._take, some))
+        return bool(waiting)
+
+    def _next(self, remaining: Iterator[Source]) -> list[Source]:
+        """Some sources for one thread; those that are in memory already are not heaped up."""
+        some: list[Source] = []
+        held = 0
+        try:
+            for source in islice(remaining, TOGETHER):
+                some.append(source)
+                held += len(source) if isinstance(source, bytes | bytearray | memoryview) else 0
+                if held >= IN_MEMORY:
+                    break
+        except Exception as error:
+            self._broken = error
+        return some
+
+    def _take(self, sources: list[Source]) -> list[Taken]:
+        """On a thread: receive some sources, group by group."""
+        taken: list[Taken] = []
+        begin = held = 0
+        for source in sources:
+            content = self._receive(source)
+            taken.append(Taken(source, content))
+            held += content.in_memory if isinstance(content, Content) else 0
+            if held >= GROUP:
+                self._sort_out(taken[begin:])
+                begin, held = len(taken), 0
+        self._sort_out(taken[begin:])
+        return taken
+
+    def _receive(self, source: Source) -> Content | Exception:
+        try:
+            return receive(source, self._putter.backend, self._limits, in_memory=IN_MEMORY)
+        except Exception as error:
+            return error
+
+    def _sort_out(self, group: list[Taken]) -> None:
+        """Let go of what is here or on its way, and lay the rest down."""
+        contents = [each.content for each in group if isinstance(each.content, Content)]
+        new, here = self._claim(contents)
+        laid = []
+        for each in group:
+            content = each.content
+            if not isinstance(content, Content):
+                continue
+            each.copy = here.get(content.digest)
+            each.probed = each.copy is not None or content in new
+            if content not in new:
+                content.let_go()
+                continue
+            try:
+                laid.append(content.lay_down(self._putter.backend))
+            except Exception as error:
+                content.discard()
+                each.content = error
+                self.forget([content.digest])
+        staging.rest(self._putter.backend, [file for file in laid if file is not None])
+
+    def _claim(self, contents: Sequence[Content]) -> tuple[set[Content], dict[str, Copy]]:
+        """Those that are ours to bring in, and the copies of those that are here.
+
+        Bytes that an earlier source brings in are neither.
+        """
+        wanted = {content.digest for content in contents}
+        with self._gate:
+            ours = wanted - self._claimed
+            self._claimed |= ours
+        try:
+            here = self._putter.probe(ours)
+        except CalotypeError:
+            here = {}  # the put meets it again, and says so
+        self.forget(ours.intersection(here))
+        ours.difference_update(here)
+        first = {content.digest: content for content in reversed(contents)}
+        return {first[digest] for digest in ours}, here
