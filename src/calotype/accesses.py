@@ -52,8 +52,10 @@ class Accesses:
         with self._lock:
             seen, self._seen = self._seen, {}
             self._written = time.monotonic()
-        if seen and self._catalog.exists():
+        if seen:
             try:
+                if not self._catalog.exists():
+                    return
                 with self._catalog.write(durable=False, patience=0) as connection:
                     holdings.touch(connection, seen)
             except CalotypeError:

@@ -7,13 +7,14 @@ import time
 from collections import Counter
 from collections.abc import Callable, Generator, Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import Generic, TypeVar
 
 from calotype.errors import CalotypeError, Locked, Unavailable
 from calotype.intake import Intake, Taken
 from calotype.model import Put, PutFailure, PutMany
 from calotype.progress import Progress
 from calotype.putting import Arrival, Putter
-from calotype.staging import Content, Limits, Source
+from calotype.staging import Content
 from calotype.wishes import Wish
 
 BATCH_COUNT = 4096
@@ -23,14 +24,17 @@ BATCH_SECONDS = 2.0
 """After so long a batch is kept, full or not: a kill costs no more than that."""
 
 
+S = TypeVar("S")
+
+
 @dataclass(slots=True)
-class _Batch:
-    arrivals: list[tuple[Source, Arrival]] = field(default_factory=list)
+class _Batch(Generic[S]):
+    arrivals: list[tuple[S, Arrival]] = field(default_factory=list)
     memory: int = 0
     disk: int = 0
     begun: float = field(default_factory=time.monotonic)
 
-    def add(self, source: Source, arrival: Arrival) -> None:
+    def add(self, source: S, arrival: Arrival) -> None:
         self.arrivals.append((source, arrival))
         self.memory += arrival.content.in_memory
         self.disk += arrival.content.on_disk
@@ -49,38 +53,50 @@ class _Batch:
             arrival.content.discard()
 
 
-class Bulk:
-    """One run of putting many; ``to_wish`` says what is wanted of each received source."""
+class Bulk(Generic[S]):
+    """One run of putting many sources.
+
+    ``receive`` reads one, on a thread; ``wish`` says what is wanted of it; ``kept`` is told what
+    each durable batch kept.
+    """
 
     def __init__(
-        self, putter: Putter, limits: Limits, to_wish: Callable[[Source, Content], Wish]
+        self,
+        putter: Putter,
+        receive: Callable[[S], Content],
+        wish: Callable[[S, Content], Wish],
+        kept: Callable[[Sequence[tuple[S, Content]]], None] = lambda _: None,
     ) -> None:
         self._putter = putter
-        self._intake = Intake(putter, limits)
-        self._to_wish = to_wish
+        self._intake = Intake(putter, receive)
+        self._wish = wish
+        self._kept = kept
         self._counts: Counter[str] = Counter()
         self._bytes = 0
         self._failures: list[PutFailure] = []
         self._started = time.monotonic()
 
     def steps(
-        self, sources: Iterable[Source], total: int | None
+        self, sources: Iterable[S | None], total: int | None
     ) -> Generator[Progress, None, PutMany]:
         """Put every source; one that fails is noted and never stops the others.
 
-        Each batch is durable when its Progress appears. Stopping early leaves whole batches. An
-        error of ``sources`` itself passes once what it gave before is kept; a catalog that cannot
-        be used raises before any source is read.
+        Each batch is durable when its Progress appears; None among ``sources`` is a pause for one
+        more Progress. Stopping early leaves whole batches. An error of ``sources`` itself passes
+        once what it gave before is kept; a catalog that cannot be used raises before any source is
+        read.
         """
         self._putter.catalog.ensure()
-        batch = _Batch()
+        batch = _Batch[S]()
         incoming = self._intake.taken(sources)
         try:
             for taken in incoming:
-                if (arrival := self._arrival(taken)) is not None:
+                if taken.source is None:
+                    yield self._progress(total)
+                elif (arrival := self._arrival(taken.source, taken)) is not None:
                     batch.add(taken.source, arrival)
                 if batch.full:
-                    full, batch = batch, _Batch()
+                    full, batch = batch, _Batch[S]()
                     self._keep(full)
                     yield self._progress(total)
         except GeneratorExit:
@@ -95,29 +111,29 @@ class Bulk:
         yield self._progress(total)
         return self._outcome()
 
-    def _arrival(self, taken: Taken) -> Arrival | None:
+    def _arrival(self, source: S, taken: Taken[S]) -> Arrival | None:
         """None for what could not be read or named, which is noted."""
         content = taken.content
-        if isinstance(content, Exception):
-            self._fail(_name(taken.source), _unreadable(content))
+        if not isinstance(content, Content):
+            self._fail(source, _unreadable(content))
             return None
         try:
-            wish = self._to_wish(taken.source, content)
+            wish = self._wish(source, content)
         except CalotypeError as error:
             content.discard()
             self._intake.forget([content.digest])
-            self._fail(_name(taken.source), error)
+            self._fail(source, error)
             return None
         return Arrival(content, wish, taken.copy, taken.probed)
 
-    def _keep(self, batch: _Batch) -> None:
+    def _keep(self, batch: _Batch[S]) -> None:
         try:
             self._keep_all(batch.arrivals)
         finally:
             self._intake.forget([arrival.content.digest for _, arrival in batch.arrivals])
             batch.discard()
 
-    def _keep_all(self, arrivals: Sequence[tuple[Source, Arrival]]) -> None:
+    def _keep_all(self, arrivals: Sequence[tuple[S, Arrival]]) -> None:
         """Keep them together; where that fails half of them, down to the one that is to blame."""
         done: dict[int, Put] = {}
         try:
@@ -126,21 +142,22 @@ class Bulk:
             rest = [each for number, each in enumerate(arrivals) if number not in done]
             if len(rest) == 1 or isinstance(error, Locked):
                 for source, _ in rest:
-                    self._fail(_name(source), error)
+                    self._fail(source, error)
             else:
                 half = len(rest) // 2
                 self._keep_all(rest[:half])
                 self._keep_all(rest[half:])
         finally:
             self._note(done.values())
+            self._kept([(arrivals[n][0], arrivals[n][1].content) for n in done])
 
     def _note(self, puts: Iterable[Put]) -> None:
         for put in puts:
             self._counts[put.status] += 1
             self._bytes += put.blob.size
 
-    def _fail(self, name: str, error: CalotypeError) -> None:
-        self._failures.append(PutFailure(name, error.code, str(error), error.hint))
+    def _fail(self, source: S, error: CalotypeError) -> None:
+        self._failures.append(PutFailure(_name(source), error.code, str(error), error.hint))
 
     def _progress(self, total: int | None) -> Progress:
         done = self._counts.total()
@@ -163,15 +180,18 @@ class Bulk:
         return PutMany(**self._counts, bytes=self._bytes, failures=tuple(self._failures))
 
 
-def _unreadable(error: Exception) -> CalotypeError:
+def _unreadable(error: Exception | None) -> CalotypeError:
     """Whatever a source's own reading raises."""
     if isinstance(error, CalotypeError):
         return error
     why = error if isinstance(error, OSError) else f"{type(error).__name__}: {error}"
-    return Unavailable(f"Cannot read: {why}.", hint="Look at the file and put it again.")
+    hint = "Look at the file and put it again."
+    if isinstance(error, ValueError) and "closed file" in str(error):
+        hint = "Sources are taken ahead of their reading: give paths, or files that stay open."
+    return Unavailable(f"Cannot read: {why}.", hint=hint)
 
 
-def _name(source: Source) -> str:
+def _name(source: object) -> str:
     if isinstance(source, str | os.PathLike):
         return os.fsdecode(source)
     return f"<{type(source).__qualname__}>"

@@ -14,6 +14,7 @@ from calotype.catalog import Catalog, health, schema, sqlite
 from calotype.catalog.columns import Hosts
 from calotype.catalog.failures import translated
 from calotype.errors import CalotypeError, RoleCascades
+from calotype.presence import require_there
 from calotype.store import Store
 
 Level = Literal["ok", "warn", "fail"]
@@ -69,7 +70,13 @@ def examine(store: Store) -> Iterator[Remark]:
     catalog = catalog_of(store)
     yield _version()
     yield from _places(catalog)
-    yield from _triggers(catalog)
+    yield _bytes(store)
+    with catalog.read() as connection:
+        lost = [*health.lost_tables(connection), *health.lost_indexes(connection)]
+    for name in lost:
+        yield Remark("fail", "catalog", f"{name} is lost", "calotype fsck --repair")
+    if not lost:
+        yield from _triggers(catalog)
     with catalog.read() as connection:
         for note in health.damages(connection):
             yield Remark("fail", "catalog", note, "Restore a copy, or use sqlite3's .recover.")
@@ -100,6 +107,15 @@ def _places(catalog: Catalog) -> Iterator[Remark]:
         yield Remark("warn", "disk", f"only {free >> 20} MiB are free", "Free some space.")
     else:
         yield Remark("ok", "disk", f"{free >> 20} MiB free on {kind or 'this disk'}")
+
+
+def _bytes(store: Store) -> Remark:
+    rooms = store._rooms
+    try:
+        require_there(rooms.catalog, rooms.backend, rooms.name)
+    except CalotypeError as error:
+        return Remark("fail", "bytes", str(error), error.hint)
+    return Remark("ok", "bytes", f"in {rooms.backend.url}")
 
 
 def _triggers(catalog: Catalog) -> Iterator[Remark]:

@@ -177,3 +177,9 @@ class Misconfigured(CalotypeError, ValueError):
     """A setting, argument or combination of them that cannot be right."""
 
     code = "misconfigured"
+
+
+def by_code(code: str, message: str, hint: str) -> CalotypeError:
+    """The error of that code, as it was told."""
+    kinds = {kind.code: kind for kind in CalotypeError.__subclasses__()}
+    return kinds.get(code, CalotypeError)(message, hint=hint)

@@ -132,13 +132,17 @@ class Fsck:
         seen.complete = not (gone or (tables and not repair))
         for note in notes:
             yield self._finding("broken", note)
+        doubled: list[str] = []
         if lost and repair and not gone:
             with self.catalog.write() as connection:
-                health.mend_tables(connection)
+                doubled = health.mend_tables(connection)
                 health.mend_triggers(connection)
         for what in lost:
-            action = "mended" if repair and not gone else ""
-            yield self._finding("broken", f"{what} is lost", action=action)
+            stays = gone or what.removeprefix("the index ") in doubled
+            action = "mended" if repair and not stays else ""
+            note = f"{what} is lost"
+            note += ", and cannot be made: rows are there twice" if stays and not gone else ""
+            yield self._finding("broken", note, action=action)
         for name in gone:
             note = f"the table {name} is lost, and what is kept with it: put back a copy"
             yield self._finding("broken", note)

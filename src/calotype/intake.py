@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Collection, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
+from typing import Generic, TypeVar
 
 from calotype import staging
 from calotype.catalog.copies import Copy
 from calotype.digest import Digest
 from calotype.errors import CalotypeError
 from calotype.putting import Putter
-from calotype.staging import Content, Limits, Source, receive
+from calotype.staging import Content
+
+S = TypeVar("S")
 
 THREADS = 2
 TOGETHER = 32
@@ -31,37 +34,41 @@ GROUP = 4 << 20
 
 
 @dataclass(slots=True)
-class Taken:
-    """A source that was received, or why it was not.
+class Taken(Generic[S]):
+    """A source that was received, or why it was not; None, None where there was a pause.
 
     ``copy`` is the sound copy of it that is here; ``probed`` is False for what an earlier source
     of the same bytes is bringing in.
     """
 
-    source: Source
-    content: Content | Exception
+    source: S | None
+    content: Content | Exception | None
     copy: Copy | None = None
     probed: bool = False
 
 
-class Intake:
+class Intake(Generic[S]):
     """What is taken in ahead of the batches of one run.
 
-    Bytes that are here already are let go at once; new ones wait on the backend's disk.
+    ``receive`` is called on threads. Bytes that are here already are let go at once; new ones wait
+    on the backend's disk.
     """
 
-    def __init__(self, putter: Putter, limits: Limits) -> None:
+    def __init__(self, putter: Putter, receive: Callable[[S], Content]) -> None:
         self._putter = putter
-        self._limits = limits
+        self._receive_one = receive
         self._claimed: set[Digest] = set()
         self._gate = threading.Lock()
         self._broken: Exception | None = None
 
-    def taken(self, sources: Iterable[Source]) -> Generator[Taken, None, None]:
-        """Every source, in order; an error of ``sources`` itself passes after what it gave."""
-        waiting: deque[Future[list[Taken]]] = deque()
+    def taken(self, sources: Iterable[S | None]) -> Generator[Taken[S], None, None]:
+        """Every source, in order; an error of ``sources`` itself passes after what it gave.
+
+        None among them is a pause: it comes out again, so that who waits hears of it.
+        """
+        waiting: deque[Future[list[Taken[S]]]] = deque()
         remaining = iter(sources)
-        unseen: list[Taken] = []
+        unseen: list[Taken[S]] = []
         with ThreadPoolExecutor(THREADS) as pool:
             try:
                 while self._fill(pool, waiting, remaining):
@@ -86,8 +93,8 @@ class Intake:
     def _fill(
         self,
         pool: ThreadPoolExecutor,
-        waiting: deque[Future[list[Taken]]],
-        remaining: Iterator[Source],
+        waiting: deque[Future[list[Taken[S]]]],
+        remaining: Iterator[S | None],
     ) -> bool:
         while len(waiting) < AHEAD and self._broken is None:
             if not (some := self._next(remaining)):
@@ -95,26 +102,26 @@ class Intake:
             waiting.append(pool.submit(self._take, some))
         return bool(waiting)
 
-    def _next(self, remaining: Iterator[Source]) -> list[Source]:
+    def _next(self, remaining: Iterator[S | None]) -> list[S | None]:
         """Some sources for one thread; those that are in memory already are not heaped up."""
-        some: list[Source] = []
+        some: list[S | None] = []
         held = 0
         try:
             for source in islice(remaining, TOGETHER):
                 some.append(source)
                 held += len(source) if isinstance(source, bytes | bytearray | memoryview) else 0
-                if held >= IN_MEMORY:
+                if held >= IN_MEMORY or source is None:
                     break
         except Exception as error:
             self._broken = error
         return some
 
-    def _take(self, sources: list[Source]) -> list[Taken]:
+    def _take(self, sources: list[S | None]) -> list[Taken[S]]:
         """On a thread: receive some sources, group by group."""
-        taken: list[Taken] = []
+        taken: list[Taken[S]] = []
         begin = held = 0
         for source in sources:
-            content = self._receive(source)
+            content = self._receive(source) if source is not None else None
             taken.append(Taken(source, content))
             held += content.in_memory if isinstance(content, Content) else 0
             if held >= GROUP:
@@ -123,13 +130,13 @@ class Intake:
         self._sort_out(taken[begin:])
         return taken
 
-    def _receive(self, source: Source) -> Content | Exception:
+    def _receive(self, source: S) -> Content | Exception:
         try:
-            return receive(source, self._putter.backend, self._limits, in_memory=IN_MEMORY)
+            return self._receive_one(source)
         except Exception as error:
             return error
 
-    def _sort_out(self, group: list[Taken]) -> None:
+    def _sort_out(self, group: list[Taken[S]]) -> None:
         """Let go of what is here or on its way, and lay the rest down."""
         contents = [each.content for each in group if isinstance(each.content, Content)]
         new, here = self._claim(contents)
@@ -144,6 +151,7 @@ class Intake:
                 content.let_go()
                 continue
             try:
+                content.recall()
                 laid.append(content.lay_down(self._putter.backend))
             except Exception as error:
                 content.discard()

@@ -164,6 +164,26 @@ class PutMany:
 
 
 @dataclass(frozen=True, slots=True)
+class Imported:
+    """What an import did: files by what became of them, files passed over, and what failed.
+
+    ``unchanged`` files were as an earlier import has seen them and were not read; ``bytes`` are
+    those of the others. ``special`` is neither file nor folder, or a link to a folder.
+    """
+
+    unchanged: int = 0
+    created: int = 0
+    duplicate: int = 0
+    restored: int = 0
+    healed: int = 0
+    bytes: int = 0
+    empty: int = 0
+    hidden: int = 0
+    special: int = 0
+    failures: tuple[PutFailure, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Kept:
     """One thing that keeps an asset or blob: ``kind`` is library, hold, reference, column, ..."""
 

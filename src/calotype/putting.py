@@ -149,7 +149,9 @@ class Putter:
 
     def _intend(self, connection: Connection, unique: Mapping[str, Content]) -> list[Intent]:
         """Rows for the bytes to come; what settling would refuse is refused before any byte."""
-        digests = sorted(unique)
+        here = copies.live(connection, sorted(unique), self.name)
+        there = {str(copy.blob.digest) for copy in here if not copy.suspect}
+        digests = sorted(unique.keys() - there)  # what somebody was faster with is linked instead
         known = copies.blobs(connection, digests)
         _refuse_blocked(copies.blocks(connection, digests))
         settings.require_room(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -120,6 +120,21 @@ class Referrer:
                 if trashed or not found.trashed:
                     return found
         raise self._not_found(digest)
+
+    def check(self, digests: Iterable[Digest]) -> dict[Digest, Asset | None]:
+        """For each digest the scope's asset, one in the trash too, or None."""
+        answers: dict[Digest, Asset | None] = dict.fromkeys(digests)
+        if answers and self.catalog.exists():
+            with self.catalog.read() as connection:
+                rows = holdings.assets(connection, self.scope, answers, self.hosts)
+            now = self.catalog.clock()
+            answers |= {d: holdings.to_asset(rows[d], now) for d in answers if d in rows}
+        return answers
+
+    def is_visible(self, digest: Digest) -> bool:
+        """True where the scope has the asset, and not in the trash."""
+        found = self.check([digest])[digest]
+        return found is not None and not found.trashed
 
     def kept_by(self, connection: Connection, digest: Digest) -> list[Kept]:
         """Everything that keeps the asset of this scope, trash left out."""

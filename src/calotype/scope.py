@@ -10,20 +10,17 @@ from typing import BinaryIO, overload
 from calotype.accesses import Accesses
 from calotype.backends import Backend
 from calotype.bulk import Bulk
-from calotype.catalog import Catalog, holdings, settings, totals
+from calotype.catalog import Catalog, settings, totals
 from calotype.catalog.columns import Hosts
 from calotype.catalog.joining import Joinable
 from calotype.catalog.listing import Lister, Listing, Sort
-from calotype.digest import Digest, digest_prefix
-from calotype.errors import (
-    AmbiguousPrefix,
-    DigestMismatch,
-    Misconfigured,
-    NotFound,
-)
+from calotype.digest import Digest
+from calotype.errors import DigestMismatch, Misconfigured
+from calotype.intake import IN_MEMORY
 from calotype.model import (
     Asset,
     Discarded,
+    Imported,
     OwnerSummary,
     Put,
     PutMany,
@@ -34,6 +31,7 @@ from calotype.model import (
     UsageDay,
 )
 from calotype.names import Owner, file_name, plain, role_name
+from calotype.prefixes import resolve
 from calotype.progress import Progress, Run
 from calotype.putting import Arrival, Putter
 from calotype.quantities import SECOND, Duration, duration, when
@@ -136,11 +134,13 @@ class Scope:
         """Put many files: hashed on threads, kept in durable batches.
 
         Iterate the Run for its Progress, or call ``.result()``. A source that fails is listed in
-        the result and never stops the others. Memory stays bounded whatever the sizes.
+        the result and never stops the others. Sources are taken up to 128 ahead of their reading:
+        give paths, or files that stay open. Memory stays bounded whatever the sizes.
         """
         one = isinstance(sources, str | bytes | bytearray | memoryview | os.PathLike)
         if one or hasattr(sources, "read") or not isinstance(sources, Iterable):
             raise Misconfigured("put_many wants several sources.", hint="Use put() for one.")
+        rooms = self._rooms
         total = len(sources) if isinstance(sources, Sequence) else None
         wish(Digest.of(b""), 0, owner=owner, hold=hold)  # what makes no sense is refused at once
 
@@ -153,8 +153,38 @@ class Scope:
                 hold=hold,
             )
 
-        bulk = Bulk(self._putter(), self._rooms.limits, to_wish)
+        def received(source: Source) -> Content:
+            return receive(source, rooms.backend, rooms.limits, in_memory=IN_MEMORY)
+
+        bulk = Bulk(self._putter(), received, to_wish)
         return Run(lambda: bulk.steps(sources, total), name="put_many")
+
+    def import_tree(
+        self,
+        source: str | os.PathLike[str],
+        owner: str | Owner | None = None,
+        *,
+        links: str | os.PathLike[str] | None = None,
+        only: Iterable[str | os.PathLike[str]] | None = None,
+        resume: bool = True,
+    ) -> Run[Progress, Imported]:
+        """Keep every file below the folder ``source``, in durable batches; a Run of Progress.
+
+        Each goes to ``owner`` in the role of its path below ``source``, or without an owner is
+        kept for itself; ``links`` names a CSV of ``path, owner, role`` that says it for single
+        files. One that an earlier import saw as it is (path, size, mtime, inode), and that is kept
+        as it should be, is not read again unless ``resume`` is False: a repeated import goes on
+        where one was stopped. ``only`` imports just these files of the tree, as those that failed.
+        Empty and hidden files are passed over and counted. A file that fails is listed in the
+        result and never stops the others; one that is gone keeps what it was given.
+        """
+        from calotype.importing.tree import tree_import
+
+        whose = Owner.parse(owner) if owner is not None else None
+        work = tree_import(
+            self._putter(), self._rooms.limits, source, whose, links, only, resume=resume
+        )
+        return Run(work.steps, name="import_tree")
 
     # -- bytes out --------------------------------------------------------------------------
 
@@ -194,51 +224,23 @@ class Scope:
 
         ``NotFound`` for none, ``AmbiguousPrefix`` for several.
         """
-        wanted = digest_prefix(prefix)
-        if len(wanted) == 64:
-            return Digest(wanted)
-        matches: list[str] = []
-        if self._rooms.catalog.exists():
-            with self._rooms.catalog.read() as connection:
-                matches = holdings.by_prefix(connection, self._name, wanted, 100)
-        shown = [each for each in matches if trashed or not self._is_trashed(each)]
-        elsewhere = "'calotype ls' lists what there is; --scope looks elsewhere."
-        return self._only(wanted, shown, f"scope {self._name!r}", elsewhere)
-
-    @staticmethod
-    def _only(prefix: str, matches: Sequence[str], where: str, hint: str) -> Digest:
-        if not matches:
-            raise NotFound(
-                f"No digest begins with {prefix} in {where}.",
-                hint=hint,
-            )
-        if len(matches) > 1:
-            raise AmbiguousPrefix(
-                f"{len(matches)} digests begin with {prefix}: "
-                + ", ".join(each[: len(prefix) + 4] for each in matches[:4])
-                + ".",
-                hint="Give more characters.",
-            )
-        return Digest(matches[0])
-
-    def _is_trashed(self, digest: str) -> bool:
-        return self._referrer().asset(Digest(digest), trashed=True).trashed
+        return resolve(
+            self._rooms.catalog,
+            prefix,
+            self._name,
+            where=f"scope {self._name!r}",
+            hint="'calotype ls' lists what there is; --scope looks elsewhere.",
+            shown=lambda digest: (
+                trashed or not self._referrer().asset(digest, trashed=True).trashed
+            ),
+        )
 
     def check(self, digests: Iterable[str]) -> dict[Digest, Asset | None]:
         """For each digest this scope's asset (``trashed`` says if it is in the trash) or None.
 
         Reads only, counts as no access, and tells nothing of other scopes.
         """
-        wanted = [Digest.parse(digest) for digest in digests]
-        answers: dict[Digest, Asset | None] = dict.fromkeys(wanted)
-        if wanted and self._rooms.catalog.exists():
-            with self._rooms.catalog.read() as connection:
-                rows = holdings.assets(connection, self._name, answers, self._rooms.hosts)
-                now = self._rooms.catalog.clock()
-                for digest in answers:
-                    if (row := rows.get(digest)) is not None:
-                        answers[digest] = holdings.to_asset(row, now)
-        return answers
+        return self._referrer().check([Digest.parse(digest) for digest in digests])
 
     def assets(
         self,

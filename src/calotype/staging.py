@@ -31,7 +31,8 @@ from calotype.model import Facts
 SMALL = 8 << 20
 """Contents up to this many bytes stay in memory until it is known that they are new."""
 
-Unread = str | os.PathLike[str] | BinaryIO | Iterable[bytes]
+Located = str | os.PathLike[str] | os.PathLike[bytes]
+Unread = Located | BinaryIO | Iterable[bytes]
 Source = Unread | bytes | bytearray | memoryview
 
 
@@ -212,9 +213,12 @@ def receive(source: Source, backend: Backend, limits: Limits, *, in_memory: int 
     return _gather(_chunks(source), backend, limits, in_memory)
 
 
-def _from_file(
-    path: str | os.PathLike[str], backend: Backend, limits: Limits, in_memory: int
-) -> Content:
+def known(digest: Digest, size: int, again: Callable[[], Content], limits: Limits) -> Content:
+    """Bytes known from an earlier look; ``again`` reads them, should they be wanted after all."""
+    return Content(digest, size, _Gone(), limits.pixels, again)
+
+
+def _from_file(path: Located, backend: Backend, limits: Limits, in_memory: int) -> Content:
     """The file at ``path``; a small one in one read, for calls are most of what it costs."""
     handle, found = open_regular(path)
     try:
@@ -313,7 +317,7 @@ def _read(file: BinaryIO) -> Iterator[bytes]:
         yield bytes(chunk)
 
 
-def open_regular(path: str | os.PathLike[str]) -> tuple[int, os.stat_result]:
+def open_regular(path: Located) -> tuple[int, os.stat_result]:
     """A descriptor of a regular file and its stat; never waits on a fifo, never reads a device."""
     try:
         handle = os.open(path, _READ)

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Self
 
 from calotype.accesses import Accesses
 from calotype.backends import Backend
-from calotype.catalog import Catalog, holdings, settings, totals
+from calotype.catalog import Catalog, settings, totals
 from calotype.catalog.columns import Hosts
 from calotype.catalog.listing import PAGE, orphans
-from calotype.digest import Digest, digest_prefix
+from calotype.digest import Digest
 from calotype.errors import Misconfigured
 from calotype.explaining import Explainer
 from calotype.fsck import Fsck
@@ -24,6 +24,7 @@ from calotype.gc.terms import Terms
 from calotype.model import Blob, Check, Explanation, Finding, Grant, Report, Stats
 from calotype.names import plain
 from calotype.opening import open_backend
+from calotype.prefixes import resolve
 from calotype.presence import require_there
 from calotype.progress import Progress, Run
 from calotype.purging import Purger
@@ -81,7 +82,8 @@ class Store(Scope):
         )
         super().__init__(rooms, scope)
         self._erase_delay = duration(erase_delay) if erase_delay is not None else 0
-        self._ending = weakref.finalize(self, _end, rooms)
+        if not opened.memory:
+            self._ending = weakref.finalize(self, _end, rooms)
 
     @classmethod
     def memory(cls, **options: object) -> Store:
@@ -255,14 +257,8 @@ class Store(Scope):
 
         A whole digest is answered as it is, known or not.
         """
-        wanted = digest_prefix(prefix)
-        if len(wanted) == 64:
-            return Digest(wanted)
-        matches: list[str] = []
-        if self._rooms.catalog.exists():
-            with self._rooms.catalog.read() as connection:
-                matches = holdings.by_prefix(connection, None, wanted, 100)
-        return self._only(wanted, matches, "the store", "Look at its spelling.")
+        hint = "Look at its spelling."
+        return resolve(self._rooms.catalog, prefix, None, where="the store", hint=hint)
 
     def stats(self) -> Stats:
         """The whole store in numbers."""

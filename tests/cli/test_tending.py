@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 from tests.cli.desk import said_in_one_line
+
+from calotype.catalog import schema
 
 
 def test_init_makes_a_store(desk):
@@ -49,8 +52,8 @@ def test_init_where_no_folder_can_be(desk):
 def test_upgrade_of_a_current_store_does_nothing(desk):
     desk.put("a")
     before = sorted((desk.folder / "store").iterdir())
-    assert desk("upgrade").out == "schema 1\n"
-    assert desk("upgrade", "--json").object == {"schema": "1", "copy": None}
+    assert desk("upgrade").out == f"schema {schema.CURRENT}\n"
+    assert desk("upgrade", "--json").object == {"schema": f"{schema.CURRENT}", "copy": None}
     assert sorted((desk.folder / "store").iterdir()) == before
 
 
@@ -67,22 +70,23 @@ def test_a_downgrade_copies_first_and_the_copy_goes_back(desk):
     with sqlite3.connect(found["copy"]) as copy:
         assert copy.execute("SELECT count(*) FROM calotype_blob").fetchone() == (1,)
     copy.close()
-    assert "from a copy" in desk("ls", code=4).err
+    assert "use a copy" in desk("ls", code=4).err
     desk("upgrade", "--downgrade", "base", "--yes", code=4)
-    assert "from a copy" in desk("upgrade", code=4).err
+    assert "use a copy" in desk("upgrade", code=4).err
     Path(found["copy"]).replace(desk.folder / "store/catalog.db")
-    assert desk("upgrade").out == "schema 1\n"
+    assert desk("upgrade").out == f"schema {schema.CURRENT}\n"
     assert desk.names() == ["a"]
 
 
-@pytest.mark.parametrize("revision", ["1", "0001"])
+@pytest.mark.parametrize("revision", [f"{schema.CURRENT}", f"{schema.CURRENT:04}"])
 def test_a_revision_is_named_with_or_without_its_zeros(desk, revision):
     desk.put("a")
-    assert desk("upgrade", "--downgrade", revision, "--json").object["schema"] == "1"
+    found = desk("upgrade", "--downgrade", revision, "--json").object
+    assert found["schema"] == f"{schema.CURRENT}"
     assert desk.names() == ["a"]
 
 
-@pytest.mark.parametrize("revision", ["2", "-1", "0", "head", ""])
+@pytest.mark.parametrize("revision", [f"{schema.CURRENT + 1}", "-1", "0", "head", ""])
 def test_a_revision_that_does_not_exist_is_a_wrong_command(desk, revision):
     desk.put("a")
     assert "No such revision" in said_in_one_line(
@@ -97,6 +101,22 @@ def test_doctor_looks_around(desk):
     remarks = desk("doctor", "--json").objects
     assert {"sqlite", "disk", "triggers", "columns"} <= {each["subject"] for each in remarks}
     assert all(set(each) == {"level", "subject", "note", "cure"} for each in remarks)
+
+
+@pytest.mark.parametrize("lost", ["TABLE calotype_replica", "INDEX calotype_asset_recent"])
+def test_a_lost_table_or_index_is_told_by_doctor_and_never_no_store(desk, lost):
+    desk.put("a")
+    with closing(sqlite3.connect(desk.folder / "store/catalog.db")) as raw:
+        raw.execute(f"DROP {lost}")
+    assert f"{lost.partition(' ')[2]} is lost" in desk("doctor", code=4).out
+    if lost.startswith("TABLE"):
+        assert "A table of the catalog is lost" in desk("put", desk.file("b"), code=4).err
+
+
+def test_doctor_tells_that_the_folder_of_the_bytes_is_away(desk):
+    desk.put("a")
+    (desk.folder / "store/blobs").rename(desk.folder / "away")
+    assert "no object in" in desk("doctor", code=4).out
 
 
 def test_doctor_makes_lost_triggers_again(desk):
@@ -163,7 +183,7 @@ def test_a_catalog_of_no_known_revision_is_left_alone(desk, number):
 def test_a_catalog_that_was_lost_is_not_taken_for_none(desk, command):
     desk.put("a")
     (desk.folder / "store/catalog.db").unlink()
-    assert "from a copy" in said_in_one_line(desk(command, code=4))
+    assert "move it back" in said_in_one_line(desk(command, code=4))
 
 
 def test_the_catalog_is_for_this_user_alone(desk):

@@ -323,6 +323,33 @@ def test_the_applications_functions_and_factories_stay_its_own(store, shared, di
     assert owners(store) == ["page/1"]
 
 
+def test_a_commit_that_a_reader_keeps_out_is_locked_and_the_settings_are_as_before(shared, clock):
+    """In an application's file that is not in WAL mode, whoever reads holds off the commit."""
+    engine = create_engine(f"sqlite:///{shared.database}", connect_args={"timeout": 0.2})
+    with Store(engine=engine, backend=f"file:{shared.blobs}", clock=clock) as store:
+        store.put(picture())
+        with engine.connect() as connection:
+            before = [
+                connection.exec_driver_sql(f"PRAGMA {name}").scalar()
+                for name in ("foreign_keys", "synchronous")
+            ]
+        with closing(sqlite3.connect(shared.database, isolation_level=None)) as reader:
+            reader.execute("BEGIN")
+            reader.execute("SELECT * FROM calotype_blob").fetchall()
+            for verb in (
+                lambda: store.put(picture(1)),
+                lambda: store.put(picture(), owner="page/1"),
+                lambda: store.gc(now=True),
+            ):
+                with pytest.raises(Locked):
+                    verb()
+        with engine.connect() as connection:
+            for name, value in zip(("foreign_keys", "synchronous"), before, strict=True):
+                assert connection.exec_driver_sql(f"PRAGMA {name}").scalar() == value
+        assert store.put(picture(1)).status == "created"
+    engine.dispose()
+
+
 def test_on_an_engine_of_the_applications_a_put_is_durable_and_guarded(shared, clock):
     """Whatever the application has set, and it is set so again afterwards."""
     seen: list[tuple[int, int]] = []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import threading
 import traceback
@@ -14,6 +15,7 @@ from tests.store.pictures import noise, picture
 from tests.store.surgery import content, problems, rows
 
 from calotype import Digest, Store
+from calotype.errors import Misconfigured
 
 pytestmark = [
     pytest.mark.skipif(sys.platform == "win32", reason="Windows cannot fork"),
@@ -48,6 +50,35 @@ def test_a_child_and_its_parent_use_the_store_that_was_open_before_the_fork(dura
         assert store.put(b"parent").status == "created"
         assert in_a_child(lambda: store.stats().blobs) == "3"
         assert rows(store, "PRAGMA integrity_check") == [("ok",)]
+        assert problems(store) == []
+
+
+def test_children_of_a_busy_parent_go_on_or_are_refused_and_never_hang(folder):
+    with folder.open() as store:
+        store.put(picture())
+        over = threading.Event()
+
+        def work() -> None:
+            number = 0
+            while not over.is_set():
+                number += 1
+                store.put(noise(50, number), owner="scan/1", role="r")
+
+        def look() -> object:
+            signal.alarm(20)
+            try:
+                return store.stats().blobs > 0
+            except Misconfigured as error:
+                return "forked" in str(error)
+
+        threads = [threading.Thread(target=work) for _ in range(3)]
+        for thread in threads:
+            thread.start()
+        answers = {in_a_child(look) for _ in range(60)}
+        over.set()
+        for thread in threads:
+            thread.join()
+        assert answers == {"True"}
         assert problems(store) == []
 
 

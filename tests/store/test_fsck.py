@@ -464,3 +464,32 @@ def test_fsck_without_repair_changes_no_rows_of_a_sound_store(store, digest):
     findings(store)
     assert rows(store, "SELECT * FROM calotype_replica ORDER BY key") == before
     assert backend_of(store).size(key_of(store, digest)) == len(picture())
+
+
+def test_strays_that_share_a_token_each_get_their_end(durable):
+    with durable.open() as store:
+        digests = [store.put(picture(number)).digest for number in range(3)]
+        for name, digest in zip(sorted(objects(store)), sorted(digests), strict=True):
+            copy = durable.blobs / name
+            copy.with_name(f"{digest}~{'ab' * 8}{copy.suffix}").write_bytes(b"x")
+        actions = [finding.action for finding in store.fsck(repair=True)]
+        assert [action for action in actions if "30 days" in action] == actions
+        assert len(actions) == 3
+        assert findings(store) == []
+        assert rows(store, "SELECT COUNT(*) FROM calotype_replica") == [(6,)]
+
+
+def test_an_index_over_rows_that_are_doubled_by_now_is_told_and_stops_nothing(durable):
+    with durable.open() as store:
+        store.put(picture(), owner="scan/1", role="r")
+        change(store, "DROP INDEX calotype_reference_slot")
+        change(store, "DROP INDEX calotype_asset_recent")
+        columns = "scope, owner_kind, owner_id, role, digest, created_at"
+        change(
+            store,
+            f"INSERT INTO calotype_reference ({columns}) SELECT {columns} FROM calotype_reference",
+        )
+        found = findings(store, repair=True)
+        assert [finding.action for finding in found if "asset_recent" in finding.note] == ["mended"]
+        (doubled,) = [finding for finding in found if "reference_slot" in finding.note]
+        assert ("there twice" in doubled.note, doubled.action) == (True, "")

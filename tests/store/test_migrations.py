@@ -48,23 +48,26 @@ def downgrade():
         batch.drop_column("note")
 """
 BREAKS = ADDS.replace("def downgrade", "    op.execute('CREATE TABLE oops')\n\ndef downgrade")
+HERE = schema.CURRENT
+NEXT = HERE + 1
 HEAD = (
-    "import sqlalchemy as sa\nfrom alembic import op\nrevision = '0002'\ndown_revision = '0001'\n"
+    "import sqlalchemy as sa\nfrom alembic import op\n"
+    f"revision = '{NEXT:04}'\ndown_revision = '{HERE:04}'\n"
 )
 
 
 @pytest.fixture
 def next_program(tmp_path) -> Callable[[str], object]:
-    """A program whose schema has a second revision, for as long as it is entered."""
+    """A program whose schema has one more revision, for as long as it is entered."""
 
     @contextmanager
     def program(second: str) -> Iterator[Path]:
         folder = tmp_path / "migrations"
         shutil.copytree(migrations.HERE, folder, dirs_exist_ok=True)
-        (folder / "versions" / "0002_second.py").write_text(HEAD + second)
+        (folder / "versions" / f"{NEXT:04}_next.py").write_text(HEAD + second)
         with pytest.MonkeyPatch.context() as patched:
             patched.setattr(migrations, "HERE", folder)
-            patched.setattr(schema, "CURRENT", 2)
+            patched.setattr(schema, "CURRENT", NEXT)
             yield folder
 
     return program
@@ -179,7 +182,7 @@ def test_down_and_up_again_is_the_catalog_of_a_first_put(filled):
     }
     go(filled, "head")
     assert shape(filled.database) == fresh
-    assert numbers(filled.database) == ([("1",)], [("0001",)])
+    assert numbers(filled.database) == ([(f"{HERE}",)], [(f"{HERE:04}",)])
     go(filled, "base", "head", "base", "head")
     assert shape(filled.database) == fresh
 
@@ -230,7 +233,7 @@ def test_there_is_one_line_of_revisions_and_its_end_is_the_number_in_the_code():
 
 def test_going_where_one_is_changes_nothing(filled):
     fresh, before = shape(filled.database), all_rows(filled.database)
-    go(filled, "head", "0001")
+    go(filled, "head", f"{HERE:04}")
     assert (shape(filled.database), all_rows(filled.database)) == (fresh, before)
 
 
@@ -247,7 +250,7 @@ def test_an_older_catalog_is_upgraded_by_opening_it_and_loses_nothing(filled, ne
         with filled.open() as store:
             assert rows(store, "SELECT note FROM calotype_asset")[0] == (None,)
             assert problems(store) == []
-        assert numbers(filled.database) == ([("2",)], [("0002",)])
+        assert numbers(filled.database) == ([(f"{NEXT}",)], [(f"{NEXT:04}",)])
     changed = {name for name, had in all_rows(filled.database).items() if had != before[name]}
     assert changed <= {"calotype_asset", "calotype_candidate", "calotype_replica", "calotype_meta"}
 
@@ -259,11 +262,11 @@ def test_up_down_and_up_again_is_the_same_as_up(filled, next_program, tmp_path, 
         go(filled, "head")
         upgraded = shape(filled.database)
         assert parts(filled.database) == parts(by_alembic(tmp_path))
-        go(filled, "0001")
+        go(filled, f"{HERE:04}")
         assert parts(filled.database) == first
-        assert numbers(filled.database) == ([("1",)], [("0001",)])
+        assert numbers(filled.database) == ([(f"{HERE}",)], [(f"{HERE:04}",)])
         assert all_rows(filled.database) == before
-        go(filled, "0002")
+        go(filled, f"{NEXT:04}")
         assert shape(filled.database) == upgraded
     assert all_rows(filled.database) == before
 
@@ -272,7 +275,7 @@ def test_an_upgrade_leaves_a_copy_that_the_older_program_can_use(filled, next_pr
     first, before = shape(filled.database), all_rows(filled.database)
     with next_program(ADDS), filled.open() as store:
         store.stats()
-    [copy] = filled.database.parent.glob(f"{filled.database.name}.schema1.*")
+    [copy] = filled.database.parent.glob(f"{filled.database.name}.schema{HERE}.*")
     assert (shape(copy), all_rows(copy)) == (first, before)
     for name in ("", "-wal", "-shm"):
         Path(f"{filled.database}{name}").unlink(missing_ok=True)
@@ -288,7 +291,7 @@ def test_the_copy_is_read_by_nobody_who_may_not_read_the_catalog(shared, next_pr
     shared.database.chmod(0o600)
     with next_program(ADDS), shared.open() as store:
         store.stats()
-    [copy] = shared.root.glob("app.db.schema1.*")
+    [copy] = shared.root.glob(f"app.db.schema{HERE}.*")
     assert f"{copy.stat().st_mode & 0o777:o}" == "600"
 
 
@@ -349,7 +352,7 @@ def test_an_upgrade_waits_for_a_short_transaction_of_another(filled, next_progra
 
 def open_as_next_program(place: str, folder: str, start: object) -> int:
     """In a process of its own: open the store with the second revision; how many blobs it has."""
-    migrations.HERE, schema.CURRENT = Path(folder), 2
+    migrations.HERE, schema.CURRENT = Path(folder), NEXT
     start.wait()
     with Store(place) as store:
         return store.stats().blobs
@@ -365,7 +368,7 @@ def test_any_number_of_processes_upgrade_at_once(folder, next_program, processes
         given = [(str(folder.root / "store"), str(revisions), start)] * processes
         with context.Pool(processes) as pool:
             assert pool.starmap(open_as_next_program, given, chunksize=1) == [50] * processes
-    assert numbers(folder.database) == ([("2",)], [("0002",)])
+    assert numbers(folder.database) == ([(f"{NEXT}",)], [(f"{NEXT:04}",)])
 
 
 def test_threads_of_one_store_upgrade_it_once(filled, next_program):

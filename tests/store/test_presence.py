@@ -270,10 +270,73 @@ def test_what_lies_on_a_disk_that_is_away_is_not_thought_erased(durable):
         away.rename(durable.blobs)
         store.gc(grace=0, erase_delay="1h")
         durable.blobs.rename(away)
-        assert store.gc(now=True).erased == 0
+        for verb in (
+            lambda: store.gc(now=True),
+            lambda: store.put(picture(1)),
+            lambda: store.purge(digest),
+            lambda: store.fsck().result(),
+        ):
+            with pytest.raises(Unavailable, match="nothing was changed"):
+                verb()
         away.rename(durable.blobs)
         assert store.gc(now=True).erased == 1
         assert not objects(store)
+
+
+@pytest.mark.parametrize("harm", ["missing", "damaged"])
+def test_a_stray_is_kept_where_the_live_bytes_turn_out_to_be_bad(durable, clock, harm):
+    """Nobody has looked at them since: the very gc that would erase the stray does."""
+    with durable.open() as store:
+        digest = store.put(picture()).digest
+        (name,) = objects(store)
+        copy = durable.blobs / name
+        spare = copy.with_name(f"{digest}~{'0' * 16}{copy.suffix}")
+        spare.write_bytes(picture())
+        store.fsck(repair=True).result()
+        copy.unlink()
+        if harm == "damaged":
+            copy.write_bytes(bytes(len(picture())))
+        clock.advance(days=31)
+        assert store.gc(now=True).erased == 0
+        assert spare.exists()
+        assert store.put(spare).status == "healed"
+        assert store.gc(now=True).erased == 2
+        assert content(store, digest) == picture()
+
+
+def test_closing_a_store_whose_catalog_was_lost_is_no_error(folder):
+    with folder.open() as store:
+        content(store, store.put(picture()).digest)
+        folder.database.unlink()
+    with folder.open() as store, pytest.raises(Corrupt, match="lost or empty"):
+        store.stats()
+
+
+def test_a_catalog_that_was_moved_is_moved_back_with_all_its_commits(folder):
+    """What the error says must not cost what is in the log alone."""
+    crashed = folder.open()
+    digest = crashed.put(picture(), owner="scan/1").digest
+    folder.database.rename(moved := folder.database.with_name("moved.db"))
+    with folder.open() as store, pytest.raises(Corrupt) as caught:
+        store.stats()
+    assert "move it back" in caught.value.hint
+    moved.rename(folder.database)
+    with folder.open() as store:
+        assert content(store, digest) == picture()
+    crashed.close()
+
+
+def test_what_a_store_in_memory_gave_out_keeps_it():
+    def filled() -> Store:
+        store = Store.memory()
+        store.put(picture())
+        store.put(b"gone", owner="scan/1")
+        store.release("scan/1")
+        return store
+
+    assert len(list(filled().assets())) == 1
+    assert filled().fsck().result().blobs == 2
+    assert filled().plan_gc(now=True).execute().doomed == 1
 
 
 @pytest.mark.parametrize("table", ["asset", "reference", "replica", "scope", "blocked"])

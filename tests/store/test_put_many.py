@@ -227,6 +227,17 @@ def test_what_a_batch_kept_before_a_file_failed_is_counted_once(store):
     assert [failure.code for failure in done.failures] == ["blocked"]
 
 
+def test_files_that_are_closed_before_they_are_read_say_what_to_give(store, files):
+    def closed():
+        for path in files:
+            with path.open("rb") as file:
+                yield file
+
+    done = store.put_many(closed()).result()
+    assert done.failures
+    assert all("stay open" in failure.hint for failure in done.failures)
+
+
 def test_any_error_of_a_source_is_its_own_failure(store):
     class Broken(io.RawIOBase):
         def read(self, size=-1):

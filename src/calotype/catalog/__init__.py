@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import threading
+import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
@@ -54,7 +55,7 @@ class Catalog:
         self.own = path is not None or memory
         self.path = path if path is not None or memory else file_of(url, engine)
         self.backend_url = beside(self.path, backend_url)
-        self._memory = memory
+        self.memory = memory
         self._given = engine
         self._url = url
         self._occupied = occupied
@@ -65,7 +66,7 @@ class Catalog:
         self._pid = os.getpid()
         self._gate = threading.Lock()
         self._setup = threading.Lock()
-        self._forked_in_use = False
+        self._forked_in_use: Engine | None = None
         self._doubtful = False
         self._forget()
 
@@ -80,20 +81,23 @@ class Catalog:
         """A forked child must not use its parent's connections; it closes them and starts anew.
 
         While one of them stays open, SQLite takes its locks in the child for granted, and what
-        the child writes can be lost. One in use at the fork cannot be closed.
+        the child writes can be lost. Where one was in use at the fork none is closed, for a thread
+        that the child does not have may hold SQLite's own lock for ever.
         """
-        if self._pid != os.getpid() and not self._memory:
+        if self._pid != os.getpid() and not self.memory:
             inherited = self._engine
             self._start()
             if inherited is not None and self._given is None:
-                self._forked_in_use = sqlite.in_use(inherited)
-                inherited.dispose()
+                if sqlite.in_use(inherited):
+                    self._forked_in_use = inherited
+                else:
+                    inherited.dispose()
 
     @property
     def engine(self) -> Engine:
         """The engine, made on first use; connecting happens later still."""
         self._same_process()
-        if self._forked_in_use:
+        if self._forked_in_use is not None:
             raise Misconfigured(
                 f"The process was forked while a transaction on {self.name} was open, so SQLite's "
                 "locks do not work in the child.",
@@ -115,8 +119,10 @@ class Catalog:
                     hint="Use the pool that create_engine() gives a file, or NullPool.",
                 )
             return self._given
-        if self._memory:
-            return sqlite.memory_engine()
+        if self.memory:
+            made = sqlite.memory_engine()
+            weakref.finalize(self, made.dispose)  # lists and plans may outlive the store
+            return made
         if self.path is not None:
             return sqlite.engine(self.path, own=self.own)
         raise Misconfigured(
@@ -148,8 +154,8 @@ class Catalog:
         raise Corrupt(
             f"The catalog {self.name} is lost or empty, but {self.backend_url} holds files; "
             "nothing was changed.",
-            hint="Remove what is beside it as -wal and -shm, put it back from a copy (one of an "
-            "upgrade lies beside it as .schema*), or use an empty folder.",
+            hint="If it was moved, move it back: what lies beside it as -wal belongs to it. To use "
+            "a copy instead (an upgrade leaves one as .schema*), move -wal and -shm away first.",
         )
 
     def _opened(self) -> bool:
@@ -331,7 +337,7 @@ class Catalog:
             gate.release()
 
     def _only_reader(self) -> threading.Lock | nullcontext[None]:
-        return self._gate if self._memory else nullcontext()
+        return self._gate if self.memory else nullcontext()
 
     @contextmanager
     def _connected(self, engine: Engine | None = None) -> Iterator[Connection]:
@@ -357,7 +363,7 @@ class Catalog:
 
     def close(self) -> None:
         """Close every connection; the next use opens again. One in memory stays as it is."""
-        if not self._memory:
+        if not self.memory:
             self.end()
 
     def end(self) -> None:

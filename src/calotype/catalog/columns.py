@@ -61,7 +61,7 @@ class Hosts:
             if host.on_delete in _CHANGING:
                 raise RoleCascades(
                     f"The foreign key {host.name} on {host} says ON DELETE {host.on_delete}, so "
-                    "gc would change the application's rows; nothing was changed.",
+                    "letting go would change the application's rows; nothing was changed.",
                     hint="Declare it ON DELETE RESTRICT (or leave ON DELETE out).",
                 )
 

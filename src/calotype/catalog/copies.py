@@ -262,20 +262,14 @@ def ownerless(connection: Connection, name: str, after: str, limit: int) -> list
     return list(connection.scalars(statement.order_by(replica.c.digest).limit(limit)))
 
 
-def any_live(connection: Connection, name: str) -> bool:
-    """True when the catalog has bytes in backend ``name``."""
-    statement = select(1).where(replica.c.backend == name, IS_LIVE).limit(1)
-    return connection.scalar(statement) is not None
-
-
-def any_on_its_way_out(connection: Connection, name: str) -> bool:
-    """True when bytes that were live in backend ``name`` are let go of and not erased."""
-    statement = select(1).where(
-        replica.c.backend == name,
-        replica.c.state.in_((DOOMED, ERASING)),
-        replica.c.verified_at.is_not(None),
+def any_expected(connection: Connection, name: str) -> bool:
+    """True when bytes of the catalog lie in backend ``name``: live, or let go of and not erased."""
+    here = replica.c.backend == name
+    going = and_(replica.c.state.in_((DOOMED, ERASING)), replica.c.verified_at.is_not(None))
+    return any(
+        connection.scalar(select(1).where(here, state).limit(1)) is not None
+        for state in (IS_LIVE, going)
     )
-    return connection.scalar(statement.limit(1)) is not None
 
 
 def longest_unverified(

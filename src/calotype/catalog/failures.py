@@ -62,10 +62,17 @@ _SIGNS: tuple[tuple[str, type[CalotypeError], str, str], ...] = (
         "untouched.",
     ),
     (
-        "no such table: calotype_",
+        "no such table: calotype_meta",
         NoStore,
         "There are no Calotype tables in this database",
         "Put something, or run 'calotype upgrade'; or pass a connection to the store's database.",
+    ),
+    (
+        "no such table: calotype_",
+        Corrupt,
+        "A table of the catalog is lost",
+        "Run 'calotype fsck': it says which, and what mends it. The files under blobs/ are "
+        "untouched.",
     ),
 )
 

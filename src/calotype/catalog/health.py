@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from sqlalchemy import Connection, inspect
+from sqlalchemy.exc import IntegrityError
 
 from calotype.catalog import settings, sqlite, triggers
 from calotype.catalog.columns import Hosts
@@ -22,7 +23,8 @@ def damages(connection: Connection) -> list[str]:
     ]
     for table, rowid, parent, _ in connection.exec_driver_sql("PRAGMA foreign_key_check"):
         if str(table).startswith(PREFIX) or str(parent).startswith(PREFIX):
-            notes.append(f"row {rowid} of {table} points at nothing in {parent}")
+            row = f"row {rowid}" if rowid is not None else "a row"
+            notes.append(f"{row} of {table} points at nothing in {parent}")
     if not revisions(connection):
         notes.append(f"{VERSION_TABLE} does not say which revision the tables have")
     return notes
@@ -35,7 +37,7 @@ def revisions(connection: Connection) -> list[str]:
     return list(connection.exec_driver_sql(f"SELECT version_num FROM {VERSION_TABLE}").scalars())
 
 
-_MADE_ANEW = frozenset(PREFIX + name for name in ("candidate", "plan", "usage"))
+_MADE_ANEW = frozenset(PREFIX + name for name in ("candidate", "import_seen", "plan", "usage"))
 """Tables that may begin empty again; without the others nobody knows what is kept."""
 
 
@@ -62,16 +64,25 @@ def is_made_anew(table: str) -> bool:
     return table in _MADE_ANEW
 
 
-def mend_tables(connection: Connection) -> None:
-    """Make lost tables again that may begin empty, and lost indexes; gc then looks at all."""
+def mend_tables(connection: Connection) -> list[str]:
+    """Make lost tables again that may begin empty, and lost indexes; gc then looks at all.
+
+    Returns the indexes that cannot be made, since rows are there twice that may be there once.
+    """
     lost = [name for name in lost_tables(connection) if is_made_anew(name)]
     metadata.create_all(connection, tables=[metadata.tables[name] for name in lost])
     if lost:
         settings.set_meta(connection, "full_look", "1")
     tables = metadata.tables.values()
     indexes = {str(index.name): index for table in tables for index in table.indexes}
+    doubled = []
     for name in lost_indexes(connection):
-        indexes[name].create(connection)
+        try:
+            with connection.begin_nested():
+                indexes[name].create(connection)
+        except IntegrityError:
+            doubled.append(name)
+    return doubled
 
 
 def lost_triggers(connection: Connection) -> list[str]:

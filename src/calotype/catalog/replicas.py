@@ -222,6 +222,7 @@ class Due:
     state: str
     attempts: int
     plain: bool
+    stray: bool
 
 
 def _may_be_the_last() -> ColumnElement[bool]:
@@ -281,6 +282,7 @@ def _to_due(found: Found) -> Due:
         found["state"],
         found["attempts"],
         not key.token,
+        found["doomed_at"] is not None and found["due_at"] - found["doomed_at"] >= STRAY_DELAY,
     )
 
 
@@ -354,20 +356,25 @@ def tombstone(
     keys: Sequence[tuple[Key, int]],
     now: Instant,
 ) -> int:
-    """Give strays a ``doomed`` row each, due in 30 days; those that have a row are left."""
+    """Give strays a ``doomed`` row each, due in 30 days; those that have a row are left.
+
+    A token that another row has, as copies of one object may, is not used a second time.
+    """
+    named = [str(key) for key, _ in keys]
+    tokens = [key.token for key, _ in keys if key.token]
     used = set(
         connection.scalars(
-            select(replica.c.key).where(
-                replica.c.backend == name, among(replica.c.key, [str(key) for key, _ in keys])
-            )
+            select(replica.c.key).where(replica.c.backend == name, among(replica.c.key, named))
         )
     )
+    taken = set(connection.scalars(select(replica.c.token).where(among(replica.c.token, tokens))))
+    free = {key.token: str(key) for key, _ in keys if key.token and key.token not in taken}
     rows = [
         {
             "backend": name,
             "key": str(key),
             "digest": key.digest,
-            "token": key.token or secrets.token_hex(8),
+            "token": key.token if free.get(key.token) == str(key) else secrets.token_hex(8),
             "size": size,
             "state": DOOMED,
             "doomed_at": now,

@@ -126,6 +126,8 @@ def strictly(connection: Connection) -> Iterator[None]:
     try:
         yield
     finally:
+        if driver.in_transaction:  # its commit failed; the settings hold until it is over
+            driver.rollback()
         driver.execute(f"PRAGMA synchronous={synchronous}").close()
         driver.execute(f"PRAGMA foreign_keys={keys}").close()
 

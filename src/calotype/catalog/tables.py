@@ -279,6 +279,17 @@ usage = Table(
     sqlite_with_rowid=False,
 )
 
+import_seen = Table(
+    PREFIX + "import_seen",
+    metadata,
+    Column("path", LargeBinary, primary_key=True, comment="absolute, as the system has it"),
+    Column("size", BigInteger, nullable=False),
+    Column("modified", BigInteger, nullable=False, comment="nanoseconds since 1970 UTC"),
+    Column("inode", BigInteger, nullable=False, comment="its lowest 63 bits"),
+    Column("digest", Hex64, nullable=False),
+    sqlite_with_rowid=False,
+)
+
 signing_key = Table(
     PREFIX + "signing_key",
     metadata,

@@ -10,7 +10,16 @@ from collections.abc import Callable, Sequence
 from cyclopts import App, CycloptsError, Parameter, UnusedCliTokensError
 
 from calotype import __version__
-from calotype.cli import checking, collecting, getting, keeping, looking, putting, tending
+from calotype.cli import (
+    checking,
+    collecting,
+    getting,
+    importing,
+    keeping,
+    looking,
+    putting,
+    tending,
+)
 from calotype.cli.exits import Interrupted, Usage, error_line, exit_of
 from calotype.cli.options import STDIO
 from calotype.errors import CalotypeError
@@ -30,6 +39,7 @@ app.register_install_completion_command()
 COMMANDS: dict[str, Callable[..., int]] = {
     "init": tending.init,
     "put": putting.put,
+    "import": importing.import_,
     "get": getting.get,
     "ls": looking.ls,
     "stat": looking.stat,

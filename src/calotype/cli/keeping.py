@@ -205,7 +205,10 @@ def quota(
         if size is not None:
             store.set_quota(scope, None if size == "none" else size)
         found = store.scope(scope).usage()
-    limit = common.printer.size(found.quota) if found.quota is not None else "no quota"
+    quota = found.quota
+    limit = f"of {common.printer.size(quota)}" if quota is not None else "no quota"
+    if quota is not None and found.bytes + found.trashed_bytes > quota:
+        limit += ", which is passed: nothing new fits until something goes"
     used = common.printer.size(found.bytes + found.trashed_bytes)
     common.printer.record(record(found), f"{shown(scope)}: {used} used, {limit}")
     return Exit.OK

@@ -13,10 +13,12 @@ from dataclasses import dataclass, field
 
 from sqlalchemy import Connection
 
-from calotype.backends import Backend, Stages, Vanishes
+from calotype.backends import Backend, Stages
 from calotype.catalog import Catalog, copies, replicas
+from calotype.catalog.copies import Copy
 from calotype.catalog.replicas import INTENT_AGE, Due
 from calotype.catalog.states import DOOMED, ERASED, ERASING, WRITING
+from calotype.digest import Digest
 from calotype.errors import CalotypeError
 from calotype.gc.terms import Allowance, Terms
 from calotype.model import PlanItem
@@ -64,19 +66,11 @@ class Eraser:
         """Abort stale intents, erase what is due, and sweep what was erased a day ago."""
         require_there(self.catalog, self.backend, self.name)
         self._abort_stale(tally)
-        if not self._is_away():
-            yield from self._erase_due(tally, stop)
+        yield from self._erase_due(tally, stop)
         if not stop() and self.terms.digests is None and isinstance(self.backend, Stages):
             now = self.catalog.clock()
             tally.temporary += self.backend.sweep(now - INTENT_AGE)
             tally.temporary += self.catalog.sweep(now - INTENT_AGE)
-
-    def _is_away(self) -> bool:
-        """True where nothing can be seen of bytes that were there: deleting would seem to work."""
-        if not (isinstance(self.backend, Vanishes) and self.backend.vacant()):
-            return False
-        with self.catalog.read() as connection:
-            return copies.any_on_its_way_out(connection, self.name)
 
     def _erase_due(self, tally: Tally, stop: Callable[[], bool]) -> Iterator[None]:
         allowance = Allowance(self.terms)
@@ -119,6 +113,7 @@ class Eraser:
                 tally.intents += replicas.abort(connection, [item.token for item in batch], now)
 
     def _erase(self, items: Sequence[Due], tally: Tally) -> None:
+        self._look_at_live(items)
         keys = [item.key for item in items]
         with self.catalog.write(freeing=True) as connection:
             allowed = replicas.erasing(connection, self.name, keys)
@@ -137,6 +132,25 @@ class Eraser:
         tally.erased_bytes += sum(item.size for item in gone)
         tally.failed += len(failed)
         tally.items += [PlanItem("erase", item.digest, item.size, "let go") for item in gone]
+
+    def _look_at_live(self, items: Sequence[Due]) -> None:
+        """Read the live copy of each stray's blob; a damaged one is marked, and keeps the stray."""
+        strays = sorted({item.digest for item in items if item.stray})
+        if not strays:
+            return
+        with self.catalog.read() as connection:
+            live = copies.live(connection, strays, self.name)
+        for copy in live:
+            if not copy.suspect and not self._is_whole(copy):
+                with self.catalog.write(freeing=True) as connection:
+                    replicas.suspect(connection, copy.token, self.catalog.clock())
+
+    def _is_whole(self, copy: Copy) -> bool:
+        try:
+            with self.backend.open(copy.key) as file:
+                return Digest.of(file) == copy.blob.digest
+        except CalotypeError:
+            return False
 
     def _delete(self, items: Sequence[Due]) -> tuple[list[Due], list[Due]]:
         """Delete and look whether it is gone; deletes wait for the disk, so several at once."""

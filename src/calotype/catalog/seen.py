@@ -1,0 +1,125 @@
+"""Statements on what imports have seen: which file had which bytes, and whether they are kept."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from sqlalchemy import Connection, and_, bindparam, delete, select, text
+
+from calotype.catalog.among import among_given
+from calotype.catalog.copies import IS_LIVE
+from calotype.catalog.prepared import Prepared
+from calotype.catalog.tables import asset, import_seen, reference, replica
+from calotype.digest import Digest
+from calotype.quantities import FOREVER
+
+Stamped = tuple[int, int, int]
+"""A file's size, the instant of its last change in nanoseconds, and its inode."""
+
+_BETWEEN = Prepared(
+    select(import_seen)
+    .where(import_seen.c.path > bindparam("after"), import_seen.c.path < bindparam("before"))
+    .order_by(import_seen.c.path)
+)
+
+
+def between(
+    connection: Connection, after: bytes, before: bytes
+) -> dict[bytes, tuple[Stamped, Digest]]:
+    """What was seen of the paths after one and before another."""
+    rows = _BETWEEN(connection, after=after, before=before)
+    return {
+        bytes(row["path"]): (
+            (row["size"], row["modified"], row["inode"]),
+            Digest.known(row["digest"]),
+        )
+        for row in rows
+    }
+
+
+_NOTE = Prepared(
+    text(
+        f"INSERT INTO {import_seen.name} (path, size, modified, inode, digest) "
+        "VALUES (:path, :size, :modified, :inode, :digest) "
+        "ON CONFLICT (path) DO UPDATE SET size = excluded.size, modified = excluded.modified, "
+        "inode = excluded.inode, digest = excluded.digest"
+    )
+)
+
+
+def note(connection: Connection, files: Iterable[tuple[bytes, Stamped, Digest]]) -> None:
+    """Remember files as they were when they were read."""
+    _NOTE.many(
+        connection,
+        [
+            {
+                "path": path,
+                "size": size,
+                "modified": modified,
+                "inode": inode,
+                "digest": digest,
+            }
+            for path, (size, modified, inode), digest in sorted(files)
+        ],
+    )
+
+
+_FORGET = Prepared(delete(import_seen).where(import_seen.c.path == bindparam("gone")))
+
+
+def forget(connection: Connection, paths: Sequence[bytes]) -> None:
+    """Remember these no longer."""
+    _FORGET.many(connection, [{"gone": path} for path in paths])
+
+
+_SOUND = and_(
+    replica.c.backend == bindparam("backend_name"), IS_LIVE, replica.c.suspect_at.is_(None)
+)
+
+_REFERRED = Prepared(
+    select(reference.c.role, reference.c.digest)
+    .join_from(reference, replica, and_(replica.c.digest == reference.c.digest, _SOUND))
+    .where(
+        reference.c.scope == bindparam("scope_name"),
+        reference.c.owner_kind == bindparam("kind"),
+        reference.c.owner_id == bindparam("ident"),
+        among_given(reference.c.role, "roles"),
+        reference.c.released_at.is_(None),
+    )
+)
+
+
+def referred(
+    connection: Connection,
+    scope: str,
+    backend: str,
+    owner: tuple[str, str],
+    slots: Mapping[str, Digest],
+) -> set[str]:
+    """Those of an owner's ``slots`` (role -> digest) that hold just this, in trusted bytes."""
+    rows = _REFERRED(
+        connection,
+        scope_name=scope,
+        backend_name=backend,
+        kind=owner[0],
+        ident=owner[1],
+        roles=list(slots),
+    )
+    return {row["role"] for row in rows if slots[row["role"]] == row["digest"]}
+
+
+_KEPT = Prepared(
+    select(asset.c.digest)
+    .join_from(asset, replica, and_(replica.c.digest == asset.c.digest, _SOUND))
+    .where(
+        asset.c.scope == bindparam("scope_name"),
+        among_given(asset.c.digest, "digests"),
+        asset.c.kept_until == FOREVER,
+    )
+)
+
+
+def kept(connection: Connection, scope: str, backend: str, digests: Sequence[Digest]) -> set[str]:
+    """Those of ``digests`` that the scope keeps for themselves, in trusted bytes."""
+    rows = _KEPT(connection, scope_name=scope, backend_name=backend, digests=digests)
+    return {row["digest"] for row in rows}

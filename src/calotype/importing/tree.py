@@ -1,0 +1,261 @@
+"""Importing a tree: every file kept under its owner, and not read again while it is as it was."""
+
+from __future__ import annotations
+
+import glob
+import os
+import time
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from functools import partial
+from itertools import islice
+
+from calotype import staging
+from calotype.bulk import Bulk
+from calotype.catalog import seen
+from calotype.digest import Digest
+from calotype.errors import Unavailable
+from calotype.importing.links import Link, Links, read_map
+from calotype.importing.walk import Found, Named, Stamp, Walk, found_at
+from calotype.intake import IN_MEMORY
+from calotype.model import Imported, PutFailure, PutMany
+from calotype.names import Owner
+from calotype.progress import Progress
+from calotype.putting import Putter
+from calotype.staging import Content, Limits
+from calotype.wishes import Wish, named_after, wish
+
+CHUNK = 2000
+"""How many files are compared at a time with what was seen."""
+
+TICK = 20_000_000
+"""Nanoseconds: two changes of a file that are further apart have different instants."""
+
+COARSE_TICK = 2_000_000_000
+"""The same on file systems that keep whole seconds."""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A file on its way in: where it is, how it was found, and who is to have it.
+
+    ``known`` is the digest that it had when it was seen just so before.
+    """
+
+    path: bytes
+    stamp: Stamp
+    link: Link
+    known: Digest | None = None
+
+    def __fspath__(self) -> bytes:
+        """Its path."""
+        return self.path
+
+
+class TreeImport:
+    """One import of a tree; ``resume`` is False to read every file, seen or not."""
+
+    def __init__(
+        self, putter: Putter, limits: Limits, walk: Walk, links: Links, *, resume: bool = True
+    ) -> None:
+        self._putter = putter
+        self._limits = limits
+        self._walk = walk
+        self._links = links
+        self._resume = resume
+        self._unchanged = 0
+
+    def steps(self) -> Generator[Progress, None, Imported]:
+        """Import every file; one that fails is noted and never stops the others.
+
+        What a Progress counts is durable when it appears.
+        """
+        bulk = Bulk(self._putter, self._receive, self._wish, self._note)
+        run = bulk.steps(self._unsettled(), self._walk.count())
+        try:
+            while True:
+                yield self._counted(next(run))
+        except StopIteration as end:
+            return self._outcome(end.value)
+        finally:
+            run.close()
+
+    def _unsettled(self) -> Iterator[Entry | None]:
+        """Files that are not all right yet; None now and then, so that progress is told."""
+        files = self._walk.files()
+        unvisited = set(self._links.listed) if self._walk.whole else set()
+        after = self._walk.root + b"/"
+        while chunk := list(islice(files, CHUNK)):
+            unvisited.difference_update(found.path for found in chunk)
+            yield from self._compared(chunk, after)
+            yield None
+            after = chunk[-1].path
+        self._seen(after, self._walk.root + b"0", ())
+        for path in sorted(unvisited):  # hidden, elsewhere, or not there, which its reading tells
+            for link in self._links.of(path):
+                yield Entry(*found_at(path), link)
+
+    def _compared(self, chunk: Sequence[Found], after: bytes) -> Iterator[Entry]:
+        """Of some neighbours those that are new, changed, or not kept any more."""
+        past = self._seen(after, chunk[-1].path + b"\0", chunk)
+        entries = []
+        for found in chunk:
+            stamp, digest = past.get(found.path, (None, None))
+            known = digest if stamp == found.stamp and self._resume else None
+            entries += [Entry(*found, link, known) for link in self._links.of(found.path)]
+        standing = self._standing([entry for entry in entries if entry.known is not None])
+        self._unchanged += len(standing)
+        for entry in entries:
+            if (entry.path, entry.link) not in standing:
+                yield entry
+
+    def _seen(
+        self, after: bytes, before: bytes, found: Sequence[Found]
+    ) -> dict[bytes, tuple[seen.Stamped, Digest]]:
+        """What was seen there before; what is there no longer is forgotten."""
+        if not self._walk.whole:
+            return {}
+        catalog = self._putter.catalog
+        with catalog.read() as connection:
+            past = seen.between(connection, after, before)
+        gone = past.keys() - {each.path for each in found}
+        if gone:
+            with catalog.write(durable=False) as connection:
+                seen.forget(connection, sorted(gone))
+        return past
+
+    def _standing(self, entries: Sequence[Entry]) -> set[tuple[bytes, Link]]:
+        """Those whose owner has just these bytes, or that are kept for themselves; all sound."""
+        by_owner: dict[object, list[Entry]] = {}
+        for entry in entries:
+            by_owner.setdefault(entry.link.owner, []).append(entry)
+        standing: set[tuple[bytes, Link]] = set()
+        with self._putter.catalog.read() as connection:
+            for some in by_owner.values():
+                owner = some[0].link.owner
+                scope, name = self._putter.scope, self._putter.name
+                if owner is None:
+                    digests = [entry.known for entry in some if entry.known is not None]
+                    kept = seen.kept(connection, scope, name, digests)
+                    standing.update((e.path, e.link) for e in some if e.known in kept)
+                else:
+                    slots = {str(e.link.role or e.known): e.known for e in some if e.known}
+                    whose = (owner.kind, owner.id)
+                    roles = seen.referred(connection, scope, name, whose, slots)
+                    standing.update(
+                        (e.path, e.link) for e in some if str(e.link.role or e.known) in roles
+                    )
+        return standing
+
+    def _receive(self, entry: Entry) -> Content:
+        """Read a file while it stands still; of one that is known nothing is read yet."""
+        if entry.known is not None:
+            read = partial(self._read, entry)
+            return staging.known(entry.known, entry.stamp.size, read, self._limits)
+        return self._read(entry)
+
+    def _read(self, entry: Entry) -> Content:
+        _let_time_pass(entry.stamp)
+        content = staging.receive(entry, self._putter.backend, self._limits, in_memory=IN_MEMORY)
+        now = Stamp.of(os.stat(entry.path))  # noqa: PTH116 - a path in bytes
+        if content.found is None or Stamp.of(content.found) != now:
+            content.discard()
+            raise Unavailable("It changed while it was read.", hint="Import it again.")
+        return content
+
+    def _wish(self, entry: Entry, content: Content) -> Wish:
+        return wish(
+            content.digest,
+            self._putter.catalog.clock(),
+            owner=entry.link.owner,
+            role=entry.link.role,
+            filename=named_after(entry),
+        )
+
+    def _note(self, kept: Iterable[tuple[Entry, Content]]) -> None:
+        """Remember files that are kept durably now; best effort, for it only saves reading."""
+        stamped = []
+        for entry, content in kept:
+            stamp = Stamp.of(content.found) if content.found is not None else entry.stamp
+            if not _is_recent(stamp):
+                stamped.append((entry.path, stamp, content.digest))
+        with self._putter.catalog.write(durable=False) as connection:
+            seen.note(connection, stamped)
+
+    def _counted(self, progress: Progress) -> Progress:
+        """The same with what was unchanged, and with folders that failed."""
+        unchanged, failed = self._unchanged, len(self._walk.failures)
+        done = progress.done + unchanged + failed
+        left = max(progress.total - done, 0) if progress.total is not None else None
+        each = progress.seconds_per_item
+        return replace(
+            progress,
+            done=done,
+            skipped=progress.skipped + unchanged,
+            failed=progress.failed + failed,
+            eta=each * left if each is not None and left is not None else None,
+        )
+
+    def _outcome(self, done: PutMany) -> Imported:
+        failures = [
+            PutFailure(os.fsdecode(path), error.code, str(error), error.hint)
+            for path, error in self._walk.failures
+        ]
+        skipped = self._walk.skipped
+        return Imported(
+            unchanged=self._unchanged,
+            created=done.created,
+            duplicate=done.duplicate,
+            restored=done.restored,
+            healed=done.healed,
+            bytes=done.bytes,
+            empty=skipped["empty"],
+            hidden=skipped["hidden"],
+            special=skipped["special"],
+            failures=(*failures, *done.failures),
+        )
+
+
+def tree_import(
+    putter: Putter,
+    limits: Limits,
+    source: str | os.PathLike[str],
+    owner: Owner | None,
+    links: str | os.PathLike[str] | None,
+    only: Iterable[str | os.PathLike[str]] | None,
+    *,
+    resume: bool,
+) -> TreeImport:
+    """The import that these arguments of ``Scope.import_tree`` describe."""
+    root = os.path.abspath(os.fsencode(source))  # noqa: PTH100 - resolve() would follow links
+    walk = Walk(root, lambda: _own(putter)) if only is None else Named(root, map(os.fsencode, only))
+    whose = Links(root, owner) if links is None else read_map(links, root, owner)
+    return TreeImport(putter, limits, walk, whose, resume=resume)
+
+
+def _own(putter: Putter) -> set[tuple[int, int]]:
+    """(device, inode) of the store's own folder of bytes and of its catalog's files."""
+    kind, _, folder = putter.backend.url.partition(":")
+    paths = [folder] if kind == "file" else []
+    if (catalog := putter.catalog.path) is not None:
+        paths += map(str, catalog.parent.glob(f"{glob.escape(catalog.name)}*"))
+    found = set()
+    for path in paths:
+        with suppress(OSError):
+            facts = os.stat(path)  # noqa: PTH116 - not a Path
+            found.add((facts.st_dev, facts.st_ino))
+    return found
+
+
+def _let_time_pass(stamp: Stamp) -> None:
+    """Wait until a change from now on would have another instant than the last one."""
+    age = time.time_ns() - stamp.modified
+    if 0 <= age < TICK:
+        time.sleep((TICK - age) / 1e9)
+
+
+def _is_recent(stamp: Stamp) -> bool:
+    """True where only whole seconds are kept and the last change may not be over."""
+    whole_seconds = stamp.modified % 1_000_000_000 == 0
+    return whole_seconds and abs(time.time_ns() - stamp.modified) < COARSE_TICK

@@ -1,0 +1,178 @@
+"""The files of a tree, in the order of their paths' bytes, and what is passed over."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Iterator
+from contextlib import suppress
+from typing import NamedTuple
+
+from calotype.errors import CalotypeError, Denied, Misconfigured, NotFound, Unavailable
+
+# pathlib cannot tell an entry's type without asking the system again:
+# ruff: noqa: PTH116, PTH118
+
+_63_BITS = (1 << 63) - 1
+
+
+class Stamp(NamedTuple):
+    """What tells that a file is as it was: bytes, nanoseconds since 1970, the inode's low bits."""
+
+    size: int
+    modified: int
+    inode: int
+
+    @classmethod
+    def of(cls, found: os.stat_result) -> Stamp:
+        """The stamp that the system's answer makes."""
+        return cls(found.st_size, found.st_mtime_ns, found.st_ino & _63_BITS)
+
+
+class Found(NamedTuple):
+    """A file to import: its absolute path, and its stamp when it was found."""
+
+    path: bytes
+    stamp: Stamp
+
+
+class Walk:
+    """One walk through a tree.
+
+    Passed over and counted in ``skipped``: ``empty`` files, ``hidden`` ones and folders (their
+    name begins with a dot), and ``special``: neither file nor folder, or a link to a folder.
+    Links to files are followed. Folders and files that are ``own()`` (device, inode) when the walk
+    begins are not entered and not counted. ``failures`` are those that could not be looked at.
+    """
+
+    whole = True
+    """Whatever lies below ``root`` and is not found is there no longer."""
+
+    def __init__(
+        self, root: bytes, own: Callable[[], Collection[tuple[int, int]]] = frozenset
+    ) -> None:
+        self.root = root
+        self.skipped: Counter[str] = Counter()
+        self.failures: list[tuple[bytes, CalotypeError]] = []
+        self._find_own = own
+        self._own: Collection[tuple[int, int]] = ()
+
+    def files(self) -> Iterator[Found]:
+        """Every file; ``NotFound``, ``Denied`` or ``Misconfigured`` for a root that is no folder.
+
+        Holds one folder of each level in memory. What comes or goes meanwhile is found or not.
+        """
+        self._own = self._find_own()
+        levels = [iter(self._entries(self.root, top=True))]
+        while levels:
+            entry = next(levels[-1], None)
+            if entry is None:
+                levels.pop()
+            elif isinstance(entry, Found):
+                yield entry
+            else:
+                levels.append(iter(self._entries(entry)))
+
+    def _entries(self, folder: bytes, *, top: bool = False) -> list[Found | bytes]:
+        """The files in a folder and the folders to enter, by the bytes of their whole paths."""
+        found: list[tuple[bytes, Found | bytes]] = []
+        try:
+            with os.scandir(folder) as entries:
+                for entry in entries:
+                    if (one := self._entry(entry)) is not None:
+                        name = entry.path
+                        found.append((name + b"/" if isinstance(one, bytes) else name, one))
+        except OSError as error:
+            if top:
+                raise _no_folder(folder, error) from error
+            self.failures.append((folder, _unreadable(folder, error)))
+        found.sort()
+        return [one for _, one in found]
+
+    def _entry(self, entry: os.DirEntry[bytes]) -> Found | bytes | None:
+        if entry.name.startswith(b"."):
+            self.skipped["hidden"] += 1
+            return None
+        try:
+            if entry.is_dir(follow_symlinks=False):
+                return None if self._is_ours(entry.stat(follow_symlinks=False)) else entry.path
+            return self._file(entry.path, entry.stat())
+        except FileNotFoundError as error:
+            if entry.is_symlink():
+                self.failures.append((entry.path, _unreadable(entry.path, error)))
+        except OSError as error:
+            self.failures.append((entry.path, _unreadable(entry.path, error)))
+        return None
+
+    def _file(self, path: bytes, facts: os.stat_result) -> Found | None:
+        if not stat.S_ISREG(facts.st_mode):
+            self.skipped["special"] += 1
+        elif not facts.st_size:
+            self.skipped["empty"] += 1
+        elif not self._is_ours(facts):
+            return Found(path, Stamp.of(facts))
+        return None
+
+    def _is_ours(self, facts: os.stat_result) -> bool:
+        return bool(self._own) and (facts.st_dev, facts.st_ino) in self._own
+
+    def count(self) -> int:
+        """About how many files there are; asks the system for no more than the names."""
+        number, folders = 0, [self.root]
+        while folders:
+            with suppress(OSError), os.scandir(folders.pop()) as entries:
+                for entry in entries:
+                    if entry.name.startswith(b"."):
+                        continue
+                    if entry.is_dir(follow_symlinks=False):
+                        folders.append(entry.path)
+                    else:
+                        number += 1
+        return number
+
+
+class Named(Walk):
+    """Files below a root, or elsewhere, that are named one by one; none of them is passed over."""
+
+    whole = False
+
+    def __init__(self, root: bytes, paths: Iterable[bytes]) -> None:
+        super().__init__(root)
+        self._paths = sorted({os.path.normpath(os.path.join(root, path)) for path in paths})
+
+    def files(self) -> Iterator[Found]:
+        """Every one of them; one that is not there has an empty stamp, and fails when read."""
+        for path in self._paths:
+            yield found_at(path)
+
+    def count(self) -> int:
+        """How many they are."""
+        return len(self._paths)
+
+
+def found_at(path: bytes) -> Found:
+    """The file at ``path``; with an empty stamp where the system does not show one."""
+    try:
+        return Found(path, Stamp.of(os.stat(path)))
+    except OSError:
+        return Found(path, Stamp(0, 0, 0))
+
+
+def _no_folder(path: bytes, error: OSError) -> CalotypeError:
+    shown = os.fsdecode(path)
+    if isinstance(error, NotADirectoryError):
+        return Misconfigured(
+            f"{shown!r} is a file, not a folder.", hint=f"Put it: calotype put {shown}"
+        )
+    return _unreadable(path, error)
+
+
+def _unreadable(path: bytes, error: OSError) -> CalotypeError:
+    shown = os.fsdecode(path)
+    if isinstance(error, FileNotFoundError):
+        what = "A broken symlink" if os.path.islink(path) else "No such folder"  # noqa: PTH114
+        return NotFound(f"{what}: {shown!r}.", hint="Check the path.")
+    if isinstance(error, PermissionError):
+        return Denied(f"{shown!r} may not be read.", hint="Check its permissions.")
+    return Unavailable(f"Cannot look at {shown!r}: {error.strerror}.", hint="Import it again.")

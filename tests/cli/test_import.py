@@ -1,0 +1,120 @@
+"""import: whole trees in, from the shell."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+
+import pytest
+from tests.cli.desk import PROGRAM, said_in_one_line
+
+
+@pytest.fixture
+def tree(desk):
+    """Three files, two of them the same, and an empty one."""
+    root = desk.folder / "tree"
+    (root / "sub").mkdir(parents=True)
+    for name, data in {"a": b"a", "sub/b": b"b", "sub/c": b"a", "e": b""}.items():
+        (root / name).write_bytes(data)
+    return root
+
+
+def test_a_tree_goes_in_and_again_nothing_is_read(desk, tree):
+    assert desk("import", tree, "--owner", "d/1").out == (
+        "3 files, 3 B new or read: 2 created, 1 duplicate; passed over: 1 empty\n"
+    )
+    assert desk("import", "tree", "--owner", "d/1").out == (
+        "3 files, 0 B new or read: 3 unchanged; passed over: 1 empty\n"
+    )
+    found = desk("import", "tree", "--owner", "d/1", "--again", "--json").objects
+    assert {each["event"] for each in found} == {"progress", "summary"}
+    assert found[-1] == {
+        "event": "summary",
+        "unchanged": 0,
+        "created": 0,
+        "duplicate": 3,
+        "restored": 0,
+        "healed": 0,
+        "bytes": 3,
+        "empty": 1,
+        "hidden": 0,
+        "special": 0,
+        "failed": 0,
+    }
+
+
+def test_what_fails_is_listed_and_fed_back(desk, tree):
+    (tree / "broken").symlink_to("nowhere")
+    done = desk("import", tree, "--owner", "d/1", "--failures", "failed.jsonl", code=3)
+    assert "A broken symlink" in done.err
+    assert done.out.endswith("2 created, 1 duplicate, 1 failed; passed over: 1 empty\n")
+    (listed,) = (desk.folder / "failed.jsonl").read_text().splitlines()
+    assert json.loads(listed)["source"] == str(tree / "broken")
+    (tree / "broken").unlink()
+    (tree / "broken").write_bytes(b"mended")
+    again = desk("import", tree, "--owner", "d/1", "--from", "failed.jsonl")
+    assert again.out == "1 file, 6 B new or read: 1 created\n"
+    with desk.store() as store:
+        assert "broken" in [each.role for each in store.references(owner="d/1")]
+
+
+def test_all_failed_is_an_error(desk):
+    (desk.folder / "tree").mkdir()
+    (desk.folder / "tree/broken").symlink_to("nowhere")
+    desk("import", "tree", code=1)
+
+
+@pytest.mark.parametrize(
+    ("words", "said", "code"),
+    [
+        (["nowhere"], "No such folder", 5),
+        (["a"], "is a file", 1),
+        (["tree", "--owner", "nobody"], "--owner: Not an owner", 2),
+        (["tree", "--again", "--resume"], "Give one of them", 2),
+        (["tree", "--map", "nowhere.csv"], "Cannot read 'nowhere.csv'", 1),
+        (["tree", "--from", "nowhere.jsonl"], "Cannot read 'nowhere.jsonl'", 2),
+        ([], "import", 2),
+    ],
+)
+def test_what_makes_no_sense_is_said_in_one_line(desk, tree, words, said, code):
+    desk.file("a")
+    assert said in said_in_one_line(desk("import", *words, code=code))
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
+def test_killed_or_interrupted_the_same_command_goes_on(desk, how):
+    root = desk.folder / "many"
+    for number in range(3000):
+        path = root / f"{number % 50}" / f"{number}"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"%d" % (number % 2000))
+    command = [*PROGRAM, "import", "many", "--owner", "d/1"]
+    rounds = 0
+    while True:
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        rounds += 1
+        try:
+            process.wait(0.5 + 0.25 * rounds)
+        except subprocess.TimeoutExpired:
+            process.send_signal(how)
+        said = process.communicate()
+        if process.returncode == 0:
+            break
+        assert process.returncode in (-how, 130), said
+        with desk.store() as store:
+            assert store.fsck().result().problems == 0
+    with desk.store() as store:
+        assert len(list(store.references(owner="d/1"))) == 3000
+        store.gc(now=True)
+        assert store.stats().blobs == 2000
+        assert store.fsck().result().problems == 0
+    assert "3000 unchanged" in desk("import", "many", "--owner", "d/1").out
+
+
+def test_a_map_of_owners(desk, tree):
+    desk.file("links.csv", b"path,owner,role\na,scan/1,original\n")
+    desk("import", "tree", "--map", "links.csv")
+    with desk.store() as store:
+        assert [each.role for each in store.references(owner="scan/1")] == ["original"]
+        assert store.stats().references == 1

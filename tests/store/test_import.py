@@ -1,0 +1,463 @@
+"""import_tree: whole trees in, again and again, and only what changed is read."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from pathlib import Path
+
+import pytest
+from tests.store.pictures import noise, picture
+from tests.store.surgery import backend_of, content, lose, objects, problems, rows
+
+from calotype import Digest, Store, bulk, staging
+from calotype.errors import CalotypeError, Misconfigured, NotFound, Unavailable
+from calotype.importing import tree, walk
+from calotype.model import Imported
+from calotype.progress import Progress
+
+AGED = time.time() - 3600
+
+
+@pytest.fixture
+def folder_of(tmp_path) -> Path:
+    """Six files in three folders, two of them the same, and what is passed over."""
+    root = tmp_path / "tree"
+    for name, data in {
+        "a.png": picture(0),
+        "b/a.png": picture(0),
+        "b/c.png": picture(1),
+        "b.txt": noise(300),
+        "deep/er/d.jpg": picture(2),
+        "umlaut ä.bin": noise(50, 7),
+        "empty.png": b"",
+        ".hidden.png": picture(3),
+        ".folder/e.png": picture(4),
+    }.items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_bytes(data)
+    os.mkfifo(root / "pipe")
+    (root / "loop").symlink_to(root)
+    (root / "linked.txt").symlink_to(root / "b.txt")
+    return root
+
+
+@pytest.fixture
+def reads(monkeypatch) -> list[str]:
+    """The paths of files whose content is read from now on."""
+    seen: list[str] = []
+    real = staging.open_regular
+
+    def noting(path):
+        seen.append(os.fsdecode(path))
+        return real(path)
+
+    monkeypatch.setattr(staging, "open_regular", noting)
+    return seen
+
+
+def roles(store, owner: str) -> dict[str, str]:
+    return {each.role: str(each.digest) for each in store.references(owner=owner)}
+
+
+def test_every_file_goes_to_its_owner_in_the_role_of_its_path(store, folder_of):
+    done = store.import_tree(folder_of, owner="dataset/7").result()
+    assert (done.created, done.duplicate, done.failures) == (5, 2, ())
+    assert (done.empty, done.hidden, done.special) == (1, 2, 2)
+    names = ["a.png", "b.txt", "b/a.png", "b/c.png", "deep/er/d.jpg", "linked.txt", "umlaut ä.bin"]
+    found = roles(store, "dataset/7")
+    assert sorted(found) == names
+    assert all(found[name] == Digest.of(folder_of / name) for name in names)
+    assert all(content(store, Digest(found[name])) for name in names)
+    assert problems(store) == []
+
+
+def test_without_an_owner_every_file_is_kept_for_itself(store, folder_of):
+    done = store.import_tree(folder_of).result()
+    assert (done.created, done.duplicate) == (5, 2)
+    assert all(asset.kept == "library" for asset in store.assets())
+    assert store.stats().references == 0
+
+
+@pytest.mark.parametrize("owner", [None, "dataset/7"])
+def test_again_nothing_is_read_and_nothing_changes(store, folder_of, reads, owner):
+    store.import_tree(folder_of, owner).result()
+    before = (
+        rows(store, "SELECT * FROM calotype_reference"),
+        rows(store, "SELECT * FROM calotype_asset"),
+    )
+    assert len(reads) == 7
+    reads.clear()
+    done = store.import_tree(folder_of, owner).result()
+    assert done == Imported(unchanged=7, empty=1, hidden=2, special=2)
+    assert reads == []
+    assert before == (
+        rows(store, "SELECT * FROM calotype_reference"),
+        rows(store, "SELECT * FROM calotype_asset"),
+    )
+    assert store.import_tree(folder_of, owner, resume=False).result().duplicate == 7
+    assert len(reads) == 7
+
+
+def test_only_what_changed_is_read(store, folder_of, reads):
+    store.import_tree(folder_of, "dataset/7").result()
+    reads.clear()
+    (folder_of / "b.txt").write_bytes(noise(300, 9))
+    os.utime(folder_of / "a.png", (AGED, AGED))
+    (folder_of / "new").mkdir()
+    (folder_of / "new/f.png").write_bytes(picture(5))
+    (folder_of / "b/c.png").unlink()
+    done = store.import_tree(folder_of, "dataset/7").result()
+    assert sorted(os.path.relpath(path, folder_of) for path in reads) == [
+        "a.png",
+        "b.txt",
+        "linked.txt",
+        "new/f.png",
+    ]
+    assert (done.unchanged, done.created, done.duplicate) == (3, 2, 2)
+    assert roles(store, "dataset/7")["b.txt"] == Digest.of(folder_of / "b.txt")
+    assert roles(store, "dataset/7")["b/c.png"] == Digest.of(picture(1)), "what is gone is kept"
+    (remembered,) = rows(store, "SELECT COUNT(*) FROM calotype_import_seen")[0]
+    assert remembered == 7
+
+
+def test_a_replaced_file_of_the_same_size_and_time_is_told_by_its_inode(store, folder_of):
+    os.utime(folder_of / "b.txt", (AGED, AGED))
+    store.import_tree(folder_of, "dataset/7").result()
+    other = folder_of / "other"
+    other.write_bytes(noise(300, 8))
+    os.utime(other, (AGED, AGED))
+    other.replace(folder_of / "b.txt")
+    store.import_tree(folder_of, "dataset/7").result()
+    assert roles(store, "dataset/7")["b.txt"] == Digest.of(noise(300, 8))
+
+
+def test_bytes_that_gc_has_taken_come_back(store, folder_of, reads):
+    store.import_tree(folder_of, "dataset/7").result()
+    store.release("dataset/7")
+    assert store.gc(now=True).erased == 5
+    reads.clear()
+    done = store.import_tree(folder_of, "dataset/7").result()
+    assert (done.unchanged, done.created, done.duplicate) == (0, 5, 2)
+    assert len(roles(store, "dataset/7")) == 7
+    assert problems(store) == []
+
+
+def test_what_was_released_is_had_again_without_reading(store, folder_of, reads):
+    store.import_tree(folder_of, "dataset/7").result()
+    store.release("dataset/7")
+    reads.clear()
+    done = store.import_tree(folder_of, "dataset/7").result()
+    assert (done.restored + done.duplicate, reads) == (7, [])
+    assert len(roles(store, "dataset/7")) == 7
+
+
+def test_another_owner_and_another_scope_have_the_files_without_reading(store, folder_of, reads):
+    store.import_tree(folder_of, "dataset/7").result()
+    reads.clear()
+    assert store.import_tree(folder_of, "dataset/8").result().duplicate == 7
+    assert store.scope("ana").import_tree(folder_of).result().created == 5
+    assert reads == []
+    assert len(roles(store, "dataset/8")) == 7
+    assert len(list(store.scope("ana").assets())) == 5
+
+
+def test_a_damaged_copy_is_mended_from_a_file_that_did_not_change(store, folder_of):
+    store.import_tree(folder_of, "dataset/7").result()
+    digest = Digest.of(folder_of / "b.txt")
+    lose(store, digest)
+    store.fsck().result()
+    assert store.import_tree(folder_of, "dataset/7").result().healed == 2  # and linked.txt
+    assert content(store, digest) == (folder_of / "b.txt").read_bytes()
+    assert problems(store) == []
+
+
+def test_a_file_whose_blob_went_and_that_changed_meanwhile_fails_and_is_had_next_time(
+    store, folder_of, monkeypatch
+):
+    """Its known digest is not here any more, and what is read now is something else."""
+    store.import_tree(folder_of, "dataset/7").result()
+    store.release("dataset/7")
+    store.gc(now=True)
+    real = tree.TreeImport._read
+
+    def late(self, entry):
+        if entry.path.endswith(b"b/c.png") and entry.known:
+            Path(os.fsdecode(entry.path)).write_bytes(picture(9))
+        return real(self, entry)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(tree.TreeImport, "_read", late)
+        done = store.import_tree(folder_of, "dataset/7").result()
+    assert [failure.code for failure in done.failures] == ["backend-unreachable"]
+    assert store.import_tree(folder_of, "dataset/7").result().created == 1
+    assert roles(store, "dataset/7")["b/c.png"] == Digest.of(picture(9))
+
+
+def test_a_file_that_changes_while_it_is_read_is_not_kept_as_it_never_was(
+    store, folder_of, monkeypatch
+):
+    real = staging.receive
+
+    def writing(source, *rest, **options):
+        received = real(source, *rest, **options)
+        if os.fsdecode(source).endswith("b/c.png"):
+            with open(source, "ab") as file:
+                file.write(b"more")
+        return received
+
+    with monkeypatch.context() as patched:
+        patched.setattr(staging, "receive", writing)
+        done = store.import_tree(folder_of, "dataset/7").result()
+    assert [failure.source for failure in done.failures] == [str(folder_of / "b/c.png")]
+    assert "b/c.png" not in roles(store, "dataset/7")
+    assert store.import_tree(folder_of, "dataset/7").result().failures == ()
+
+
+def test_a_file_written_in_the_very_instant_is_waited_for(store, tmp_path):
+    """A change within the same instant could not be told from none."""
+    root = tmp_path / "tree"
+    root.mkdir()
+    for number in range(20):
+        (root / "f").write_bytes(noise(64, number))
+        store.import_tree(root, "d/1").result()
+        (root / "f").write_bytes(noise(64, 1000 + number))
+        store.import_tree(root, "d/1").result()
+        assert roles(store, "d/1") == {"f": Digest.of(root / "f")}
+
+
+def test_whole_seconds_are_not_trusted_while_they_last(store, tmp_path):
+    root = tmp_path / "tree"
+    root.mkdir()
+    (root / "f").write_bytes(b"x")
+    now = int(time.time())
+    os.utime(root / "f", ns=(now * 10**9, now * 10**9))
+    store.import_tree(root).result()
+    assert store.import_tree(root).result().unchanged == 0
+    os.utime(root / "f", (int(AGED), int(AGED)))
+    store.import_tree(root).result()
+    assert store.import_tree(root).result().unchanged == 1
+
+
+def test_one_bad_file_stops_no_other_and_is_tried_again(store, folder_of, tmp_path):
+    (folder_of / "broken").symlink_to(tmp_path / "nowhere")
+    store.purge(Digest.of(picture(1)))
+    done = store.import_tree(folder_of, "dataset/7").result()
+    assert sorted((Path(f.source).name, f.code) for f in done.failures) == [
+        ("broken", "not-found"),
+        ("c.png", "blocked"),
+    ]
+    assert len(roles(store, "dataset/7")) == 6
+    (folder_of / "broken").unlink()
+    store.unblock(Digest.of(picture(1)))
+    again = store.import_tree(folder_of, "dataset/7", only=[f.source for f in done.failures])
+    result = again.result()
+    assert (result.created, [f.code for f in result.failures]) == (1, ["not-found"])
+    assert len(roles(store, "dataset/7")) == 7
+
+
+def test_names_that_are_no_unicode_too_long_or_like_a_digest(store, tmp_path):
+    root = os.fsencode(tmp_path / "tree")
+    os.mkdir(root)
+    long = b"/".join([b"n" * 200] * 6)
+    os.makedirs(os.path.join(root, os.path.dirname(long)))
+    names = [b"bad \xff.png", b"new\nline", b"-rf", b"a" * 64, long]
+    for number, name in enumerate(names):
+        with open(os.path.join(root, name), "wb") as file:
+            file.write(noise(20, number))
+    done = store.import_tree(os.fsdecode(root), "d/1").result()
+    assert [f.code for f in done.failures] == ["misconfigured"]
+    assert sorted(roles(store, "d/1")) == ["-rf", f"./{'a' * 64}", "bad \\xff.png", "new\nline"]
+    assert store.import_tree(os.fsdecode(root), "d/1").result().unchanged == 4
+
+
+def test_a_neighbour_whose_name_begins_alike_is_not_forgotten(store, tmp_path, reads):
+    for name in ("tree", "tree-2", "tree.bak", "tree0", "tree/in"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "f").write_bytes(name.encode())
+    for name in ("tree-2", "tree.bak", "tree0", "tree"):
+        store.import_tree(tmp_path / name).result()
+    reads.clear()
+    for name in ("tree-2", "tree.bak", "tree0", "tree"):
+        store.import_tree(tmp_path / name).result()
+    assert reads == []
+
+
+def test_a_map_says_who_has_what(store, folder_of, tmp_path):
+    links = tmp_path / "links.csv"
+    links.write_text(
+        "path,owner,role\n"
+        "a.png,scan/1,original\n"
+        "a.png,scan/2,\n"
+        '"umlaut ä.bin",scan/3,note\n'
+        ".hidden.png,scan/4,secret\n"
+        f"{folder_of}/b.txt,scan/5,absolute\n"
+    )
+    done = store.import_tree(folder_of, "dataset/7", links=links).result()
+    assert done.failures == ()
+    assert roles(store, "scan/1") == {"original": Digest.of(picture(0))}
+    assert roles(store, "scan/2") == {"a.png": Digest.of(picture(0))}
+    assert list(roles(store, "scan/3")) == ["note"]
+    assert roles(store, "scan/4") == {"secret": Digest.of(picture(3))}
+    assert list(roles(store, "scan/5")) == ["absolute"]
+    assert sorted(roles(store, "dataset/7")) == [
+        "b/a.png",
+        "b/c.png",
+        "deep/er/d.jpg",
+        "linked.txt",
+    ]
+    assert store.import_tree(folder_of, "dataset/7", links=links).result().unchanged >= 8
+
+
+def test_a_line_of_the_map_whose_file_is_not_there_fails_by_itself(store, folder_of, tmp_path):
+    links = tmp_path / "links.csv"
+    links.write_text("path, owner\nnowhere.png, scan/1\n../outside.png, scan/2\n")
+    (tmp_path / "outside.png").write_bytes(picture(6))
+    done = store.import_tree(folder_of, links=links).result()
+    assert [(Path(f.source).name, f.code) for f in done.failures] == [("nowhere.png", "not-found")]
+    assert list(roles(store, "scan/2").values()) == [Digest.of(picture(6))]
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("a.png,scan/1\n", "does not name the columns"),
+        ("", "does not name the columns"),
+        ("path,owner,colour\n", "does not name the columns"),
+        ("path,owner\na.png,nobody\n", ":2: Not an owner"),
+        ("path,owner\na.png,s/1\n,s/1\n", ":3 has no path"),
+        ("path,owner\na.png,s/1,x,y\n", ":2 has no path, or more"),
+        ("path,owner,role\na.png,,original\n", ":2: A role belongs"),
+    ],
+)
+def test_a_map_that_makes_no_sense_is_refused_before_anything_is_done(
+    store, folder_of, tmp_path, text, said
+):
+    (tmp_path / "links.csv").write_text(text)
+    with pytest.raises(Misconfigured, match=said) as caught:
+        store.import_tree(folder_of, links=tmp_path / "links.csv")
+    assert caught.value.hint
+    assert list(store.assets()) == []
+
+
+def test_what_is_no_folder_is_refused(store, tmp_path):
+    (tmp_path / "file").write_bytes(b"x")
+    with pytest.raises(NotFound, match="No such folder"):
+        store.import_tree(tmp_path / "nowhere").result()
+    with pytest.raises(Misconfigured, match="is a file"):
+        store.import_tree(tmp_path / "file").result()
+
+
+def test_a_store_inside_the_tree_does_not_import_itself(tmp_path):
+    (tmp_path / "a.png").write_bytes(picture())
+    with Store(tmp_path / "media") as store:
+        for _ in range(2):
+            store.import_tree(tmp_path).result()
+        assert [asset.filename for asset in store.assets()] == ["a.png"]
+
+
+def test_progress_tells_of_all_files_and_ends_at_the_total(store, folder_of, monkeypatch):
+    monkeypatch.setattr(bulk, "BATCH_COUNT", 2)
+    steps = list(store.import_tree(folder_of, "d/1"))
+    assert all(isinstance(step, Progress) for step in steps)
+    assert [step.done for step in steps] == sorted(step.done for step in steps)
+    assert (steps[-1].done, steps[-1].total) == (7, 10)  # what is passed over is known at its turn
+    monkeypatch.setattr(tree, "CHUNK", 2)
+    again = list(store.import_tree(folder_of, "d/1"))
+    assert (len(again) >= 3, again[-1].done, again[-1].skipped) == (True, 7, 7)
+
+
+def test_a_run_that_was_left_goes_on_where_it_was(durable, folder_of, monkeypatch, reads):
+    monkeypatch.setattr(bulk, "BATCH_COUNT", 2)
+    with durable.open() as store:
+        run = store.import_tree(folder_of, "d/1")
+        next(iter(run))
+        run.close()
+        kept = len(roles(store, "d/1"))
+        assert 0 < kept < 7
+        assert problems(store) == []
+        reads.clear()
+        done = store.import_tree(folder_of, "d/1").result()
+        assert done.unchanged == kept
+        assert len(reads) == 7 - kept
+        assert len(roles(store, "d/1")) == 7
+
+
+def test_two_imports_of_overlapping_trees_at_once(durable, tmp_path):
+    root = tmp_path / "tree"
+    for number in range(300):
+        path = root / f"{number % 7}" / f"{number}.bin"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(noise(60, number % 90))
+    with durable.open() as store:
+        failed: list[CalotypeError] = []
+
+        def work(folder: Path, owner: str) -> None:
+            try:
+                assert store.import_tree(folder, owner).result().failures == ()
+            except CalotypeError as error:
+                failed.append(error)
+
+        threads = [
+            threading.Thread(target=work, args=(folder, owner))
+            for folder, owner in ((root, "d/1"), (root / "3", "d/2"), (root, "d/3"), (root, "d/1"))
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert failed == []
+        assert len(roles(store, "d/1")) == len(roles(store, "d/3")) == 300
+        store.gc(now=True)  # of two that bring the same bytes at once one lets its own go
+        assert len(objects(store)) == 90
+        assert store.import_tree(root, "d/3").result().unchanged == 300
+        assert problems(store) == []
+
+
+def test_a_backend_that_fails_in_the_middle_loses_nothing_and_the_next_import_goes_on(
+    folder, folder_of, monkeypatch
+):
+    monkeypatch.setattr(bulk, "BATCH_COUNT", 2)
+    with folder.open() as store:
+        kind = type(backend_of(store))
+        real, calls = kind.publish, []
+
+        def failing(self, items):
+            calls.append(1)
+            if len(calls) > 1:
+                raise Unavailable("No space left on device.")
+            real(self, items)
+
+        with monkeypatch.context() as patched:
+            patched.setattr(kind, "publish", failing)
+            done = store.import_tree(folder_of, "d/1").result()
+        assert done.created and {f.code for f in done.failures} == {"backend-unreachable"}
+        assert problems(store) == []
+        again = store.import_tree(folder_of, "d/1").result()
+        assert (again.failures, len(roles(store, "d/1"))) == ((), 7)
+        assert problems(store) == []
+
+
+def test_the_walk_goes_by_the_bytes_of_whole_paths(tmp_path):
+    for name in ("a/x", "a.b", "a-b", "a", "b/a/z", "b/a.z", "ab"):
+        path = tmp_path / (name if name != "a" else "A")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"x")
+    found = [each.path for each in walk.Walk(os.fsencode(tmp_path)).files()]
+    assert found == sorted(found)
+    assert len(found) == 7
+
+
+def test_a_folder_that_may_not_be_entered_is_a_failure_of_its_own(store, folder_of, monkeypatch):
+    real = os.scandir
+
+    def refusing(path):
+        if os.fsencode(path).endswith(b"/deep"):
+            raise PermissionError(13, "Permission denied")
+        return real(path)
+
+    monkeypatch.setattr(os, "scandir", refusing)
+    done = store.import_tree(folder_of, "d/1").result()
+    assert [(Path(f.source).name, f.code) for f in done.failures] == [("deep", "denied")]
+    assert len(roles(store, "d/1")) == 6
