@@ -57,7 +57,7 @@ class Bulk(Generic[S]):
     """One run of putting many sources.
 
     ``receive`` reads one, on a thread; ``wish`` says what is wanted of it; ``kept`` is told what
-    each durable batch kept.
+    each durable batch kept; ``name`` is how one that fails is listed.
     """
 
     def __init__(
@@ -66,8 +66,10 @@ class Bulk(Generic[S]):
         receive: Callable[[S], Content],
         wish: Callable[[S, Content], Wish],
         kept: Callable[[Sequence[tuple[S, Content]]], None] = lambda _: None,
+        name: Callable[[S], str] = lambda source: _name(source),
     ) -> None:
         self._putter = putter
+        self._name = name
         self._intake = Intake(putter, receive)
         self._wish = wish
         self._kept = kept
@@ -157,7 +159,7 @@ class Bulk(Generic[S]):
             self._bytes += put.blob.size
 
     def _fail(self, source: S, error: CalotypeError) -> None:
-        self._failures.append(PutFailure(_name(source), error.code, str(error), error.hint))
+        self._failures.append(PutFailure(self._name(source), error.code, str(error), error.hint))
 
     def _progress(self, total: int | None) -> Progress:
         done = self._counts.total()

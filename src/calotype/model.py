@@ -168,7 +168,8 @@ class Imported:
     """What an import did: files by what became of them, files passed over, and what failed.
 
     ``unchanged`` files were as an earlier import has seen them and were not read; ``bytes`` are
-    those of the others. ``special`` is neither file nor folder, or a link to a folder.
+    those of the others. ``special`` is neither file nor folder, or a link to a folder. ``removed``
+    are sources of a table that were removed once what was kept of them was verified.
     """
 
     unchanged: int = 0
@@ -180,6 +181,7 @@ class Imported:
     empty: int = 0
     hidden: int = 0
     special: int = 0
+    removed: int = 0
     failures: tuple[PutFailure, ...] = ()
 
 

@@ -4,23 +4,18 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import BinaryIO, overload
 
-from calotype.accesses import Accesses
-from calotype.backends import Backend
 from calotype.bulk import Bulk
-from calotype.catalog import Catalog, settings, totals
-from calotype.catalog.columns import Hosts
+from calotype.catalog import settings, totals
 from calotype.catalog.joining import Joinable
-from calotype.catalog.listing import Lister, Listing, Sort
+from calotype.catalog.listing import Listing, Sort
 from calotype.digest import Digest
 from calotype.errors import DigestMismatch, Misconfigured
 from calotype.intake import IN_MEMORY
 from calotype.model import (
     Asset,
     Discarded,
-    Imported,
     OwnerSummary,
     Put,
     PutMany,
@@ -30,45 +25,28 @@ from calotype.model import (
     Usage,
     UsageDay,
 )
+from calotype.moving_in import MovesIn
 from calotype.names import Owner, file_name, plain, role_name
 from calotype.prefixes import resolve
 from calotype.progress import Progress, Run
-from calotype.putting import Arrival, Putter
+from calotype.putting import Arrival
 from calotype.quantities import SECOND, Duration, duration, when
 from calotype.reading import Reader
-from calotype.references import Referrer
-from calotype.signing import Signer
-from calotype.staging import Content, Limits, Source, receive
-from calotype.trend import Trend
+from calotype.rooms import Rooms
+from calotype.staging import Content, Source, receive
 from calotype.wishes import Wish, json_object, named_after, wish
 
 DAY = 24 * 3600 * SECOND
 
 
-@dataclass(frozen=True, slots=True)
-class Rooms:
-    """What a store is made of; shared by all its scopes."""
-
-    catalog: Catalog
-    backend: Backend
-    name: str
-    hosts: Hosts
-    limits: Limits
-    grace: int
-    public_url: str | None
-    accesses: Accesses
-    trend: Trend
-
-
-class Scope:
+class Scope(MovesIn):
     """Put, open, refer and let go inside one scope; nothing of another is ever seen.
 
     Safe to share among threads and to inherit across fork.
     """
 
     def __init__(self, rooms: Rooms, name: str) -> None:
-        self._rooms = rooms
-        self._name = plain(name, "scope")
+        super().__init__(rooms, plain(name, "scope"))
         self._store: Scope | None = None
 
     @property
@@ -159,33 +137,6 @@ class Scope:
         bulk = Bulk(self._putter(), received, to_wish)
         return Run(lambda: bulk.steps(sources, total), name="put_many")
 
-    def import_tree(
-        self,
-        source: str | os.PathLike[str],
-        owner: str | Owner | None = None,
-        *,
-        links: str | os.PathLike[str] | None = None,
-        only: Iterable[str | os.PathLike[str]] | None = None,
-        resume: bool = True,
-    ) -> Run[Progress, Imported]:
-        """Keep every file below the folder ``source``, in durable batches; a Run of Progress.
-
-        Each goes to ``owner`` in the role of its path below ``source``, or without an owner is
-        kept for itself; ``links`` names a CSV of ``path, owner, role`` that says it for single
-        files. One that an earlier import saw as it is (path, size, mtime, inode), and that is kept
-        as it should be, is not read again unless ``resume`` is False: a repeated import goes on
-        where one was stopped. ``only`` imports just these files of the tree, as those that failed.
-        Empty and hidden files are passed over and counted. A file that fails is listed in the
-        result and never stops the others; one that is gone keeps what it was given.
-        """
-        from calotype.importing.tree import tree_import
-
-        whose = Owner.parse(owner) if owner is not None else None
-        work = tree_import(
-            self._putter(), self._rooms.limits, source, whose, links, only, resume=resume
-        )
-        return Run(work.steps, name="import_tree")
-
     # -- bytes out --------------------------------------------------------------------------
 
     def open(self, digest: str, start: int | None = None, stop: int | None = None) -> BinaryIO:
@@ -209,7 +160,7 @@ class Scope:
         seconds = -(-duration(expires) // SECOND) * SECOND
         if disposition is not None:
             plain(disposition, "disposition")
-        url = self._signer().url(self._name, found.digest, seconds, disposition)
+        url = self._rooms.signer().url(self._name, found.digest, seconds, disposition)
         self._rooms.accesses.note(self._name, found.digest)
         return url
 
@@ -256,7 +207,7 @@ class Scope:
         ``media_type`` may end in ``/*``; ``q`` is part of a file name or the start of a digest;
         ``sort`` is recent, size, views or digest.
         """
-        return self._lister().assets(
+        return self._rooms.lister(self._name).assets(
             owner=Owner.parse(owner) if owner is not None else None,
             media_type=media_type,
             q=q,
@@ -267,13 +218,13 @@ class Scope:
 
     def owners(self, kind: str | None = None) -> Listing[OwnerSummary]:
         """Owners with live references, and what they come to."""
-        return self._lister().owners(kind)
+        return self._rooms.lister(self._name).owners(kind)
 
     def references(
         self, owner: str | Owner | None = None, digest: str | None = None
     ) -> Listing[Reference]:
         """Live references of an owner or to a digest."""
-        return self._lister().references(
+        return self._rooms.lister(self._name).references(
             owner=Owner.parse(owner) if owner is not None else None,
             digest=Digest.parse(digest) if digest is not None else None,
         )
@@ -381,20 +332,3 @@ class Scope:
     def discard(self, digest: str) -> Discarded:
         """End the library entry or hold now; owners' references stay and keep the asset."""
         return self._referrer().discard(Digest.parse(digest))
-
-    # -- rooms ------------------------------------------------------------------------------
-
-    def _putter(self) -> Putter:
-        rooms = self._rooms
-        return Putter(rooms.catalog, rooms.backend, rooms.name, self._name, rooms.hosts)
-
-    def _referrer(self) -> Referrer:
-        rooms = self._rooms
-        return Referrer(rooms.catalog, self._name, rooms.hosts, rooms.grace)
-
-    def _lister(self) -> Lister:
-        return Lister(self._rooms.catalog, self._name, self._rooms.hosts)
-
-    def _signer(self) -> Signer:
-        rooms = self._rooms
-        return Signer(rooms.catalog, rooms.backend, rooms.name, rooms.public_url)

@@ -30,7 +30,8 @@ from calotype.progress import Progress, Run
 from calotype.purging import Purger
 from calotype.quantities import Duration, Instant, Size, duration, size
 from calotype.quantities import now as clock_now
-from calotype.scope import Rooms, Scope
+from calotype.rooms import Rooms
+from calotype.scope import Scope
 from calotype.staging import Limits
 from calotype.trend import Trend
 
@@ -280,11 +281,11 @@ class Store(Scope):
 
     def verify_url(self, url: str) -> Grant:
         """What a URL (or token) made by ``url()`` allows; ``Denied``, ``UrlExpired``."""
-        return self._signer().verify(url)
+        return self._rooms.signer().verify(url)
 
     def rotate_url_key(self) -> None:
         """Sign URLs with a new key; those of the key before stay valid, older ones do not."""
-        self._signer().rotate()
+        self._rooms.signer().rotate()
 
     def _gc(self) -> Gc:
         rooms = self._rooms

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
+import sqlite3
 import subprocess
 
 import pytest
@@ -40,6 +41,7 @@ def test_a_tree_goes_in_and_again_nothing_is_read(desk, tree):
         "empty": 1,
         "hidden": 0,
         "special": 0,
+        "removed": 0,
         "failed": 0,
     }
 
@@ -118,3 +120,31 @@ def test_a_map_of_owners(desk, tree):
     with desk.store() as store:
         assert [each.role for each in store.references(owner="scan/1")] == ["original"]
         assert store.stats().references == 1
+
+
+def test_the_rows_of_a_table(desk, tree):
+    with sqlite3.connect(desk.folder / "app.db") as app:
+        app.execute("CREATE TABLE images (id INTEGER PRIMARY KEY, path TEXT, digest TEXT)")
+        app.executemany("INSERT INTO images (path) VALUES (?)", [("a",), ("sub/b",), ("gone",)])
+    app.close()
+    command = ["import", "table:sqlite:///app.db", "--table", "images", "--path-column", "path"]
+    more = ["--digest-column", "digest", "--owner", "image/{id}", "--root", "tree"]
+    done = desk(*command, *more, "--remove-sources", code=3)
+    assert "2 created, 1 failed; 2 sources removed" in done.out
+    assert "images[id=3]" in done.err
+    assert not (tree / "a").exists() and (tree / "sub/c").exists()
+    (tree / "gone").write_bytes(b"found")
+    assert "1 created" in desk(*command, *more).out
+    assert "nothing to do" in desk(*command, *more).out
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["table:sqlite:///app.db"], "Which table?"),
+        (["tree", "--table", "images"], "Only a table has columns"),
+        (["table:sqlite:///app.db", "--table", "t", "--again"], "are for a folder"),
+    ],
+)
+def test_options_of_the_other_kind_are_refused(desk, tree, words, said):
+    assert said in said_in_one_line(desk("import", *words, code=2))

@@ -1,30 +1,94 @@
-"""import: whole trees in."""
+"""import: whole trees and tables in."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
 from calotype.cli import failures as failing
 from calotype.cli.exits import Exit, Usage, given
-from calotype.cli.options import EVERYWHERE, Common, OwnerGiven, flag, option, owner_of
+from calotype.cli.options import EVERYWHERE, Common, flag, option, owner_of
 from calotype.cli.printing import Printer, plural
 from calotype.cli.progressing import follow
 from calotype.cli.wire import record
 from calotype.errors import by_code
 from calotype.model import Imported
+from calotype.progress import Progress, Run
+
+if TYPE_CHECKING:
+    from calotype.store import Store
 
 _KEPT = ("created", "duplicate", "restored", "healed", "unchanged")
 _PASSED_OVER = ("empty", "hidden", "special")
 
 
+@Parameter(name="*")
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """``--table`` and what its columns are."""
+
+    table: Annotated[
+        str | None, option("--table", "The table whose rows are imported.", metavar="NAME")
+    ] = None
+    role: Annotated[
+        str | None,
+        option("--role", "Of a table: the owner's slot, {columns} in braces.", metavar="ROLE"),
+    ] = None
+    path_column: Annotated[
+        str | None, option("--path-column", "The column that names files.", metavar="P")
+    ] = None
+    bytes_column: Annotated[
+        str | None, option("--bytes-column", "The column that holds bytes.", metavar="B")
+    ] = None
+    digest_column: Annotated[
+        str | None, option("--digest-column", "The column for digests.", metavar="D")
+    ] = None
+    root: Annotated[
+        Path | None, option("--root", "The folder in which relative paths begin.", metavar="DIR")
+    ] = None
+    remove_sources: Annotated[
+        bool,
+        flag("--remove-sources", "Remove each file or bytes once they are kept and read back."),
+    ] = False
+
+    def imported(self, store: Store, url: str, owner: str | None) -> Run[Progress, Imported]:
+        """The import of the table at ``url``."""
+        if self.table is None:
+            raise Usage("Which table?", hint="Give --table NAME.")
+        return store.import_table(
+            url,
+            self.table,
+            owner,
+            role=self.role,
+            path_column=self.path_column,
+            bytes_column=self.bytes_column,
+            digest_column=self.digest_column,
+            root=self.root or Path(),
+            remove_sources=self.remove_sources,
+        )
+
+
+NO_TABLE = Rows()
+
+
 def import_(
-    folder: Annotated[Path, Parameter(help="The folder; all below it is imported.", metavar="DIR")],
+    source: Annotated[
+        str,
+        Parameter(help="A folder, or table: and a database's URL.", metavar="DIR|table:URL"),
+    ],
     /,
     *,
-    owner: OwnerGiven = None,
+    owner: Annotated[
+        str | None,
+        option(
+            "--owner",
+            "Who refers to the files: kind/id; for a table with its {columns} in braces.",
+            metavar="KIND/ID",
+        ),
+    ] = None,
     map_: Annotated[
         Path | None,
         option("--map", "A CSV that says of single files: path,owner,role.", metavar="FILE"),
@@ -39,14 +103,17 @@ def import_(
         Path | None,
         option("--failures", "Write what failed to this file, for --from.", metavar="FILE"),
     ] = None,
+    rows: Rows = NO_TABLE,
     common: Common = EVERYWHERE,
 ) -> int:
-    """Keep every file below a folder, as often as you like: what is unchanged is not read again.
+    """Keep every file below a folder, or of each row of a table, as often as you like.
 
-    With --owner each file is the owner's, its path below DIR its role; without, it is kept for
-    itself. Empty and hidden files are passed over and counted. Interrupted or killed, the same
-    command goes on. A file that fails stops no other; then the exit code is 3, or 1 when all
-    failed.
+    With --owner each file of a folder is the owner's, its path below DIR its role; without, it is
+    kept for itself. What is unchanged is not read again; empty and hidden files are passed over
+    and counted. Of a table, --path-column or --bytes-column says where the files are, and
+    --digest-column where their digests are to be written; rows that have one are left alone.
+    Interrupted or killed, the same command goes on. A file that fails stops no other; then the
+    exit code is 3, or 1 when all failed.
 
     Example: `calotype import screenshots --owner dataset/7`
     """
@@ -54,11 +121,19 @@ def import_(
         raise Usage("--again reads everything, --resume does not.", hint="Give one of them.")
     if failures is not None:
         failing.require_writable(failures)
+    url = source.removeprefix("table:") if source.startswith("table:") else None
+    if url is None and rows != NO_TABLE:
+        raise Usage("Only a table has columns.", hint="Write table: and its database's URL.")
+    if url is not None and (map_ or from_ or again):
+        raise Usage("--map, --from and --again are for a folder.", hint="Leave them away.")
     with given("--from"):
         only = [*failing.sources(from_)] if from_ is not None else None
-    whose = owner_of(owner)
+    whose = owner_of(owner) if url is None else None
     with common.new_store() as store:
-        run = store.import_tree(folder, whose, links=map_, only=only, resume=not again)
+        if url is None:
+            run = store.import_tree(source, whose, links=map_, only=only, resume=not again)
+        else:
+            run = rows.imported(store, url, owner)
         done = follow(
             run,
             common.printer,
@@ -82,9 +157,13 @@ def _told(done: Imported, printer: Printer, list_: Path | None) -> Exit:
     parts += [f"{len(failed)} failed"] if failed else []
     kept = sum(getattr(done, each) for each in _KEPT)
     total = plural(kept + len(failed), "file")
+    removed = f"; {plural(done.removed, 'source')} removed" if done.removed else ""
     over = [f"{getattr(done, each)} {each}" for each in _PASSED_OVER if getattr(done, each)]
     rest = f"; passed over: {', '.join(over)}" if over else ""
-    printer.line(f"{total}, {printer.size(done.bytes)} new or read: {', '.join(parts)}{rest}")
+    printer.line(
+        f"{total}, {printer.size(done.bytes)} new or read: "
+        f"{', '.join(parts) or 'nothing to do'}{rest}{removed}"
+    )
     if not failed:
         return Exit.OK
     return Exit.PARTLY if kept else Exit.ERROR
