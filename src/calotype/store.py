@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import weakref
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -31,6 +32,7 @@ from calotype.purging import Purger
 from calotype.quantities import Duration, Instant, Size, duration, size
 from calotype.quantities import now as clock_now
 from calotype.rooms import Rooms
+from calotype.schedule import Schedule
 from calotype.scope import Scope
 from calotype.staging import Limits
 from calotype.trend import Trend
@@ -48,8 +50,10 @@ class Store(Scope):
     it, reading finds nothing. ``Store(catalog="sqlite:///app.db", backend="file:media")`` keeps
     its tables in an application's database; ``backend`` may also be a ``Backend`` of your own.
     ``limits`` bound what a file may be, ``clock`` gives the present instant in microseconds.
-    Nothing is opened before it is needed; safe across threads, processes and fork. Close it, or
-    use it in a ``with`` block, to write the last access counts.
+    ``gc_every`` is for long-lived processes: a thread runs ``gc()`` that often, of all processes
+    with this store one at a time, until it is closed; what it did or could not do is logged as
+    ``calotype.gc``. Nothing is opened before it is needed; safe across threads, processes and
+    fork. Close it, or use it in a ``with`` block, to write the last access counts.
     """
 
     def __init__(
@@ -64,6 +68,7 @@ class Store(Scope):
         public_url: str | None = None,
         grace: Duration = "24h",
         erase_delay: Duration | None = None,
+        gc_every: Duration | None = None,
         limits: Limits | None = None,
         clock: Callable[[], Instant] = clock_now,
     ) -> None:
@@ -83,8 +88,12 @@ class Store(Scope):
         )
         super().__init__(rooms, scope)
         self._erase_delay = duration(erase_delay) if erase_delay is not None else 0
+        self._schedule = (
+            Schedule(self, opened, duration(gc_every)) if gc_every is not None else None
+        )
         if not opened.memory:
-            self._ending = weakref.finalize(self, _end, rooms)
+            over = self._schedule.over if self._schedule is not None else None
+            self._ending = weakref.finalize(self, _end, rooms, over)
 
     @classmethod
     def memory(cls, **options: object) -> Store:
@@ -105,8 +114,14 @@ class Store(Scope):
         return scope
 
     def close(self) -> None:
-        """Write the last access counts and close every connection. It can be used again."""
-        _close(self._rooms)
+        """Write the last access counts, end ``gc_every``, close every connection.
+
+        It can be used again; only gc does not run by itself any more.
+        """
+        if self._schedule is not None:
+            self._schedule.stop()
+        self._rooms.accesses.flush()
+        self._rooms.catalog.close()
 
     def __enter__(self) -> Self:
         """The store itself."""
@@ -338,11 +353,8 @@ def _sorted(digests: Iterable[str] | None) -> tuple[str, ...] | None:
     return tuple(sorted({Digest.parse(digest) for digest in digests}))
 
 
-def _close(rooms: Rooms) -> None:
-    rooms.accesses.flush()
-    rooms.catalog.close()
-
-
-def _end(rooms: Rooms) -> None:
+def _end(rooms: Rooms, over: threading.Event | None) -> None:
+    if over is not None:
+        over.set()
     rooms.accesses.flush()
     rooms.catalog.end()
