@@ -18,6 +18,9 @@ from calotype.staging import Content
 from calotype.wishes import Wish
 
 BATCH_COUNT = 4096
+BATCH_OPEN = 256
+"""Files held open at most: those of sources that cannot be read again."""
+
 BATCH_MEMORY = 24 << 20
 BATCH_DISK = 512 << 20
 BATCH_SECONDS = 2.0
@@ -32,17 +35,20 @@ class _Batch(Generic[S]):
     arrivals: list[tuple[S, Arrival]] = field(default_factory=list)
     memory: int = 0
     disk: int = 0
+    open: int = 0
     begun: float = field(default_factory=time.monotonic)
 
     def add(self, source: S, arrival: Arrival) -> None:
         self.arrivals.append((source, arrival))
         self.memory += arrival.content.in_memory
         self.disk += arrival.content.on_disk
+        self.open += arrival.content.again is None and arrival.content.on_disk > 0
 
     @property
     def full(self) -> bool:
         return (
             len(self.arrivals) >= BATCH_COUNT
+            or self.open >= BATCH_OPEN
             or self.memory >= BATCH_MEMORY
             or self.disk >= BATCH_DISK
             or time.monotonic() - self.begun >= BATCH_SECONDS

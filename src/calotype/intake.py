@@ -140,7 +140,7 @@ class Intake(Generic[S]):
         """Let go of what is here or on its way, and lay the rest down."""
         contents = [each.content for each in group if isinstance(each.content, Content)]
         new, here = self._claim(contents)
-        laid = []
+        resting = []
         for each in group:
             content = each.content
             if not isinstance(content, Content):
@@ -152,12 +152,15 @@ class Intake(Generic[S]):
                 continue
             try:
                 content.recall()
-                laid.append(content.lay_down(self._putter.backend))
+                file = content.lay_down(self._putter.backend)
             except Exception as error:
                 content.discard()
                 each.content = error
                 self.forget([content.digest])
-        staging.rest(self._putter.backend, [file for file in laid if file is not None])
+            else:
+                if file is not None and content.again is not None:
+                    resting.append(file)
+        staging.rest(self._putter.backend, resting)
 
     def _claim(self, contents: Sequence[Content]) -> tuple[set[Content], dict[str, Copy]]:
         """Those that are ours to bring in, and the copies of those that are here.

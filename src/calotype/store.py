@@ -88,12 +88,11 @@ class Store(Scope):
         )
         super().__init__(rooms, scope)
         self._erase_delay = duration(erase_delay) if erase_delay is not None else 0
-        self._schedule = (
-            Schedule(self, opened, duration(gc_every)) if gc_every is not None else None
-        )
-        if not opened.memory:
-            over = self._schedule.over if self._schedule is not None else None
-            self._ending = weakref.finalize(self, _end, rooms, over)
+        self._schedule: Schedule | None = None
+        if gc_every is not None:
+            self._schedule = Schedule(self, opened, duration(gc_every))
+        over = self._schedule.over if self._schedule is not None else None
+        self._ending = weakref.finalize(self, _end, rooms, over)
 
     @classmethod
     def memory(cls, **options: object) -> Store:
@@ -357,4 +356,4 @@ def _end(rooms: Rooms, over: threading.Event | None) -> None:
     if over is not None:
         over.set()
     rooms.accesses.flush()
-    rooms.catalog.end()
+    rooms.catalog.close()  # one in memory ends with the last list or plan that needs it

@@ -97,7 +97,7 @@ def test_update_changes_name_and_metadata(desk):
 def test_a_quota_is_set_shown_and_lifted(desk):
     desk.put("a")
     assert desk("quota", "default").out == "default: 1 B used, no quota\n"
-    assert desk("quota", "default", "2 B").out == "default: 1 B used, 2 B\n"
+    assert desk("quota", "default", "2 B").out == "default: 1 B used, of 2 B\n"
     assert "quota" in said_in_one_line(desk("put", desk.file("b", b"22"), code=1))
     assert desk("put", "b", "--json", code=1).objects[0]["error"]["code"] == "quota-exceeded"
     assert desk("quota", "default", "none", "--json").object["quota"] is None

@@ -79,6 +79,7 @@ def test_every_help_shows_an_example_that_can_be_understood(desk, name):
     used = "release" if name == "rm" else name
     assert example.startswith(f"calotype {used}")
     (desk.folder / "photos").mkdir()
+    (desk.folder / "screenshots").mkdir()
     desk.file("photos/*.jpg", b"the shell would have found its name")
     assert main(shlex.split(example)[1:]) in (0, 10)
 

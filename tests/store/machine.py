@@ -291,7 +291,7 @@ class Machine(RuleBasedStateMachine):
     def abandon(self):
         """Drop the store without a last word, as a killed process would."""
         self.store._ending.detach()
-        self.store._rooms.catalog.end()
+        self.store._rooms.catalog.close()
 
 
 def _size(digest: str) -> int:

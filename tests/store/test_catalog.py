@@ -239,7 +239,8 @@ def test_folders_and_foreign_files_are_no_bytes_of_a_lost_catalog(folder):
 
 @pytest.mark.parametrize("verb", VERBS)
 def test_a_newer_catalog_is_refused_by_every_verb_and_loses_nothing(folder, digest, verb):
-    tell(folder, "UPDATE calotype_meta SET value = '2' WHERE key = 'schema'")
+    newer = schema.CURRENT + 1
+    tell(folder, f"UPDATE calotype_meta SET value = '{newer}' WHERE key = 'schema'")
     before = everything(folder)
     with folder.open() as store:
         with pytest.raises(SchemaAhead) as caught:
@@ -255,7 +256,8 @@ def test_a_catalog_that_was_refused_is_used_as_soon_as_it_fits(folder, digest):
         tell(folder, "UPDATE calotype_meta SET value = '99' WHERE key = 'schema'")
         with pytest.raises(SchemaAhead):
             store.stat(digest)
-        tell(folder, "UPDATE calotype_meta SET value = '1' WHERE key = 'schema'")
+        now = schema.CURRENT
+        tell(folder, f"UPDATE calotype_meta SET value = '{now}' WHERE key = 'schema'")
         assert content(store, digest) == picture()
         assert problems(store) == []
 

@@ -363,12 +363,7 @@ class Catalog:
 
     def close(self) -> None:
         """Close every connection; the next use opens again. One in memory stays as it is."""
-        if not self.memory:
-            self.end()
-
-    def end(self) -> None:
-        """Close for good."""
-        if self._given is not None or self._pid != os.getpid():
+        if self.memory or self._given is not None or self._pid != os.getpid():
             return
         with self._setup:
             if self._engine is not None:
