@@ -6,11 +6,15 @@ operation, prints an acknowledgement once it has returned, and closes: for a loo
 
 from __future__ import annotations
 
+import atexit
+import os
 import random
+import shutil
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 
 from tests.crash.tracing import Call, trace
@@ -221,6 +225,35 @@ def _put_many(store: Store) -> object:
     return done.created
 
 
+@cache
+def _tree() -> Path:
+    """Files to import: some new, two of them the same, some that the store has already."""
+    root = Path(tempfile.mkdtemp(prefix="calotype-tree-"))
+    atexit.register(shutil.rmtree, root, ignore_errors=True)
+    files = {"a": MANY[0], "b/a": MANY[0], "b/c": MANY[1], "d": LIBRARY, "e": SECOND_ONE, "f": NEW}
+    for name, data in files.items():
+        (root / name).parent.mkdir(exist_ok=True)
+        (root / name).write_bytes(data)
+        os.utime(root / name, (1e9, 1e9 + 0.5))
+    return root
+
+
+def _import(store: Store) -> object:
+    done = store.import_tree(_tree(), owner="tree/1").result()
+    for failure in done.failures:
+        raise Unavailable(failure.message, hint=failure.hint)
+    return done.created
+
+
+def _imported_before(store: Store) -> None:
+    """One file has changed since, another's bytes were let go of and erased."""
+    _import(store)
+    store.release("tree/1", "f")
+    store.gc(now=True)
+    with store._rooms.catalog.write() as connection:
+        connection.exec_driver_sql("UPDATE calotype_import_seen SET size = 1 WHERE size > 3000")
+
+
 def _gc(store: Store) -> object:
     report = store.gc(now=True)
     if report.failed:
@@ -255,6 +288,9 @@ def _scenarios() -> Iterator[Scenario]:
     lost = _after(_spoil(LIBRARY, Path.unlink))
     yield Scenario("heal-missing", lambda s: heal(s).status, lost, damaged=library)
     yield Scenario("put-many", _put_many, furnish, whole=False, redoes=True)
+    yield Scenario("import", _import, furnish, whole=False, redoes=True, lazy=True)
+    again = _after(_doing(_imported_before))
+    yield Scenario("import-again", _import, again, whole=False, redoes=True, lazy=True)
     yield Scenario("attach", lambda s: s.attach(digest(LIBRARY), "scan/9", "original"), furnish)
     yield Scenario(
         "attach-slot", lambda s: s.attach(digest(LIBRARY), "scan/3", "original"), furnish

@@ -10,10 +10,17 @@ import pytest
 from tests.crash.scenario import SCENARIOS
 from tests.crash.sweeping import FULL, every, needs_tracing, swept
 
-KILLS = {"put-checkpoint": 4, "put-many": 2, "put-first": 2}
+KILLS = {"put-checkpoint": 4, "put-many": 2, "put-first": 2, "import": 3, "import-again": 3}
 """Scenarios of several hundred points that differ little, and every how many of them is tried."""
 
-CUTS = {"put-checkpoint": 4, "put-many": 4, "put-first": 3, "put-staged": 2}
+CUTS = {
+    "put-checkpoint": 4,
+    "put-many": 4,
+    "put-first": 3,
+    "put-staged": 2,
+    "import": 5,
+    "import-again": 5,
+}
 """The same for power cuts."""
 
 

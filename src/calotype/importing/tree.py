@@ -14,6 +14,7 @@ from itertools import islice
 from calotype import staging
 from calotype.bulk import Bulk
 from calotype.catalog import seen
+from calotype.catalog.failures import translated
 from calotype.digest import Digest
 from calotype.errors import Unavailable
 from calotype.importing.links import Link, Links, read_map
@@ -238,13 +239,14 @@ def _own(putter: Putter) -> set[tuple[int, int]]:
     """(device, inode) of the store's own folder of bytes and of its catalog's files."""
     kind, _, folder = putter.backend.url.partition(":")
     paths = [folder] if kind == "file" else []
-    if (catalog := putter.catalog.path) is not None:
-        paths += map(str, catalog.parent.glob(f"{glob.escape(catalog.name)}*"))
     found = set()
-    for path in paths:
-        with suppress(OSError):
-            facts = os.stat(path)  # noqa: PTH116 - not a Path
-            found.add((facts.st_dev, facts.st_ino))
+    with translated():
+        if (catalog := putter.catalog.path) is not None:
+            paths += map(str, catalog.parent.glob(f"{glob.escape(catalog.name)}*"))
+        for path in paths:
+            with suppress(FileNotFoundError):
+                facts = os.stat(path)  # noqa: PTH116 - not a Path
+                found.add((facts.st_dev, facts.st_ino))
     return found
 
 
