@@ -6,7 +6,17 @@ import pytest
 from tests.crash.scenario import SCENARIOS
 from tests.crash.sweeping import every, needs_tracing, swept
 
-STEPS = {"put-new": 1, "attach": 1, "release": 1, "gc": 1, "put-checkpoint": 60, "fsck": 60}
+STEPS = {
+    "put-new": 1,
+    "attach": 1,
+    "release": 1,
+    "gc": 2,
+    "put-checkpoint": 60,
+    "put-first": 12,
+    "import": 12,
+    "import-again": 12,
+    "fsck": 60,
+}
 """Every how many calls one fails with EIO, alone; elsewhere ``SPARSE``."""
 
 SPARSE = 6

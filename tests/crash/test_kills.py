@@ -10,16 +10,16 @@ import pytest
 from tests.crash.scenario import SCENARIOS
 from tests.crash.sweeping import FULL, every, needs_tracing, swept
 
-KILLS = {"put-checkpoint": 4, "put-many": 2, "put-first": 2, "import": 3, "import-again": 3}
+KILLS = {"put-checkpoint": 8, "put-many": 4, "put-first": 4, "import": 5, "import-again": 5}
 """Scenarios of several hundred points that differ little, and every how many of them is tried."""
 
 CUTS = {
-    "put-checkpoint": 4,
-    "put-many": 4,
-    "put-first": 3,
-    "put-staged": 2,
-    "import": 5,
-    "import-again": 5,
+    "put-checkpoint": 8,
+    "put-many": 8,
+    "put-first": 6,
+    "put-staged": 4,
+    "import": 10,
+    "import-again": 10,
 }
 """The same for power cuts."""
 
