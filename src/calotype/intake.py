@@ -33,7 +33,7 @@ GROUP = 4 << 20
 """So many bytes a thread holds in memory before it asks which of them are new."""
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Taken(Generic[S]):
     """A source that was received, or why it was not; None, None where there was a pause.
 
@@ -140,27 +140,47 @@ class Intake(Generic[S]):
         """Let go of what is here or on its way, and lay the rest down."""
         contents = [each.content for each in group if isinstance(each.content, Content)]
         new, here = self._claim(contents)
-        resting = []
+        laying: list[Taken[S]] = []
         for each in group:
-            content = each.content
-            if not isinstance(content, Content):
+            if not isinstance(each.content, Content):
                 continue
-            each.copy = here.get(content.digest)
-            each.probed = each.copy is not None or content in new
-            if content not in new:
-                content.let_go()
-                continue
-            try:
-                content.recall()
-                file = content.lay_down(self._putter.backend)
-            except Exception as error:
-                content.discard()
-                each.content = error
-                self.forget([content.digest])
+            each.copy = here.get(each.content.digest)
+            each.probed = each.copy is not None or each.content in new
+            if each.content in new:
+                laying.append(each)
             else:
-                if file is not None and content.again is not None:
-                    resting.append(file)
-        staging.rest(self._putter.backend, resting)
+                each.content.let_go()
+        self._lay_down(laying)
+
+    def _lay_down(self, new: list[Taken[S]]) -> None:
+        """What can be read again rests, the others are held open; together, or else one by one."""
+        resting = [each for each in new if self._is_had(each)]
+        try:
+            staging.rest(self._putter.backend, [_content(each) for each in resting])
+        except Exception:
+            resting = []
+        for each in new:
+            if each not in resting and isinstance(each.content, Content):
+                try:
+                    each.content.lay_down(self._putter.backend)
+                except Exception as error:
+                    self._spoil(each, error)
+
+    def _is_had(self, each: Taken[S]) -> bool:
+        """True for bytes that are at hand and can be read again; those let go are had first."""
+        content = _content(each)
+        try:
+            content.recall()
+        except Exception as error:
+            self._spoil(each, error)
+            return False
+        return content.again is not None
+
+    def _spoil(self, each: Taken[S], error: Exception) -> None:
+        content = _content(each)
+        content.discard()
+        self.forget([content.digest])
+        each.content = error
 
     def _claim(self, contents: Sequence[Content]) -> tuple[set[Content], dict[str, Copy]]:
         """Those that are ours to bring in, and the copies of those that are here.
@@ -179,3 +199,8 @@ class Intake(Generic[S]):
         ours.difference_update(here)
         first = {content.digest: content for content in reversed(contents)}
         return {first[digest] for digest in ours}, here
+
+
+def _content(each: Taken[S]) -> Content:
+    assert isinstance(each.content, Content)
+    return each.content

@@ -107,15 +107,12 @@ class Content:
         self.held = fresh.held
         self._published = False
 
-    def lay_down(self, backend: Backend) -> Staged | None:
-        """Move the bytes from memory to a staged file of the backend, if it stages; that file."""
+    def lay_down(self, backend: Backend) -> None:
+        """Move the bytes from memory to a staged file of the backend, if it stages."""
         staging = _staging(backend)
-        if staging is None or isinstance(self.held, _Spooled | _Gone):
-            return None
-        if isinstance(self.held, _Memory):
+        if staging is not None and isinstance(self.held, _Memory):
             _ = self.facts
             self.held = self._copied(staging)
-        return cast(Staged, self.held)
 
     def staged(self, backend: Stages) -> Staged:
         """The bytes as a staged file of ``backend``; a second time it is a new one."""
@@ -364,10 +361,22 @@ def _can_stage(kind: type) -> bool:
     return issubclass(kind, Stages)
 
 
-def rest(backend: Backend, files: Sequence[Staged]) -> None:
-    """Let staged files wait without being held open."""
-    if (staging := _staging(backend)) is not None:
-        staging.rest(files)
+def rest(backend: Backend, contents: Sequence[Content]) -> None:
+    """Let contents wait on the backend's disk, held open no longer; nothing where it has none.
+
+    Those in memory are laid down together, which costs half; then all are, or none and an error.
+    """
+    staging = _staging(backend)
+    if staging is None:
+        return
+    small = [content for content in contents if isinstance(content.held, _Memory)]
+    for content in small:
+        _ = content.facts
+    data = [content.held.data for content in small if isinstance(content.held, _Memory)]
+    large = [cast(Staged, each.held) for each in contents if each not in small]
+    for content, file in zip(small, staging.stage_all(data), strict=True):
+        content.held = file
+    staging.rest(large)
 
 
 def keep(backend: Backend, items: list[tuple[Key, Content]]) -> None:

@@ -61,6 +61,7 @@ MUTANTS = [
     (disk.DiscardsTheObject, "test_discarding_a_published_file_keeps_the_object"),
     (disk.DiscardsOnlyItsDescriptor, "test_discarding_leaves_nothing"),
     (disk.ReadsOnFromWhereItWrote, "test_staged_bytes_are_read_from_the_beginning"),
+    (disk.StagesOneForAll, "test_contents_staged_together_are_as_if_staged_one_by_one"),
     (disk.RestsOpen, "test_files_that_rest_hold_nothing_open_and_are_as_good"),
     (disk.ForgetsWhatRests, "test_files_that_rest_hold_nothing_open_and_are_as_good"),
     (disk.ReadsByName, "test_a_reader_outlives_its_staged_file"),

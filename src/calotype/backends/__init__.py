@@ -133,6 +133,10 @@ class Stages(Protocol):
         """A new temporary file."""
         ...
 
+    def stage_all(self, contents: Sequence[bytes]) -> list[Staged]:
+        """A temporary file for each content, written and at rest; or none, and an error."""
+        ...
+
     def rest(self, files: Sequence[Staged]) -> None:
         """End the writing of all and hold next to nothing open: thousands may wait so.
 

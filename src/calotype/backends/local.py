@@ -115,6 +115,23 @@ class LocalBackend:
                 self._make_root()
                 return LocalStaged(self._root)
 
+    def stage_all(self, contents: Sequence[bytes]) -> list[Staged]:
+        """A temporary file for each of some contents; the first is held open, as by ``rest``."""
+        staged: list[Staged] = []
+        if not contents:
+            return staged
+        try:
+            first = self.stage()
+            staged.append(first)
+            first.write(contents[0])
+            with telling("write in", self._root, "tmp"), Folder.opened(self._root, "tmp") as folder:
+                staged += (LocalStaged.whole(self._root, folder, each) for each in contents[1:])
+        except BaseException:
+            for each in staged:
+                each.discard()
+            raise
+        return staged
+
     def rest(self, files: Sequence[Staged]) -> None:
         """End the writing of all; only the oldest is held open, to hear of failed writes."""
         ours = sorted((self._ours(each) for each in files), key=lambda each: each.opened)

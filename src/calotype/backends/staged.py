@@ -7,7 +7,7 @@ import os
 import time
 from collections.abc import Sequence
 from contextlib import suppress
-from typing import BinaryIO
+from typing import BinaryIO, Self
 
 from calotype.backends import folders
 from calotype.backends.folders import CREATE, READ, Folder, telling
@@ -33,7 +33,28 @@ class LocalStaged:
         self._discarded = False
         self.opened = time.monotonic_ns()
         with Folder.opened(root, "tmp") as folder:
-            self._file = io.FileIO(folder.open(last, CREATE), "r+")
+            self._file: io.FileIO | None = io.FileIO(folder.open(last, CREATE), "r+")
+
+    @classmethod
+    def whole(cls, root: str, folder: Folder, content: bytes) -> Self:
+        """A file in ``folder``, the temporary one, that has its content and rests."""
+        staged = cls.__new__(cls)
+        last = os.urandom(16).hex()
+        staged._root, staged._name, staged._discarded = root, f"tmp/{last}", False
+        staged.opened, staged._file = time.monotonic_ns(), None
+        descriptor = folder.open(last, CREATE)
+        try:
+            rest = memoryview(content)
+            while rest:
+                rest = rest[os.write(descriptor, rest) :]
+            if folders.DESCRIPTORS:
+                os.fchmod(descriptor, 0o444)
+        except BaseException:
+            staged.discard()
+            raise
+        finally:
+            os.close(descriptor)
+        return staged
 
     @property
     def published(self) -> bool:
@@ -43,12 +64,12 @@ class LocalStaged:
     @property
     def resting(self) -> bool:
         """True where it is not held open, so that it hears of no failed write."""
-        return self._file.closed
+        return self._file is None or self._file.closed
 
     def write(self, chunk: bytes) -> None:
         """Append; ``ValueError`` once it was published or discarded."""
-        if self.published:
-            raise ValueError("write to a published file")
+        if self.published or self._file is None:
+            raise ValueError("write to a published file, or to one that rests")
         rest = memoryview(chunk)
         with telling("write", self._root, self._name):
             while rest:
@@ -56,7 +77,7 @@ class LocalStaged:
 
     def rest(self) -> None:
         """End the writing and hold nothing open."""
-        if not self.resting:
+        if self._file is not None and not self._file.closed:
             self.seal()
             self._file.close()
 
@@ -72,7 +93,7 @@ class LocalStaged:
                 f"The temporary file {f'{self._root}/{self._name}'!r} was discarded.",
                 hint="Put it again.",
             )
-        if not self.resting and folders.DESCRIPTORS:
+        if self._file is not None and not self._file.closed and folders.DESCRIPTORS:
             return os.dup(self._file.fileno())
         place, _, last = self._name.rpartition("/")
         with Folder.opened(self._root, place) as folder:
@@ -82,7 +103,7 @@ class LocalStaged:
         """Make it read-only: nothing is written any more. ``ValueError`` once it was discarded."""
         if self._discarded:
             raise ValueError("publish of a closed, discarded file")
-        if folders.DESCRIPTORS and not self.resting:
+        if self._file is not None and not self._file.closed and folders.DESCRIPTORS:
             with telling("protect", self._root, self._name):
                 os.fchmod(self._file.fileno(), 0o444)
 
@@ -94,7 +115,7 @@ class LocalStaged:
                 folders.sync(descriptor)
             finally:
                 os.close(descriptor)
-        if not folders.DESCRIPTORS:  # Windows renames no open file
+        if not folders.DESCRIPTORS and self._file is not None:  # Windows renames no open file
             self._file.close()
 
     def sync_disk(self) -> bool:
@@ -104,8 +125,9 @@ class LocalStaged:
         a write hears of its failure.
         """
         with telling("sync the disk of", self._root, self._name):
-            able = folders.DESCRIPTORS and not self.resting
-            return able and folders.sync_disk(self._file.fileno())
+            if self._file is None or self._file.closed or not folders.DESCRIPTORS:
+                return False
+            return folders.sync_disk(self._file.fileno())
 
     def rename(self, folder: Folder, name: str) -> None:
         """Move it into ``folder``, to the last part of ``name``, in place of what is there."""
@@ -114,7 +136,8 @@ class LocalStaged:
 
     def become(self, other: LocalStaged) -> None:
         """Take over the file of ``other``, and let go of this one's."""
-        self._file.close()
+        if self._file is not None:
+            self._file.close()
         self._file, self._name, self.opened = other._file, other._name, other.opened
         self._discarded = False
 
@@ -122,7 +145,8 @@ class LocalStaged:
         """Release the descriptor, and remove the file unless published; what fails is for sweep."""
         self._discarded = True
         with suppress(OSError):
-            self._file.close()
+            if self._file is not None:
+                self._file.close()
         if not self.published:
             with suppress(OSError), Folder.opened(self._root, "tmp") as folder:
                 folder.unlink(self._name.removeprefix("tmp/"))

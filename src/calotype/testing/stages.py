@@ -93,6 +93,21 @@ class StagesContract(BackendContract):
         }
         assert leftovers(backend) == 0
 
+    def test_contents_staged_together_are_as_if_staged_one_by_one(self, backend: Backend) -> None:
+        """Empty ones too; published, or discarded."""
+        contents = [noise(n * 100, n) for n in range(9)]
+        assert stages(backend).stage_all([]) == []
+        files = stages(backend).stage_all(contents)
+        for content, file in zip(contents, files, strict=True):
+            with file.open() as found:
+                assert found.read() == content
+        files.pop().discard()
+        stages(backend).publish([(key(f"{n}"), file) for n, file in enumerate(files)])
+        assert [read(backend, key(f"{n}")) for n in range(8)] == contents[:8]
+        for file in files:
+            file.discard()
+        assert leftovers(backend) == 0
+
     def test_staged_bytes_are_read_from_the_beginning(self, backend: Backend) -> None:
         """By readers that share no position: before and after publishing, and again."""
         file = staged(backend, NEW)
