@@ -19,7 +19,7 @@ STEPS = {
 }
 """Every how many calls one fails with EIO, alone; elsewhere ``SPARSE``."""
 
-SPARSE = 6
+SPARSE = 8
 
 
 @needs_tracing

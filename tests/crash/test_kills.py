@@ -28,5 +28,5 @@ CUTS = {
 @pytest.mark.parametrize("scenario", SCENARIOS)
 def test_neither_a_kill_nor_a_power_cut_breaks_a_promise(scenario, record_property) -> None:
     kill = "kill-any" if FULL else "kill" + every(KILLS.get(scenario, 1))
-    cut = "cut" + every(CUTS.get(scenario, 1))
+    cut = "cut" + every(CUTS.get(scenario, 2))
     assert swept(scenario, "order", kill, cut, record=record_property) == []

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -58,33 +58,44 @@ class Change:
 
 @dataclass
 class Expectation:
-    """The owners of a store and what each has; ``begun`` is not acknowledged yet."""
+    """The owners of a store and what each has.
+
+    ``maybe`` are changes that were begun and not acknowledged, or acknowledged when the power was
+    being cut: a sync that is under way then may end well and have done nothing.
+    """
 
     owners: dict[str, dict[str, str]] = field(default_factory=dict)
-    begun: Change | None = None
+    maybe: list[Change] = field(default_factory=list)
     acknowledged: int = 0
 
-    def hear(self, what: str, change: Change | None) -> None:
-        """Take in what a worker says."""
-        if what == "end":
-            self.acknowledged += 1
-            if self.begun is not None:
-                owner = self.begun.owner
-                self.owners[owner] = self.begun.on(self.owners.get(owner, {}))
-        self.begun = change
+    def hear(self, messages: Sequence[tuple[str, Change | None, int]], cut: int) -> None:
+        """Take in what a worker said until the instant of the ``cut``, and after it."""
+        begun: Change | None = None
+        for what, change, at in messages:
+            if what == "begin":
+                begun = change
+                continue
+            if at < cut:
+                self.acknowledged += 1
+                if begun is not None:
+                    owner = begun.owner
+                    self.owners[owner] = begun.on(self.owners.get(owner, {}))
+            elif begun is not None:
+                self.maybe.append(begun)
+            begun = None
+        if begun is not None:
+            self.maybe.append(begun)
 
     def broken(self, store: Store) -> Iterator[str]:
         """Every promise that the store does not keep; what was begun is settled as it is found."""
-        begun, self.begun = self.begun, None
-        if begun is not None:
-            self.owners.setdefault(begun.owner, {})
+        maybe, self.maybe = self.maybe, []
+        for change in maybe:
+            self.owners.setdefault(change.owner, {})
         for owner, slots in self.owners.items():
             found = {each.role: str(each.digest) for each in store.references(owner=owner)}
-            after = begun.on(slots) if begun is not None and begun.owner == owner else slots
-            between = begun is not None and begun.owner == owner and not begun.merge
-            for role in slots.keys() | after.keys() | found.keys():
-                allowed = {slots.get(role), after.get(role), *([None] if between else [])}
-                if found.get(role) not in allowed:
+            states = [slots, *_after(slots, [each for each in maybe if each.owner == owner])]
+            for role in {role for state in (found, *states) for role in state}:
+                if found.get(role) not in {state.get(role) for state in states}:
                     yield f"{owner} {role}: {found.get(role)}, not {slots.get(role)}"
             for digest in set(found.values()):
                 yield from _unreadable(store, digest)
@@ -99,6 +110,15 @@ class Expectation:
         wanted = {digest for slots in self.owners.values() for digest in slots.values()}
         if (found := store.stats().blobs) != len(wanted):
             yield f"leak: {found} blobs where {len(wanted)} are kept"
+
+
+def _after(slots: Slots, changes: Sequence[Change]) -> Iterator[Slots]:
+    """What an owner may have on the way through some changes."""
+    for change in changes:
+        if not change.merge:
+            yield {}
+        slots = change.on(slots)
+        yield slots
 
 
 def _unreadable(store: Store, digest: str) -> Iterator[str]:

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 from tests.power.conftest import PROPERTY
 from tests.power.disk import KINDS, Disk
-from tests.power.expectation import Expectation, plant
+from tests.power.expectation import Change, Expectation, plant
 from tests.power.worker import MUTANTS, use
 
 from calotype import Store
@@ -54,24 +54,27 @@ def interrupted(disk: Disk, tree: Path, wait: float, expected: Expectation, *mut
     worker.start()
     said.close()
     assert heard.recv()[0] == "ready"
-    hearing = threading.Thread(target=_hear, args=(heard, expected))
+    messages: list[tuple[str, Change | None, int]] = []
+    hearing = threading.Thread(target=_hear, args=(heard, messages))
     hearing.start()
     time.sleep(wait)
     worked = worker.is_alive()
+    cut = time.monotonic_ns()
     disk.cut()
     worker.kill()
     worker.join()
     hearing.join()
     heard.close()
     assert worked, "the worker ended by itself"
+    expected.hear(messages, cut)
     disk.unmount()
     disk.mount()
 
 
-def _hear(heard: Connection, expected: Expectation) -> None:
+def _hear(heard: Connection, messages: list[tuple[str, Change | None, int]]) -> None:
     with suppress(EOFError):
         while True:
-            expected.hear(*heard.recv())
+            messages.append(heard.recv())
 
 
 @pytest.mark.parametrize("kind", KINDS)

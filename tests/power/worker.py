@@ -7,6 +7,7 @@ knows what must be there after the power was cut.
 from __future__ import annotations
 
 import random
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from multiprocessing.connection import Connection
@@ -47,9 +48,9 @@ class Worker:
     @contextmanager
     def _told(self, change: Change | None) -> Iterator[None]:
         """Say what is begun, and once the block is through that it was acknowledged."""
-        self._said.send(("begin", change))
+        self._said.send(("begin", change, time.monotonic_ns()))
         yield
-        self._said.send(("end", None))
+        self._said.send(("end", None, time.monotonic_ns()))
 
     def _owner(self, kind: str) -> str:
         return f"{kind}/{self._dice.randrange(6)}"
@@ -128,6 +129,6 @@ def use(said: Connection, store: Path, tree: Path, seed: float, *mutant: str) ->
         sabotage(each)
     with Store(store, grace=0) as opened:
         worker = Worker(opened, tree, random.Random(seed), said)
-        said.send(("ready", None))
+        said.send(("ready", None, 0))
         while True:
             worker.work()

@@ -1,0 +1,1 @@
+"""Applications on Calotype, each from the needs of a real one."""

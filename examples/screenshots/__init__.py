@@ -1,0 +1,1 @@
+"""A screenshot archive: search results with the pictures of the pages that showed them."""

@@ -1,0 +1,63 @@
+"""The application's own tables, beside the store's in one database."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from sqlalchemy import (
+    Column,
+    Engine,
+    ForeignKey,
+    Index,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    Text,
+    create_engine,
+    event,
+)
+
+from calotype import Store
+from calotype.catalog.tables import blob
+
+metadata = MetaData()
+
+datasets = Table(
+    "datasets",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("tag", Text, nullable=False, unique=True),
+)
+
+search_results = Table(
+    "search_results",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("dataset_id", Integer, ForeignKey("datasets.id", ondelete="CASCADE"), nullable=False),
+    Column("state", String(2), nullable=False),
+    Column("search_name", Text, nullable=False),
+    Column("license_number", Text, nullable=False),
+    Column("license_name", Text, nullable=False),
+    Column("license_status", Text, nullable=False),
+    Column("image_hash", String(64), ForeignKey(blob.c.digest, ondelete="RESTRICT")),
+    Index("ix_search_results_image", "image_hash"),
+    Index("ix_search_results_dataset", "dataset_id"),
+)
+
+
+def open_archive(home: Path, **options: object) -> tuple[Engine, Store]:
+    """The application's engine and the store in the same database; made where they are not."""
+    home.mkdir(parents=True, exist_ok=True)
+    url = f"sqlite:///{home / 'archive.db'}"
+    store = Store(catalog=url, backend=f"file:{home / 'imagecache'}", **options)  # type: ignore[arg-type]
+    store.set_quota("default", "100 GB")  # makes the store's tables, which ours point at
+    engine = create_engine(url, connect_args={"timeout": 30})
+    event.listen(engine, "connect", _hold_foreign_keys)
+    metadata.create_all(engine, tables=[datasets, search_results])
+    return engine, store
+
+
+def _hold_foreign_keys(connection: object, _: object) -> None:
+    """SQLite wants it on every connection."""
+    connection.execute("PRAGMA foreign_keys=ON")  # type: ignore[attr-defined]
