@@ -1,18 +1,26 @@
-"""The sides of ingest: the floor in C, Calotype, and hashfs, each a process of its own."""
+"""The sides of ingest: the floor in C, Calotype, and its peers, each a process of its own."""
 
 from __future__ import annotations
 
 import json
+import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from time import perf_counter
+from typing import Any
 
 from benchmarks.places import BENCH, ROOT, cached
 
 HERE = Path(__file__).parent
 HASHFS = "hashfs==0.7.2"
+DVC = "dvc==3.67.1"
+BORG = {
+    "BORG_UNKNOWN_UNENCRYPTED_REPO_ACCESS_IS_OK": "yes",
+    "BORG_RELOCATED_REPO_ACCESS_IS_OK": "yes",
+}
 
 
 def floor(folder: Path, files: Sequence[Path], *, durable: bool = False) -> float:
@@ -35,6 +43,63 @@ def hashfs(folder: Path, files: Sequence[Path]) -> float:
     python = _environment(HASHFS) / "bin" / "python"
     answer = json.loads(_run([str(python), str(HERE / "peer_hashfs.py"), str(folder)], files))
     return float(answer["seconds"])
+
+
+def import_(folder: Path, tree: Path) -> float:
+    """Seconds of a whole ``calotype import``."""
+    command = [Path(sys.executable).with_name("calotype"), "import", tree, "--owner", "bench/1"]
+    return _timed([*command, "--store", folder / "store", "-q"])
+
+
+def rsync(folder: Path, tree: Path) -> float:
+    """Seconds of a whole ``rsync -a``, which hashes nothing."""
+    return _timed(["rsync", "-a", f"{tree}/", folder / "copy"])
+
+
+def borg(folder: Path, tree: Path) -> float:
+    """Seconds of a whole ``borg create`` without encryption and compression."""
+    store = folder / "repo"
+    environment = {**os.environ, "BORG_BASE_DIR": str(folder), **BORG}
+    if not store.exists():
+        _quiet(["borg", "init", "--encryption=none", store], env=environment)
+    name = f"{store}::{len(list(folder.iterdir()))}-{perf_counter()}"
+    return _timed(["borg", "create", "--compression=none", name, tree], env=environment)
+
+
+def restic(folder: Path, tree: Path) -> float:
+    """Seconds of a whole ``restic backup`` without compression."""
+    store = folder / "repo"
+    environment = {**os.environ, "RESTIC_PASSWORD": "bench", "RESTIC_CACHE_DIR": str(folder / "c")}
+    if not store.exists():
+        _quiet(["restic", "init", "-q", "-r", store], env=environment)
+    command = ["restic", "backup", "-q", "-r", store, "--compression=off", tree]
+    return _timed(command, env=environment)
+
+
+def dvc(folder: Path, tree: Path) -> float:
+    """Seconds of a whole ``dvc add`` of a copy of the tree."""
+    program = _environment(DVC) / "bin" / "dvc"
+    work = folder / "work"
+    if not work.exists():
+        work.mkdir()
+        _quiet([program, "init", "-q", "--no-scm"], cwd=work)
+        _quiet(["cp", "-a", tree, work / "data"])
+        os.sync()
+    else:
+        _quiet(["rsync", "-a", f"{tree}/", work / "data"])
+    return _timed([program, "add", "-q", "data"], cwd=work)
+
+
+def _timed(command: Sequence[str | Path], **more: Any) -> float:
+    started = perf_counter()
+    _quiet(command, **more)
+    return perf_counter() - started
+
+
+def _quiet(command: Sequence[str | Path], **more: Any) -> None:
+    if shutil.which(command[0]) is None:
+        raise SystemExit(f"{command[0]} is missing: apt install borgbackup restic rsync.")
+    subprocess.run(command, check=True, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, **more)
 
 
 def _run(command: Sequence[str], files: Sequence[Path]) -> str:
