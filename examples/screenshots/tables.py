@@ -51,7 +51,7 @@ def open_archive(home: Path, **options: object) -> tuple[Engine, Store]:
     home.mkdir(parents=True, exist_ok=True)
     url = f"sqlite:///{home / 'archive.db'}"
     store = Store(catalog=url, backend=f"file:{home / 'imagecache'}", **options)  # type: ignore[arg-type]
-    store.set_quota("default", "100 GB")  # makes the store's tables, which ours point at
+    store.create()  # our tables point at the store's
     engine = create_engine(url, connect_args={"timeout": 30})
     event.listen(engine, "connect", _hold_foreign_keys)
     metadata.create_all(engine, tables=[datasets, search_results])

@@ -112,6 +112,13 @@ class Store(Scope):
         scope._store = self  # or it would be closed under the scope
         return scope
 
+    def create(self) -> None:
+        """Make the store now, not by the first put: for tables that point at its own.
+
+        Harmless to repeat, beside any number of others.
+        """
+        self._rooms.catalog.ensure()
+
     def close(self) -> None:
         """Write the last access counts, end ``gc_every``, close every connection.
 

@@ -84,7 +84,11 @@ def content(studio, digest: str) -> bytes:
 
 
 def problems(studio) -> int:
-    return studio.store.fsck(read_data=True).result().problems
+    """Of a check that reads every byte: those that were written before this very instant."""
+    studio.clock.advance(seconds=1)
+    check = studio.store.fsck(read_data=True).result()
+    assert check.read_bytes > 0 or not files(studio)
+    return check.problems
 
 
 # Styles and jobs
@@ -289,9 +293,13 @@ def test_a_deleted_image_stays_for_the_bill(studio, flat, clock):
     assert studio.bill(flat) == 3 * jobs.PRICE_CENTS
 
 
-def test_deleting_again_frees_nothing_again(studio, flat):
+def test_deleting_again_changes_nothing(studio, flat, clock):
     [image] = studio.upload(flat, CAT, ["warm"]).images
-    assert [studio.delete_image(image) for _ in range(3)] == [True, False, False]
+    assert studio.delete_image(image) is True
+    deleted_at = row(studio, image).deleted_at
+    clock.advance(hours=1)
+    assert [studio.delete_image(image) for _ in range(2)] == [False, False]
+    assert row(studio, image).deleted_at == deleted_at
     with pytest.raises(LookupError):
         studio.delete_image(image + 1)
 
@@ -302,6 +310,19 @@ def test_of_two_that_delete_the_last_two_images_at_once_one_frees_the_original(s
         with ThreadPoolExecutor(2) as pool:
             assert sorted(pool.map(studio.delete_image, pair)) == [False, True]
     assert files(studio) == {}
+
+
+def test_a_damaged_copy_that_is_erased_is_not_the_original_freed(studio, flat):
+    done = studio.upload(flat, CAT, ["warm", "bright"])
+    [damaged] = (studio.folder / "originals").rglob(f"{done.digest}*")
+    damaged.chmod(0o600)
+    damaged.write_bytes(bytes(CAT.stat().st_size))
+    assert problems(studio) == 1
+    assert studio.upload(flat, CAT, ["warm"]).status == "healed"
+    assert files(studio) == {done.digest: 2}
+    assert studio.delete_image(done.images[0]) is False
+    assert files(studio) == {done.digest: 1}
+    assert content(studio, done.digest) == CAT.read_bytes()
 
 
 def test_a_deletion_that_is_rolled_back_keeps_row_and_reference(studio, flat, clock):
@@ -541,6 +562,19 @@ def test_the_statistics_equal_counts_by_hand(studio, flat, clock):
     after = studio.statistics()
     assert (after.total_count, after.total_size, after.orphaned_count) == (2, cat + coffee, 0)
     assert (after.avg_references, after.saved_size) == (2.5, found.saved_size)
+
+
+def test_a_staged_picture_that_is_uploaded_is_an_original_of_its_own_images_alone(studio, flat):
+    [image] = studio.upload(flat, CAT, ["warm"]).images
+    studio.work()
+    staged = content(studio, row(studio, image).staged_digest)
+    again = studio.upload(flat, staged, ["warm", "bright"])
+    assert (again.status, again.digest) == ("duplicate", row(studio, image).staged_digest)
+    found = studio.statistics()
+    assert (found.total_count, found.references, found.saved_size) == (2, 3, len(staged))
+    assert [studio.delete_image(each) for each in again.images] == [False, False]
+    assert (studio.statistics().references, studio.statistics().orphaned_count) == (1, 0)
+    assert content(studio, again.digest) == staged
 
 
 def test_a_held_original_is_no_orphan(studio, flat, clock):
