@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
 from calotype.errors import CalotypeError, Locked, Unavailable
-from calotype.intake import Intake, Taken
+from calotype.intake import Intake, Taken, open_files
 from calotype.model import Put, PutFailure, PutMany
 from calotype.progress import Progress
 from calotype.putting import Arrival, Putter
@@ -19,7 +19,7 @@ from calotype.wishes import Wish
 
 BATCH_COUNT = 4096
 BATCH_OPEN = 256
-"""Files held open at most: those of sources that cannot be read again."""
+"""Files held open at most, the sources' own too: of what cannot be read again."""
 
 BATCH_MEMORY = 24 << 20
 BATCH_DISK = 512 << 20
@@ -43,12 +43,13 @@ class _Batch(Generic[S]):
         self.memory += arrival.content.in_memory
         self.disk += arrival.content.on_disk
         self.open += arrival.content.again is None and arrival.content.on_disk > 0
+        self.open += hasattr(source, "fileno")
 
     @property
     def full(self) -> bool:
         return (
             len(self.arrivals) >= BATCH_COUNT
-            or self.open >= BATCH_OPEN
+            or self.open >= min(BATCH_OPEN, open_files() // 8)
             or self.memory >= BATCH_MEMORY
             or self.disk >= BATCH_DISK
             or time.monotonic() - self.begun >= BATCH_SECONDS
@@ -157,7 +158,8 @@ class Bulk(Generic[S]):
                 self._keep_all(rest[half:])
         finally:
             self._note(done.values())
-            self._kept([(arrivals[n][0], arrivals[n][1].content) for n in done])
+            if done:
+                self._kept([(arrivals[n][0], arrivals[n][1].content) for n in done])
 
     def _note(self, puts: Iterable[Put]) -> None:
         for put in puts:

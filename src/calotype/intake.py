@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cache
 from itertools import islice
 from typing import Generic, TypeVar
 
@@ -96,7 +98,8 @@ class Intake(Generic[S]):
         waiting: deque[Future[list[Taken[S]]]],
         remaining: Iterator[S | None],
     ) -> bool:
-        while len(waiting) < AHEAD and self._broken is None:
+        ahead = AHEAD if open_files() > 4 * AHEAD * TOGETHER else 1
+        while len(waiting) < ahead and self._broken is None:
             if not (some := self._next(remaining)):
                 break
             waiting.append(pool.submit(self._take, some))
@@ -199,6 +202,16 @@ class Intake(Generic[S]):
         ours.difference_update(here)
         first = {content.digest: content for content in reversed(contents)}
         return {first[digest] for digest in ours}, here
+
+
+@cache
+def open_files() -> int:
+    """How many files this process may have open."""
+    if sys.platform == "win32":
+        return 8192
+    import resource
+
+    return resource.getrlimit(resource.RLIMIT_NOFILE)[0]
 
 
 def _content(each: Taken[S]) -> Content:

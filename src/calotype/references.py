@@ -58,6 +58,11 @@ class Referrer:
             digests = slots.release(joint, self.scope, owner, role, self.catalog.clock())
         return Released(len(digests), tuple(sorted(set(digests))))
 
+    def let_go(self, owner: Owner, role: str, digest: Digest) -> None:
+        """Release what an owner has in one role, if it is still this digest."""
+        with self._transaction(None, needs_keys=False, freeing=True) as joint:
+            slots.release_only(joint, self.scope, owner, role, digest, self.catalog.clock())
+
     def restore_owner(
         self, owner: Owner, role: str | None, connection: Joinable | None
     ) -> Restored:

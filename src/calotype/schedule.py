@@ -81,6 +81,8 @@ def _look(store: Collects, catalog: Catalog, every: int) -> int:
         LOG.info("let go of %d blobs, erased %d", report.doomed, report.erased)
     except CalotypeError as error:
         LOG.warning("%s: %s %s", error.code, error, error.hint)
+    except Exception:
+        LOG.exception("gc failed")
     return min(every, LONGEST_SLEEP)
 
 

@@ -275,7 +275,7 @@ def test_a_key_of_several_columns(store, app):
         ({"bytes_column": "data"}, "one column of paths"),
         ({"path_column": "nowhere"}, "no column 'nowhere'"),
         ({"digest_column": "nowhere"}, "no column 'nowhere'"),
-        ({"owner": "result/{nowhere}"}, "names a column that is not there"),
+        ({"owner": "result/{nowhere}"}, "no column .nowhere."),
         ({"owner": None}, "A role belongs to an owner"),
         ({"digest_column": None, "remove_sources": True}, "Without digest_column"),
     ],
@@ -340,3 +340,125 @@ def test_a_store_in_the_same_database_file(tmp_path):
     with Store(catalog=app.url, backend=f"file:{tmp_path / 'media'}") as store:
         assert moved(store, app).created == 1
         assert app.digests() == {1: Digest.of(picture())}
+
+
+def test_columns_of_other_types_than_they_say_are_no_matter(store, app):
+    app.tell(
+        "CREATE TABLE odd (id INTEGER PRIMARY KEY, at DATETIME, facts JSON, path TEXT, digest TEXT)"
+    )
+    app.tell("INSERT INTO odd VALUES (1, 1700000000, '{oops', 'tx/CA/a.1.png', NULL)")
+    done = store.import_table(
+        app.url, "odd", "odd/{id}", path_column="path", digest_column="digest", root=app.root
+    ).result()
+    assert (done.created, done.failures) == (1, ())
+
+
+def test_a_row_that_its_table_refuses_stops_no_other(store, app):
+    app.tell("CREATE UNIQUE INDEX once ON images (digest)")
+    done = moved(store, app, owner="result/{id}")
+    assert sorted(f.source for f in done.failures) == ["images[id=2]", "images[id=4]"]
+    assert all("refused" in f.message for f in done.failures)
+    assert [n for n, digest in app.digests().items() if digest] == [1, 3, 5]
+    assert list(store.references(owner="result/2")) == []
+    assert len(list(store.references(owner="result/1"))) == 1
+
+
+def test_rows_that_would_share_a_slot_are_refused_before_anything_is_done(store, app):
+    for owner, role in (("album/7", "original"), ("result/{path}", "original")):
+        with pytest.raises(Misconfigured, match="same owner and role"):
+            moved(store, app, owner=owner, role=role)
+    for owner in ("image/{id:03}", "image/{", "x/{id}{result}", "nokind"):
+        with pytest.raises(Misconfigured):
+            moved(store, app, owner=owner, role=None)
+    assert list(store.assets()) == []
+
+
+def test_a_newer_picture_that_the_application_gave_a_row_meanwhile_stays(durable, app, monkeypatch):
+    real = application.Rows.write
+
+    with durable.open() as store:
+
+        def late(self, digests):
+            newer = store.put(b"newer", owner="image/5", role="original").digest
+            app.tell("UPDATE images SET digest = ? WHERE id = 5", newer)
+            return real(self, digests)
+
+        with monkeypatch.context() as patched:
+            patched.setattr(application.Rows, "write", late)
+            moved(store, app, owner="image/{id}", role="original")
+        (reference,) = store.references(owner="image/5")
+        assert reference.digest == Digest.of(b"newer") == app.digests()[5]
+
+
+def test_the_stores_own_file_is_no_source_to_remove(durable, app):
+    with durable.open() as store:
+        kept = store.put(picture(0), owner="image/1", role="original")
+        (copy,) = durable.blobs.rglob("*.png")
+        app.tell("DELETE FROM images WHERE id > 1")
+        app.tell("UPDATE images SET path = ?", str(copy))
+        done = moved(store, app, owner="image/{id}", role="original", remove_sources=True)
+        assert (done.removed, "store's own" in done.failures[0].message) == (0, True)
+        assert content(store, kept.digest) == picture(0)
+
+
+def test_a_source_whose_row_has_nothing_in_the_store_is_not_removed(durable, app):
+    """Somebody else has the same picture, and may let it go."""
+    with durable.open() as store:
+        digest = store.put(picture(2), owner="other/1").digest
+        app.tell("UPDATE images SET digest = ? WHERE id = 5", digest)
+        done = moved(store, app, remove_sources=True)
+        assert [f.source for f in done.failures] == ["images[id=5]"]
+        assert (app.root / "tx/FL/c.1.png").exists()
+
+
+def test_a_file_that_a_pending_row_names_otherwise_is_not_removed(durable, app):
+    with durable.open() as store:
+        app.tell("INSERT INTO images VALUES (7, NULL, './tx/FL/../FL/c.1.png', NULL, NULL)")
+        moved(store, app, remove_sources=True)
+        assert (app.root / "tx/FL/c.1.png").exists()
+
+
+@pytest.mark.parametrize("path", ["tx", "http://[bad", "a\0b"])
+def test_a_source_that_is_no_file_is_that_rows_failure(durable, app, path):
+    with durable.open() as store:
+        digest = store.put(b"x", owner="result/70", role="screenshot").digest
+        app.tell("INSERT INTO images VALUES (7, 70, ?, NULL, ?)", path, digest)
+        done = moved(store, app, remove_sources=True)
+        assert done.removed == 4
+        assert (app.root / "tx").is_dir()
+
+
+def test_rows_without_a_key_are_told(store, app):
+    app.tell("CREATE TABLE loose (a TEXT, b TEXT, path TEXT, digest TEXT, PRIMARY KEY (a, b))")
+    for number in range(4):
+        key = f"{number}" if number % 2 else None
+        app.tell("INSERT INTO loose VALUES ('x', ?, 'tx/CA/a.1.png', NULL)", key)
+    done = store.import_table(
+        app.url, "loose", "x/{a}-{b}", path_column="path", digest_column="digest", root=app.root
+    ).result()
+    assert (done.created + done.duplicate, "2 rows have NULL" in done.failures[0].message) == (
+        2,
+        True,
+    )
+
+
+def test_a_table_whose_name_has_a_dot(store, app):
+    app.tell('CREATE TABLE "my.images" (id INTEGER PRIMARY KEY, path TEXT)')
+    app.tell("INSERT INTO \"my.images\" VALUES (1, 'tx/CA/a.1.png')")
+    done = store.import_table(app.url, "my.images", path_column="path", root=app.root).result()
+    assert done.created == 1
+
+
+def test_bytes_are_not_heaped_up(store, app, monkeypatch):
+    """A page of rows holds keys; bytes are fetched one by one."""
+    app.tell("DELETE FROM images")
+    for number in range(30):
+        app.add(number, None, picture(number % 3), inside=True)
+    pages: list[dict] = []
+    real = application.Rows.pending
+    monkeypatch.setattr(
+        application.Rows, "pending", lambda self: (pages.append(row) or row for row in real(self))
+    )
+    assert moved(store, app, path_column=None, bytes_column="data").failures == ()
+    assert len(pages) == 30
+    assert not any(isinstance(value, bytes) for row in pages for value in row.values())

@@ -275,3 +275,24 @@ def refuses_a(name):
     if name == "a":
         raise Misconfigured("Not a usable file name.", hint="Another one.")
     return name
+
+
+@pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning")
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_few_open_files_are_enough_for_any_sources(folder, tmp_path):
+    """Bytes, streams and open files; what is known already is no exception."""
+    resource = pytest.importorskip("resource")
+    for number in range(700):
+        (tmp_path / f"{number}").write_bytes(noise(30, number))
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    intake.open_files.cache_clear()
+    resource.setrlimit(resource.RLIMIT_NOFILE, (256, hard))
+    try:
+        with folder.open() as store:
+            assert store.put_many([noise(20, n) for n in range(600)]).result().created == 600
+            for status in ("created", "duplicate"):
+                files = ((tmp_path / f"{n}").open("rb") for n in range(700))
+                assert getattr(store.put_many(files).result(), status) == 700
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        intake.open_files.cache_clear()

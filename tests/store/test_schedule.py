@@ -84,7 +84,8 @@ def test_before_there_is_a_store_nothing_is_made(durable):
     assert running() == 0
 
 
-def test_what_fails_is_logged_and_tried_again(durable, clock, monkeypatch, caplog):
+@pytest.mark.parametrize("error", [GcLimit("Too much would go.", hint="Look."), RuntimeError("no")])
+def test_what_fails_is_logged_and_tried_again(durable, clock, monkeypatch, caplog, error):
     caplog.set_level(logging.INFO, "calotype.gc")
     calls: list[int] = []
     real = Store.gc
@@ -92,7 +93,7 @@ def test_what_fails_is_logged_and_tried_again(durable, clock, monkeypatch, caplo
     def failing(self, **options):
         calls.append(1)
         if len(calls) == 1:
-            raise GcLimit("Too much would go.", hint="Look first.")
+            raise error
         return real(self, **options)
 
     monkeypatch.setattr(Store, "gc", failing)
@@ -101,7 +102,7 @@ def test_what_fails_is_logged_and_tried_again(durable, clock, monkeypatch, caplo
         assert eventually(lambda: len(calls) == 1)
         clock.advance(seconds=1)
         assert eventually(lambda: len(calls) == 2)
-    assert "gc-limit: Too much would go. Look first." in caplog.text
+    assert str(error) in caplog.text
     assert eventually(lambda: "let go of 0 blobs" in caplog.text)
 
 

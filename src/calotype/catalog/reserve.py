@@ -25,7 +25,8 @@ def keep(catalog: Path) -> bool:
     """Take the room unless it is taken; False, and no failure, where the disk is short."""
     file = place(catalog)
     with suppress(OSError):
-        if not _taken(file) and shutil.disk_usage(catalog.parent).free >= ENOUGH:
+        room = shutil.disk_usage(catalog.parent)
+        if not _taken(file) and (room.free >= ENOUGH or room.total == 0):  # ramfs says nothing
             handle = os.open(file, os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0), 0o600)
             try:
                 _allocate(handle)

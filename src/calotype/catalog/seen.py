@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 
 from sqlalchemy import Connection, and_, bindparam, delete, select, text
 
@@ -94,18 +94,18 @@ def referred(
     scope: str,
     backend: str,
     owner: tuple[str, str],
-    slots: Mapping[str, Digest],
-) -> set[str]:
-    """Those of an owner's ``slots`` (role -> digest) that hold just this, in trusted bytes."""
+    roles: Sequence[str],
+) -> dict[str, str]:
+    """What an owner has in some roles, where its bytes are trusted: role -> digest."""
     rows = _REFERRED(
         connection,
         scope_name=scope,
         backend_name=backend,
         kind=owner[0],
         ident=owner[1],
-        roles=list(slots),
+        roles=roles,
     )
-    return {row["role"] for row in rows if slots[row["role"]] == row["digest"]}
+    return {row["role"]: row["digest"] for row in rows}
 
 
 _KEPT = Prepared(

@@ -115,6 +115,21 @@ def release(
     return [Digest(digest) for digest in released.scalars()]
 
 
+def release_only(
+    connection: Connection, scope: str, owner: Owner, role: str, digest: Digest, now: Instant
+) -> None:
+    """Release an owner's live reference in one role where it is to ``digest``."""
+    connection.execute(
+        update(reference)
+        .where(
+            *of_owner(scope, owner, role),
+            reference.c.digest == digest,
+            reference.c.released_at.is_(None),
+        )
+        .values(released_at=now)
+    )
+
+
 def restorable(
     connection: Connection, scope: str, owner: Owner, role: str | None
 ) -> list[tuple[str, Digest]]:

@@ -10,10 +10,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
+from calotype.digest import Digest
 from calotype.errors import CalotypeError, Misconfigured
 from calotype.names import Owner, escaped, plain
 
 COLUMNS = ("path", "owner", "role")
+
+LONGEST = 1000
+"""Characters of a role that is a path."""
 
 
 class Link(NamedTuple):
@@ -28,11 +32,13 @@ class Links:
     """The links of a tree's files.
 
     A file that ``listed`` does not name goes to ``owner``, its path below ``root`` as the role.
+    ``slots`` says which file the map gives to whom.
     """
 
     root: bytes
     owner: Owner | None
     listed: dict[bytes, list[Link]] = field(default_factory=dict)
+    slots: dict[Link, bytes] = field(default_factory=dict)
 
     def of(self, path: bytes) -> list[Link]:
         """The links of the file at ``path``."""
@@ -40,14 +46,18 @@ class Links:
 
 
 def role_of(path: bytes, root: bytes, owner: Owner | None) -> str | None:
-    """The role that a path below ``root`` gives: itself, in UTF-8, what is not as escapes.
+    """The role that a path below ``root`` gives: itself, and for no two paths the same.
 
-    A name of 64 hexadecimal characters, which would be taken for a digest, gets ``./`` before it.
+    ``./`` stands before a name of 64 characters, which could be taken for a digest, and before one
+    that is not UTF-8, whose other bytes are escapes. A very long one ends in a digest of itself.
     """
     if owner is None:
         return None
-    role = escaped(os.fsdecode(path.removeprefix(root + b"/")))
-    return f"./{role}" if len(role) == 64 and "/" not in role else role
+    name = os.fsdecode(path.removeprefix(root.rstrip(b"/") + b"/"))
+    role = escaped(name)
+    if role != name or (len(role) == 64 and "/" not in role):
+        role = f"./{role}"
+    return role if len(role) <= LONGEST else f"{role[:900]}~{Digest.of(path)[:32]}"
 
 
 def read_map(file: str | os.PathLike[str], root: bytes, owner: Owner | None) -> Links:
@@ -64,6 +74,8 @@ def read_map(file: str | os.PathLike[str], root: bytes, owner: Owner | None) -> 
     links = Links(root, owner)
     for number, path, link in _lines(text, shown):
         try:
+            if "\0" in path:
+                raise ValueError("a NUL in the path")
             where = os.path.normpath(os.path.join(root, os.fsencode(path)))  # noqa: PTH118
             whose = Owner.parse(link[0]) if link[0] else owner
             role = plain(link[1], "role") if link[1] else role_of(where, root, whose)
@@ -72,8 +84,25 @@ def read_map(file: str | os.PathLike[str], root: bytes, owner: Owner | None) -> 
         except (CalotypeError, ValueError) as error:
             hint = error.hint if isinstance(error, CalotypeError) else "Check that line."
             raise Misconfigured(f"{shown}:{number}: {str(error).rstrip('.')}.", hint=hint) from None
-        links.listed.setdefault(where, []).append(Link(whose, role))
+        slot = Link(whose, role)
+        if slot.owner is not None and (other := links.slots.setdefault(slot, where)) != where:
+            raise Misconfigured(
+                f"{shown}:{number} gives {whose} {role!r} a second file, after "
+                f"{os.fsdecode(other)!r}.",
+                hint="A role is for one file: choose another one.",
+            )
+        if slot not in (known := links.listed.setdefault(where, [])):
+            known.append(slot)
     return links
+
+
+def _whole(reader: csv.DictReader[str], shown: str) -> Iterator[dict[str, str]]:
+    try:
+        yield from reader
+    except csv.Error as error:
+        raise Misconfigured(
+            f"{shown}:{reader.line_num} is no CSV: {error}.", hint="Is a quote left open?"
+        ) from None
 
 
 def _lines(text: str, shown: str) -> Iterator[tuple[int, str, tuple[str, str]]]:
@@ -85,7 +114,7 @@ def _lines(text: str, shown: str) -> Iterator[tuple[int, str, tuple[str, str]]]:
             hint="Begin the map with a line that is just: path,owner,role.",
         )
     reader.fieldnames = names
-    for row in reader:
+    for row in _whole(reader, shown):
         if None in row or not row["path"]:
             raise Misconfigured(
                 f"{shown}:{reader.line_num} has no path, or more than the columns.",

@@ -21,11 +21,20 @@ from sqlalchemy import (
     func,
     inspect,
     make_url,
+    or_,
     select,
     tuple_,
+    type_coerce,
     update,
 )
-from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchTableError, SQLAlchemyError
+from sqlalchemy.exc import (
+    ArgumentError,
+    DBAPIError,
+    IntegrityError,
+    NoSuchTableError,
+    SQLAlchemyError,
+)
+from sqlalchemy.types import NullType
 
 from calotype.catalog.tables import PREFIX
 from calotype.digest import Digest
@@ -36,10 +45,10 @@ PAGE = 500
 _TIMEOUT = 30.0
 """Seconds to wait for another writer of an SQLite file."""
 
-_FIELD = re.compile(r"\{(\w+)\}")
+_FIELD = re.compile(r"\{([^{}]*)\}")
 
 Values = Mapping[str, object]
-"""A row by its columns' names."""
+"""A row by its columns' names: its key, what the templates need, and its source unless bytes."""
 
 
 def open_database(url: str) -> Engine:
@@ -61,39 +70,60 @@ def open_database(url: str) -> Engine:
     return engine
 
 
+def fields(template: str) -> list[str]:
+    """The columns that a template names, in their order."""
+    return _FIELD.findall(template)
+
+
 @dataclass(frozen=True, slots=True)
 class Rows:
-    """The rows of one table that have a source, and the columns that matter."""
+    """The rows of one table that have a source, and the columns that matter.
+
+    Values are those of the driver: a column's declared type says nothing of what SQLite has in it.
+    """
 
     engine: Engine
     table: Table
     source: Column[object]
     digest: Column[object] | None
+    is_path: bool
+    needed: tuple[str, ...]
 
     @classmethod
-    def of(cls, engine: Engine, table: str, source: str, digest: str | None) -> Rows:
+    def of(
+        cls,
+        engine: Engine,
+        table: str,
+        source: str,
+        digest: str | None,
+        *,
+        is_path: bool,
+        templates: Sequence[str],
+    ) -> Rows:
         """Look at the table; ``Misconfigured`` where it, a column or its key is missing."""
-        schema, _, name = table.rpartition(".")
-        with _speaking(engine):
-            try:
-                found = Table(
-                    name, MetaData(), autoload_with=engine, schema=schema or None, resolve_fks=False
-                )
-            except NoSuchTableError:
-                names = ", ".join(inspect(engine).get_table_names()) or "none"
-                raise Misconfigured(f"No table {table!r}.", hint=f"There are: {names}.") from None
+        found = _reflected(engine, table)
         if not found.primary_key.columns:
             raise Misconfigured(
                 f"The table {table!r} has no primary key, so its rows cannot be told apart.",
                 hint="Give it one.",
             )
-        for column in filter(None, (source, digest)):
-            if column not in found.c:
+        named = [name for template in templates for name in fields(template)]
+        for name in [source, *([digest] if digest is not None else []), *named]:
+            if name not in found.c:
                 raise Misconfigured(
-                    f"The table {table!r} has no column {column!r}.",
+                    f"The table {table!r} has no column {name!r}.",
                     hint=f"There are: {', '.join(found.c.keys())}.",
                 )
-        return cls(engine, found, found.c[source], found.c[digest] if digest else None)
+        keys = [key.name for key in found.primary_key.columns]
+        needed = dict.fromkeys([*keys, *named, *([source] if is_path else [])])
+        return cls(
+            engine,
+            found,
+            found.c[source],
+            found.c[digest] if digest is not None else None,
+            is_path,
+            tuple(needed),
+        )
 
     @property
     def points_at_us(self) -> bool:
@@ -101,19 +131,30 @@ class Rows:
         keys = self.digest.foreign_keys if self.digest is not None else ()
         return any(key.target_fullname.rpartition(".")[0].startswith(PREFIX) for key in keys)
 
-    def require(self, template: str, what: str) -> None:
-        """Refuse ``{columns}`` in a template that the table does not have."""
-        unknown = [name for name in _FIELD.findall(template) if name not in self.table.c]
-        if unknown:
+    def require_slots(self, names: Sequence[str]) -> None:
+        """Refuse templates that two rows with a source fill alike: one would lose its file."""
+        columns = [self.table.c[name] for name in dict.fromkeys(names)]
+        there = [column.is_not(None) for column in (self.source, *columns)]
+        alike = select(*map(_raw, columns), func.count()).where(*there).having(func.count() > 1)
+        with _speaking(self.engine), self.engine.connect() as connection:
+            found = connection.execute(alike.group_by(*columns).limit(1)).first()
+        if found is not None:
             raise Misconfigured(
-                f"The {what} {template!r} names a column that is not there: {unknown[0]}.",
-                hint=f"There are: {', '.join(self.table.c.keys())}.",
+                "Two rows would have the same owner and role, and one of them would lose its "
+                f"file: {', '.join(map(str, found[:-1])) or 'no column is named'}.",
+                hint="Name a column that tells rows apart, as {id}, or leave the role away.",
             )
 
     def count(self) -> int:
         """How many rows are to be imported."""
         with _speaking(self.engine), self.engine.connect() as connection:
-            return self._counted(connection, self._pending())
+            return self._counted(connection, self._pending(), self._has_key())
+
+    def without_key(self) -> int:
+        """How many rows to import have NULL in their primary key, and so no name."""
+        with _speaking(self.engine), self.engine.connect() as connection:
+            missing = or_(*(key.is_(None) for key in self.table.primary_key.columns))
+            return self._counted(connection, self._pending(), missing)
 
     def pending(self) -> Iterator[Values]:
         """Rows that have a source and no digest, by their key; a page is one short transaction."""
@@ -128,64 +169,137 @@ class Rows:
         there = self.source.is_not(None)
         return there if self.digest is None else and_(there, self.digest.is_(None))
 
+    def _has_key(self) -> ColumnElement[bool]:
+        return and_(*(key.is_not(None) for key in self.table.primary_key.columns))
+
     def _pages(self, which: ColumnElement[bool]) -> Iterator[Values]:
         keys = list(self.table.primary_key.columns)
+        wanted = [self.table.c[name] for name in self.needed]
+        wanted += [self.digest] if self.digest is not None else []
         after: tuple[object, ...] | None = None
         while True:
-            statement = select(self.table).where(which).order_by(*keys).limit(PAGE)
+            statement = select(*map(_raw, wanted)).where(which, self._has_key())
             if after is not None:
-                statement = statement.where(tuple_(*keys) > tuple_(*after))
+                values = map(_given, after)
+                statement = statement.where(tuple_(*map(_raw, keys)) > tuple_(*values))
             with _speaking(self.engine), self.engine.connect() as connection:
-                page = [dict(row) for row in connection.execute(statement).mappings()]
+                found = connection.execute(statement.order_by(*keys).limit(PAGE)).mappings()
+                page = [dict(row) for row in found]
             yield from page
             if len(page) < PAGE:
                 return
             after = tuple(page[-1][key.name] for key in keys)
 
-    def are_told_apart_by(self, template: str) -> bool:
-        """True where no two rows fill the template alike: it has the whole key."""
-        return {key.name for key in self.table.primary_key} <= set(_FIELD.findall(template))
+    def fetch(self, row: Values) -> object:
+        """What a row has for a source: its path, or its bytes as they are now."""
+        if self.is_path:
+            return row[self.source.name]
+        with _speaking(self.engine), self.engine.connect() as connection:
+            return self._fetched(connection, row)
 
-    def write(self, digests: Sequence[tuple[Values, Digest]]) -> list[tuple[Values, Digest]]:
-        """Give rows their digests in one transaction; those that are gone or changed meanwhile.
+    def _fetched(self, connection: Connection, row: Values) -> object:
+        return connection.scalar(select(_raw(self.source)).where(self._is(row)))
 
-        A row that has the very digest by now is as good.
+    def write(self, digests: Sequence[tuple[Values, Digest]]) -> list[tuple[Values, Digest, str]]:
+        """Give rows their digests; which had none to take, and why.
+
+        In one transaction, or where the table refuses a row each in its own. A row that has the
+        very digest by now is as good.
         """
+        try:
+            return self._written(digests)
+        except IntegrityError:
+            refused = []
+            for each in digests:
+                try:
+                    refused += self._written([each])
+                except IntegrityError as error:
+                    refused.append((*each, f"The table refused it: {error.orig}."))
+            return refused
+
+    def _written(
+        self, digests: Sequence[tuple[Values, Digest]]
+    ) -> list[tuple[Values, Digest, str]]:
+        gone = "The row was deleted or changed while it was imported."
         with _speaking(self.engine), self.engine.begin() as connection:
-            return [each for each in digests if not self._give(connection, *each)]
+            return [(*each, gone) for each in digests if not self._give(connection, *each)]
 
     def _give(self, connection: Connection, row: Values, digest: Digest) -> bool:
-        same = and_(self._is(row), self.source == row[self.source.name])
+        same = self._is(row)
+        if self.is_path:
+            same = and_(same, _raw(self.source) == _given(row[self.source.name]))
+        elif (data := self._fetched(connection, row)) is None or digest_of(data) != digest:
+            return False
         if self.digest is None:
             return self._counted(connection, same) == 1
         free = and_(same, self.digest.is_(None))
-        if connection.execute(
-            update(self.table).where(free).values({self.digest: digest})
-        ).rowcount:
+        given = update(self.table).where(free).values({self.digest: str(digest)})
+        if connection.execute(given).rowcount:
             return True
-        return self._counted(connection, same, self.digest == digest) == 1
+        return self._counted(connection, same, self.digest == str(digest)) == 1
 
     def _counted(self, connection: Connection, *which: ColumnElement[bool]) -> int:
         return connection.scalar(select(func.count()).select_from(self.table).where(*which)) or 0
 
-    def wanting(self, path: object) -> bool:
-        """True where some row with this source has no digest yet."""
-        with _speaking(self.engine), self.engine.connect() as connection:
-            return self._counted(connection, self._pending(), self.source == path) > 0
-
-    def clear(self, row: Values) -> None:
-        """Set a row's source to NULL, unless it is another one by now."""
-        same = and_(self._is(row), self.source == row[self.source.name])
+    def clear(self, row: Values, digest: Digest) -> bool:
+        """Set a row's bytes to NULL, unless they are others by now."""
         with _speaking(self.engine), self.engine.begin() as connection:
-            connection.execute(update(self.table).where(same).values({self.source: None}))
+            data = self._fetched(connection, row)
+            if data is None or digest_of(data) != digest:
+                return False
+            same = update(self.table).where(self._is(row))
+            return bool(connection.execute(same.values({self.source: None})).rowcount)
 
     def _is(self, row: Values) -> ColumnElement[bool]:
-        return and_(*(key == row[key.name] for key in self.table.primary_key.columns))
+        keys = self.table.primary_key.columns
+        return and_(*(_raw(key) == _given(row[key.name]) for key in keys))
 
     def name(self, row: Values) -> str:
         """A row as people say it: ``images[id=5]``."""
         keys = ", ".join(f"{key.name}={row[key.name]}" for key in self.table.primary_key.columns)
         return f"{self.table.fullname}[{keys}]"
+
+
+def _reflected(engine: Engine, table: str) -> Table:
+    """The table of that whole name, or else of that name in a schema."""
+    schema, dot, name = table.rpartition(".")
+    for where, what in [(None, table), *([(schema, name)] if dot else [])]:
+        try:
+            with _speaking(engine):
+                return Table(
+                    what, MetaData(), autoload_with=engine, schema=where, resolve_fks=False
+                )
+        except (Unavailable, Misconfigured):
+            continue
+    with _speaking(engine):
+        names = ", ".join(inspect(engine).get_table_names()) or "none"
+    raise Misconfigured(f"No table {table!r}.", hint=f"There are: {names}.")
+
+
+def _raw(column: ColumnElement[object]) -> ColumnElement[object]:
+    """The column as the driver gives it."""
+    coerced: ColumnElement[object] = type_coerce(column, NullType())
+    return coerced.label(column.name) if isinstance(column, Column) else coerced
+
+
+def _given(value: object) -> ColumnElement[object]:
+    coerced: ColumnElement[object] = type_coerce(value, NullType())
+    return coerced
+
+
+def digest_of(data: object) -> Digest:
+    """The digest of a column's bytes; ``Misconfigured`` for what is none."""
+    return Digest.of(as_bytes(data))
+
+
+def as_bytes(data: object) -> bytes:
+    """A column's bytes; ``Misconfigured`` for what is none."""
+    if isinstance(data, bytes | bytearray | memoryview):
+        return bytes(data)
+    raise Misconfigured(
+        f"The column holds {type(data).__name__}, not bytes.",
+        hint="Name a path column, if it holds paths.",
+    )
 
 
 def filled(template: str, row: Values) -> str:
@@ -203,11 +317,13 @@ def filled(template: str, row: Values) -> str:
 
 @contextmanager
 def _speaking(engine: Engine) -> Iterator[None]:
-    """Raise what the application's database says as errors of ours."""
+    """Raise what the application's database says as errors of ours, a refused row as it is."""
     try:
         yield
-    except CalotypeError:
+    except (CalotypeError, IntegrityError):
         raise
+    except NoSuchTableError as error:
+        raise Misconfigured(f"No table {error}.", hint="Check its name.") from error
     except SQLAlchemyError as error:
         cause = error.orig if isinstance(error, DBAPIError) and error.orig else error
         where = engine.url.render_as_string()

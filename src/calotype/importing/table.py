@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import os
 from collections.abc import Generator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from calotype import staging
 from calotype.bulk import Bulk
+from calotype.catalog import seen
 from calotype.digest import Digest
 from calotype.errors import CalotypeError, Misconfigured
-from calotype.importing.rows import Rows, Values, filled, open_database
+from calotype.importing.removing import Remover
+from calotype.importing.rows import Rows, Values, as_bytes, fields, filled, open_database
 from calotype.intake import IN_MEMORY
 from calotype.model import Imported, PutFailure, PutMany
+from calotype.names import Owner
 from calotype.progress import Progress
 from calotype.putting import Putter
-from calotype.reading import Reader
 from calotype.references import Referrer
 from calotype.staging import Content, Limits
 from calotype.wishes import Wish, wish
@@ -33,8 +35,46 @@ class Terms:
     owner: str | None = None
     role: str | None = None
     root: Path = Path()
-    is_path: bool = True
     remove_sources: bool = False
+
+    @property
+    def templates(self) -> list[str]:
+        """Those that are given."""
+        return [each for each in (self.owner, self.role) if each is not None]
+
+    def require_sense(self) -> None:
+        """Refuse templates that can name no slot; ``Misconfigured``."""
+        if self.role is not None and self.owner is None:
+            raise Misconfigured("A role belongs to an owner.", hint="Give owner= as well.")
+        for template in self.templates:
+            plain = template
+            for name in fields(template):
+                plain = plain.replace(f"{{{name}}}", "x")
+            if "{" in plain or "}" in plain or "}{" in template:
+                raise Misconfigured(
+                    f"Not a template: {template!r}.",
+                    hint="Columns stand in braces, apart from each other: image/{id}.",
+                )
+            if template == self.owner:
+                Owner.parse(plain)
+
+    def path(self, source: object) -> Path:
+        """Where a row's file lies: absolute, below the root, or as a ``file:`` URL."""
+        text = os.fsdecode(source) if isinstance(source, bytes) else str(source)
+        try:
+            parts = urlsplit(text)
+        except ValueError as error:
+            raise Misconfigured(f"Not a path: {text!r}: {error}.", hint="Correct it.") from error
+        if parts.scheme == "file":
+            text = unquote(parts.path)
+        elif parts.scheme and parts.netloc:
+            raise Misconfigured(
+                f"{text!r} is a URL, not a file of this machine.",
+                hint="Fetch it, and put it with its owner.",
+            )
+        if "\x00" in text:
+            raise Misconfigured(f"Not a path: {text!r}.", hint="Correct it.")
+        return self.root / text
 
 
 class TableImport:
@@ -54,36 +94,31 @@ class TableImport:
         self._rows = rows
         self._terms = terms
         self._failures: list[PutFailure] = []
-        self._removed = 0
 
     def steps(self) -> Generator[Progress, None, Imported]:
         """Import every row; one that fails is noted and never stops the others.
 
         What a Progress counts is durable, and its digest is written, when it appears.
         """
-        bulk = Bulk(self._putter, self._receive, self._wish, self._kept, name=self._rows.name)
-        done = yield from bulk.steps(self._rows.pending(), self._rows.count())
-        if self._terms.remove_sources:
-            self._remove()
-        return self._outcome(done)
+        try:
+            bulk = Bulk(self._putter, self._receive, self._wish, self._kept, name=self._rows.name)
+            done = yield from bulk.steps(self._rows.pending(), self._rows.count())
+            self._note_without_key()
+            removed = 0
+            if self._terms.remove_sources:
+                remover = Remover(self._rows, self._terms.path, self._has, self._putter)
+                for _ in remover.remove():
+                    yield Progress(None, remover.removed, note="removing sources")
+                removed = remover.removed
+                self._failures += remover.failures
+            return self._outcome(done, removed)
+        finally:
+            self._rows.engine.dispose()
 
     def _receive(self, row: Values) -> Content:
-        source = row[self._rows.source.name]
-        given = self._path(source) if self._terms.is_path else _bytes(source)
+        source = self._rows.fetch(row)
+        given = self._terms.path(source) if self._rows.is_path else as_bytes(source)
         return staging.receive(given, self._putter.backend, self._limits, in_memory=IN_MEMORY)
-
-    def _path(self, source: object) -> Path:
-        """Where a row's file lies: absolute, below the root, or as a ``file:`` URL."""
-        text = os.fsdecode(source) if isinstance(source, bytes) else str(source)
-        parts = urlsplit(text)
-        if parts.scheme == "file":
-            text = unquote(parts.path)
-        elif parts.scheme and parts.netloc:
-            raise Misconfigured(
-                f"{text!r} is a URL, not a file of this machine.",
-                hint="Fetch it, and put it with its owner.",
-            )
-        return self._terms.root / text
 
     def _wish(self, row: Values, content: Content) -> Wish:
         return self._wish_of(row, content.digest)
@@ -91,86 +126,68 @@ class TableImport:
     def _wish_of(self, row: Values, digest: Digest) -> Wish:
         terms = self._terms
         held = terms.owner is None and self._rows.points_at_us
-        name = row[self._rows.source.name]
+        path = terms.path(row[self._rows.source.name]) if self._rows.is_path else None
         return wish(
             digest,
             self._putter.catalog.clock(),
             owner=filled(terms.owner, row) if terms.owner is not None else None,
             role=filled(terms.role, row) if terms.role is not None else None,
-            filename=self._path(name).name if terms.is_path else None,
+            filename=path.name if path is not None else None,
             hold=HOLD if held else None,
         )
 
     def _kept(self, kept: Sequence[tuple[Values, Content]]) -> None:
-        """Write the digests; what was kept for a row that is gone is let go of again.
+        """Write the digests; what was kept for a row that took none is let go of again.
 
-        Not where another row may have the same owner and role.
+        Only where the row's whole key is the one thing that its owner is named by: then no other
+        row can have the slot. And only while the slot has these very bytes.
         """
-        pairs = [(row, content.digest) for row, content in kept]
-        alone = self._terms.owner is not None and self._rows.are_told_apart_by(
-            f"{self._terms.owner}{self._terms.role or ''}"
-        )
-        for row, digest in self._rows.write(pairs):
-            if alone:
-                asked = self._wish_of(row, digest)
-                if asked.owner is not None:
-                    self._referrer.release(asked.owner, asked.role or digest, None)
+        for row, digest, why in self._rows.write([(row, each.digest) for row, each in kept]):
+            asked = self._wish_of(row, digest)
+            if asked.owner is not None and self._is_alone():
+                self._referrer.let_go(asked.owner, asked.role or digest, digest)
+            self._fail(row, why, "Import again, if it is still there.")
+
+    def _is_alone(self) -> bool:
+        named = [name for template in self._terms.templates for name in fields(template)]
+        return named == [key.name for key in self._rows.table.primary_key]
+
+    def _has(self, row: Values, digest: Digest) -> bool:
+        """True where the row's own owner has the digest, or the row or the scope keeps it."""
+        asked = self._wish_of(row, digest)
+        putter = self._putter
+        with putter.catalog.read() as connection:
+            if asked.owner is None:
+                if self._rows.points_at_us:
+                    return True
+                return bool(seen.kept(connection, putter.scope, putter.name, [digest]))
+            slot = asked.role or str(digest)
+            whose = (asked.owner.kind, asked.owner.id)
+            found = seen.referred(connection, putter.scope, putter.name, whose, [slot])
+            return found.get(slot) == digest
+
+    def _note_without_key(self) -> None:
+        if count := self._rows.without_key():
             self._failures.append(
                 PutFailure(
-                    self._rows.name(row),
-                    "not-found",
-                    "The row was deleted or changed while it was imported.",
-                    "Import again, if it is still there.",
+                    self._rows.table.fullname,
+                    "misconfigured",
+                    f"{count} rows have NULL in their primary key and were passed over.",
+                    "Give them a key.",
                 )
             )
 
-    def _remove(self) -> None:
-        """Remove each source whose bytes are in the store, read from there once more."""
-        for row in self._rows.done():
-            assert self._rows.digest is not None
-            try:
-                digest = Digest(str(row[self._rows.digest.name]))
-                if self._is_redundant(row, digest):
-                    self._removed += 1
-            except CalotypeError as error:
-                self._failures.append(
-                    PutFailure(self._rows.name(row), error.code, str(error), error.hint)
-                )
+    def _fail(self, row: Values, why: str, hint: str) -> None:
+        self._failures.append(PutFailure(self._rows.name(row), "not-found", why, hint))
 
-    def _is_redundant(self, row: Values, digest: Digest) -> bool:
-        """Verify and remove one source; False where it is gone, or some row still needs it."""
-        source = row[self._rows.source.name]
-        if self._terms.is_path:
-            path = self._path(source)
-            if not path.exists() or self._rows.wanting(source):
-                return False
-            self._verify(digest, Digest.of(path))
-            path.unlink()
-        else:
-            self._verify(digest, Digest.of(_bytes(source)))
-            self._rows.clear(row)
-        return True
-
-    def _verify(self, digest: Digest, found: Digest) -> None:
-        self._referrer.asset(digest)
-        if found != digest:
-            raise Misconfigured(
-                f"The source hashes to {found}, the row says {digest}; it was not removed.",
-                hint="It changed since: set the row's digest to NULL, and import again.",
-            )
-        putter = self._putter
-        with Reader(putter.catalog, putter.backend, putter.name).open(digest) as file:
-            while file.read(1 << 20):
-                continue
-
-    def _outcome(self, done: PutMany) -> Imported:
+    def _outcome(self, done: PutMany, removed: int) -> Imported:
         return Imported(
             created=done.created,
             duplicate=done.duplicate,
             restored=done.restored,
             healed=done.healed,
             bytes=done.bytes,
-            removed=self._removed,
+            removed=removed,
             failures=(*done.failures, *self._failures),
         )
 
@@ -194,25 +211,29 @@ def table_import(
             "Where are the files: in one column of paths, or in one of bytes?",
             hint="Give one of path_column and bytes_column.",
         )
+    source = path if path is not None else data
+    assert source is not None
+    if source == digest:
+        raise Misconfigured("One column for sources and digests.", hint="Name another one.")
     if terms.remove_sources and digest is None:
         raise Misconfigured(
             "Without digest_column nobody knows which sources are in the store.",
             hint="Add a column for digests, or keep the sources.",
         )
-    if terms.role is not None and terms.owner is None:
-        raise Misconfigured("A role belongs to an owner.", hint="Give owner= as well.")
-    rows = Rows.of(open_database(url), table, path or data or "", digest)
-    for what, template in (("owner", terms.owner), ("role", terms.role)):
-        if template is not None:
-            rows.require(template, what)
-    terms = replace(terms, is_path=path is not None)
+    terms.require_sense()
+    engine = open_database(url)
+    try:
+        rows = Rows.of(
+            engine,
+            table,
+            source,
+            digest,
+            is_path=path is not None,
+            templates=terms.templates,
+        )
+        if terms.role is not None:
+            rows.require_slots([name for each in terms.templates for name in fields(each)])
+    except CalotypeError:
+        engine.dispose()
+        raise
     return TableImport(putter, referrer, limits, rows, terms)
-
-
-def _bytes(source: object) -> bytes:
-    if isinstance(source, bytes | bytearray | memoryview):
-        return bytes(source)
-    raise Misconfigured(
-        f"The column holds {type(source).__name__}, not bytes.",
-        hint="Name a path column, if it holds paths.",
-    )

@@ -16,7 +16,7 @@ from calotype.bulk import Bulk
 from calotype.catalog import seen
 from calotype.catalog.failures import translated
 from calotype.digest import Digest
-from calotype.errors import Unavailable
+from calotype.errors import CalotypeError, Misconfigured, Unavailable
 from calotype.importing.links import Link, Links, read_map
 from calotype.importing.walk import Found, Named, Stamp, Walk, found_at
 from calotype.intake import IN_MEMORY
@@ -66,12 +66,14 @@ class TreeImport:
         self._links = links
         self._resume = resume
         self._unchanged = 0
+        self._unsure: set[bytes] = set()
 
     def steps(self) -> Generator[Progress, None, Imported]:
         """Import every file; one that fails is noted and never stops the others.
 
         What a Progress counts is durable when it appears.
         """
+        self._walk.require()
         bulk = Bulk(self._putter, self._receive, self._wish, self._note)
         run = bulk.steps(self._unsettled(), self._walk.count())
         try:
@@ -86,13 +88,14 @@ class TreeImport:
         """Files that are not all right yet; None now and then, so that progress is told."""
         files = self._walk.files()
         unvisited = set(self._links.listed) if self._walk.whole else set()
-        after = self._walk.root + b"/"
+        top = self._walk.root.rstrip(b"/")
+        after = top + b"/"
         while chunk := list(islice(files, CHUNK)):
             unvisited.difference_update(found.path for found in chunk)
             yield from self._compared(chunk, after)
             yield None
             after = chunk[-1].path
-        self._seen(after, self._walk.root + b"0", ())
+        self._seen(after, top + b"0", ())
         for path in sorted(unvisited):  # hidden, elsewhere, or not there, which its reading tells
             for link in self._links.of(path):
                 yield Entry(*found_at(path), link)
@@ -104,12 +107,24 @@ class TreeImport:
         for found in chunk:
             stamp, digest = past.get(found.path, (None, None))
             known = digest if stamp == found.stamp and self._resume else None
-            entries += [Entry(*found, link, known) for link in self._links.of(found.path)]
+            entries += [Entry(*found, link, known) for link in self._linked(found.path)]
         standing = self._standing([entry for entry in entries if entry.known is not None])
         self._unchanged += len(standing)
         for entry in entries:
             if (entry.path, entry.link) not in standing:
                 yield entry
+
+    def _linked(self, path: bytes) -> list[Link]:
+        """Who has the file; nobody, and a failure, where the map gives its slot to another one."""
+        links = self._links.of(path)
+        if path not in self._links.listed and links[0] in self._links.slots:
+            error = Misconfigured(
+                "The map gives this file's owner and role to another one.",
+                hint="Name this file in the map as well, with another role.",
+            )
+            self._walk.failures.append((path, error))
+            return []
+        return links
 
     def _seen(
         self, after: bytes, before: bytes, found: Sequence[Found]
@@ -122,7 +137,7 @@ class TreeImport:
             past = seen.between(connection, after, before)
         gone = past.keys() - {each.path for each in found}
         if gone:
-            with catalog.write(durable=False) as connection:
+            with suppress(CalotypeError), catalog.write(durable=False) as connection:
                 seen.forget(connection, sorted(gone))
         return past
 
@@ -141,11 +156,13 @@ class TreeImport:
                     kept = seen.kept(connection, scope, name, digests)
                     standing.update((e.path, e.link) for e in some if e.known in kept)
                 else:
-                    slots = {str(e.link.role or e.known): e.known for e in some if e.known}
+                    roles = [str(e.link.role or e.known) for e in some]
                     whose = (owner.kind, owner.id)
-                    roles = seen.referred(connection, scope, name, whose, slots)
+                    has = seen.referred(connection, scope, name, whose, roles)
                     standing.update(
-                        (e.path, e.link) for e in some if str(e.link.role or e.known) in roles
+                        (e.path, e.link)
+                        for e, role in zip(some, roles, strict=True)
+                        if has.get(role) == e.known
                     )
         return standing
 
@@ -157,12 +174,15 @@ class TreeImport:
         return self._read(entry)
 
     def _read(self, entry: Entry) -> Content:
-        _let_time_pass(entry.stamp)
+        _let_time_pass(entry.path)
+        began = time.time_ns()
         content = staging.receive(entry, self._putter.backend, self._limits, in_memory=IN_MEMORY)
         now = Stamp.of(os.stat(entry.path))  # noqa: PTH116 - a path in bytes
         if content.found is None or Stamp.of(content.found) != now:
             content.discard()
             raise Unavailable("It changed while it was read.", hint="Import it again.")
+        if _may_hide_a_change(now, began):
+            self._unsure.add(entry.path)
         return content
 
     def _wish(self, entry: Entry, content: Content) -> Wish:
@@ -174,28 +194,32 @@ class TreeImport:
             filename=named_after(entry),
         )
 
-    def _note(self, kept: Iterable[tuple[Entry, Content]]) -> None:
+    def _note(self, kept: Sequence[tuple[Entry, Content]]) -> None:
         """Remember files that are kept durably now; best effort, for it only saves reading."""
         stamped = []
         for entry, content in kept:
             stamp = Stamp.of(content.found) if content.found is not None else entry.stamp
-            if not _is_recent(stamp):
+            if entry.path not in self._unsure:
                 stamped.append((entry.path, stamp, content.digest))
-        with self._putter.catalog.write(durable=False) as connection:
+        self._unsure.difference_update(entry.path for entry, _ in kept)
+        with suppress(CalotypeError), self._putter.catalog.write(durable=False) as connection:
             seen.note(connection, stamped)
 
     def _counted(self, progress: Progress) -> Progress:
         """The same with what was unchanged, and with folders that failed."""
         unchanged, failed = self._unchanged, len(self._walk.failures)
-        done = progress.done + unchanged + failed
-        left = max(progress.total - done, 0) if progress.total is not None else None
+        passed_over = self._walk.skipped["empty"] + self._walk.skipped["special"]
+        done = progress.done + unchanged + failed + passed_over
+        total = max(progress.total or 0, done)
+        left = total - done
         each = progress.seconds_per_item
         return replace(
             progress,
+            total=total,
             done=done,
-            skipped=progress.skipped + unchanged,
+            skipped=progress.skipped + unchanged + passed_over,
             failed=progress.failed + failed,
-            eta=each * left if each is not None and left is not None else None,
+            eta=each * left if each is not None else None,
         )
 
     def _outcome(self, done: PutMany) -> Imported:
@@ -229,8 +253,17 @@ def tree_import(
     resume: bool,
 ) -> TreeImport:
     """The import that these arguments of ``Scope.import_tree`` describe."""
-    root = os.path.abspath(os.fsencode(source))  # noqa: PTH100 - resolve() would follow links
-    walk = Walk(root, lambda: _own(putter)) if only is None else Named(root, map(os.fsencode, only))
+    given = os.fsencode(source)
+    if not given or b"\0" in given:
+        raise Misconfigured(f"Not a folder: {os.fsdecode(source)!r}.", hint="Name the folder.")
+    if isinstance(only, str | bytes | os.PathLike):
+        raise Misconfigured("only= wants several files.", hint="Give a list of one.")
+    root = os.path.abspath(given)  # noqa: PTH100 - resolve() would follow links
+    kind, _, bytes_at = putter.backend.url.partition(":")
+    ours = os.fsencode(bytes_at) if kind == "file" else b""
+    walk = Walk(root, lambda: _own(putter), ours)
+    if only is not None:
+        walk = Named(root, map(os.fsencode, only))
     whose = Links(root, owner) if links is None else read_map(links, root, owner)
     return TreeImport(putter, limits, walk, whose, resume=resume)
 
@@ -250,14 +283,18 @@ def _own(putter: Putter) -> set[tuple[int, int]]:
     return found
 
 
-def _let_time_pass(stamp: Stamp) -> None:
+def _let_time_pass(path: bytes) -> None:
     """Wait until a change from now on would have another instant than the last one."""
-    age = time.time_ns() - stamp.modified
-    if 0 <= age < TICK:
-        time.sleep((TICK - age) / 1e9)
+    with suppress(OSError):  # the reading says it better
+        age = time.time_ns() - os.stat(path).st_mtime_ns  # noqa: PTH116 - a path in bytes
+        if 0 <= age < TICK:
+            time.sleep((TICK - age) / 1e9 + 0.001)
 
 
-def _is_recent(stamp: Stamp) -> bool:
-    """True where only whole seconds are kept and the last change may not be over."""
-    whole_seconds = stamp.modified % 1_000_000_000 == 0
-    return whole_seconds and abs(time.time_ns() - stamp.modified) < COARSE_TICK
+def _may_hide_a_change(stamp: Stamp, began: int) -> bool:
+    """True where a change after the reading ``began`` could have the same instant as the last.
+
+    So it is for a file that was changed just then, or by a clock that runs ahead of ours.
+    """
+    tick = COARSE_TICK if stamp.modified % 1_000_000_000 == 0 else TICK
+    return stamp.modified + tick > began

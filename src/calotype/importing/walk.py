@@ -12,7 +12,7 @@ from typing import NamedTuple
 from calotype.errors import CalotypeError, Denied, Misconfigured, NotFound, Unavailable
 
 # pathlib cannot tell an entry's type without asking the system again:
-# ruff: noqa: PTH116, PTH118
+# ruff: noqa: PTH112, PTH116, PTH118, PTH119
 
 _63_BITS = (1 << 63) - 1
 
@@ -50,12 +50,16 @@ class Walk:
     """Whatever lies below ``root`` and is not found is there no longer."""
 
     def __init__(
-        self, root: bytes, own: Callable[[], Collection[tuple[int, int]]] = frozenset
+        self,
+        root: bytes,
+        own: Callable[[], Collection[tuple[int, int]]] = frozenset,
+        folder: bytes = b"",
     ) -> None:
         self.root = root
         self.skipped: Counter[str] = Counter()
         self.failures: list[tuple[bytes, CalotypeError]] = []
         self._find_own = own
+        self._folder = os.path.realpath(folder) if folder else b""
         self._own: Collection[tuple[int, int]] = ()
 
     def files(self) -> Iterator[Found]:
@@ -73,6 +77,13 @@ class Walk:
                 yield entry
             else:
                 levels.append(iter(self._entries(entry)))
+
+    def require(self) -> None:
+        """Raise what ``files`` raises at once for a root that is no folder."""
+        try:
+            os.scandir(self.root).close()
+        except OSError as error:
+            raise _no_folder(self.root, error) from error
 
     def _entries(self, folder: bytes, *, top: bool = False) -> list[Found | bytes]:
         """The files in a folder and the folders to enter, by the bytes of their whole paths."""
@@ -96,7 +107,7 @@ class Walk:
             return None
         try:
             if entry.is_dir(follow_symlinks=False):
-                return None if self._is_ours(entry.stat(follow_symlinks=False)) else entry.path
+                return None if self._is_our_folder(entry) else entry.path
             return self._file(entry.path, entry.stat())
         except FileNotFoundError as error:
             if entry.is_symlink():
@@ -113,6 +124,12 @@ class Walk:
         elif not self._is_ours(facts):
             return Found(path, Stamp.of(facts))
         return None
+
+    def _is_our_folder(self, entry: os.DirEntry[bytes]) -> bool:
+        """By its path too: a store that is new makes its folder while the walk is under way."""
+        if self._folder and entry.name == os.path.basename(self._folder):
+            return os.path.realpath(entry.path) == self._folder
+        return self._is_ours(entry.stat(follow_symlinks=False))
 
     def _is_ours(self, facts: os.stat_result) -> bool:
         return bool(self._own) and (facts.st_dev, facts.st_ino) in self._own
@@ -144,7 +161,16 @@ class Named(Walk):
     def files(self) -> Iterator[Found]:
         """Every one of them; one that is not there has an empty stamp, and fails when read."""
         for path in self._paths:
-            yield found_at(path)
+            if b"\0" not in path and os.path.isdir(path):  # one that could not be read before
+                walk = Walk(path)
+                yield from walk.files()
+                self.skipped += walk.skipped
+                self.failures += walk.failures
+            else:
+                yield found_at(path)
+
+    def require(self) -> None:
+        """Nothing: each file says for itself whether it is there."""
 
     def count(self) -> int:
         """How many they are."""
@@ -155,7 +181,7 @@ def found_at(path: bytes) -> Found:
     """The file at ``path``; with an empty stamp where the system does not show one."""
     try:
         return Found(path, Stamp.of(os.stat(path)))
-    except OSError:
+    except (OSError, ValueError):
         return Found(path, Stamp(0, 0, 0))
 
 
