@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Engine, insert, select, update
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy.dialects.sqlite import insert as insert_or_not
 from sqlalchemy.orm import Session
 
 from calotype import Store
@@ -87,21 +87,23 @@ class StateImporter:
             return None
 
     def _insert(self, dataset: int, facts: dict[str, Any], digest: str | None) -> list[int]:
-        """The results of one search in one transaction; those that are there are left alone."""
-        rows = list(_rows(dataset, facts, digest))
-        with Session(self._engine) as session:
-            try:
-                with session.begin():
-                    known = self._known(session, dataset, facts)
-                    new = [row for row in rows if row["license_number"] not in known]
-                    ids = [
-                        session.execute(
-                            insert(search_results).values(row).returning(search_results.c.id)
-                        ).scalar_one()
-                        for row in new
-                    ]
-            except IntegrityError as error:
-                raise DatasetGone(f"dataset {dataset} was deleted meanwhile") from error
+        """The results of one search in one transaction; those that are there are left alone.
+
+        It begins with a write: on SQLite one that has read cannot always become the writer.
+        """
+        with Session(self._engine) as session, session.begin():
+            mine = datasets.c.id == dataset
+            touched = session.execute(update(datasets).where(mine).values(id=dataset))
+            if not touched.rowcount:  # type: ignore[attr-defined]
+                raise DatasetGone(f"dataset {dataset} was deleted meanwhile")
+            known = self._known(session, dataset, facts)
+            ids = [
+                session.execute(
+                    insert(search_results).values(row).returning(search_results.c.id)
+                ).scalar_one()
+                for row in _rows(dataset, facts, digest)
+                if row["license_number"] not in known
+            ]
         if digest is not None:
             self._say(digest, ids)
         return ids
@@ -118,11 +120,10 @@ class StateImporter:
 
     def _dataset(self, tag: str) -> int:
         with Session(self._engine) as session, session.begin():
-            known = session.scalar(select(datasets.c.id).where(datasets.c.tag == tag))
-            if known is None:
-                made = insert(datasets).values(tag=tag).returning(datasets.c.id)
-                known = session.execute(made).scalar_one()
-            return int(known)
+            session.execute(insert_or_not(datasets).values(tag=tag).on_conflict_do_nothing())
+            found = session.scalar(select(datasets.c.id).where(datasets.c.tag == tag))
+            assert found is not None
+            return int(found)
 
     @staticmethod
     def _say(digest: str, results: Iterable[int]) -> None:

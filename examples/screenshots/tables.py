@@ -17,6 +17,7 @@ from sqlalchemy import (
     create_engine,
     event,
 )
+from sqlalchemy.schema import CreateIndex, CreateTable
 
 from calotype import Store
 from calotype.catalog.tables import blob
@@ -54,8 +55,17 @@ def open_archive(home: Path, **options: object) -> tuple[Engine, Store]:
     store.create()  # our tables point at the store's
     engine = create_engine(url, connect_args={"timeout": 30})
     event.listen(engine, "connect", _hold_foreign_keys)
-    metadata.create_all(engine, tables=[datasets, search_results])
+    _make_tables(engine)
     return engine, store
+
+
+def _make_tables(engine: Engine) -> None:
+    """Make what is missing; any number of importers may begin at once."""
+    with engine.begin() as connection:
+        for table in (datasets, search_results):
+            connection.execute(CreateTable(table, if_not_exists=True))
+            for index in sorted(table.indexes, key=lambda each: str(each.name)):
+                connection.execute(CreateIndex(index, if_not_exists=True))
 
 
 def _hold_foreign_keys(connection: object, _: object) -> None:

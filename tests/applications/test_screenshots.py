@@ -168,10 +168,9 @@ def test_two_importers_at_once_share_what_is_the_same(tmp_path, source):
         subprocess.Popen([*command, tag, tmp_path / "home"], stdout=subprocess.PIPE)
         for tag in (*TAGS, *TAGS)
     ]
-    for each in both:
-        said = each.communicate()[0].decode()
-        assert each.returncode == 0, said
-        assert "0 pictures failed" in said
+    said = [each.communicate()[0].decode() for each in both]
+    assert [each.returncode for each in both] == [0] * 4, said
+    assert all("0 pictures failed" in each for each in said)
     engine, store = open_archive(tmp_path / "home")
     with store:
         assert {each.tag for each in results.results(engine)} == set(TAGS)
