@@ -62,7 +62,7 @@ def mount(where: Path, options: str) -> None:
         ["mount", "-t", "tmpfs", "-o", options, "tmpfs", where], capture_output=True, text=True
     )
     if done.returncode:
-        pytest.skip(f"needs root to mount a small disk for this test: {done.stderr.strip()}")
+        pytest.skip(f"needs root (CAP_SYS_ADMIN) to mount a small disk: {done.stderr.strip()}")
 
 
 @pytest.fixture

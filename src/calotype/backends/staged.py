@@ -62,9 +62,9 @@ class LocalStaged:
         return not self._name.startswith("tmp/")
 
     @property
-    def resting(self) -> bool:
-        """True where it is not held open, so that it hears of no failed write."""
-        return self._file is None or self._file.closed
+    def _held(self) -> io.FileIO | None:
+        """Its descriptor, while it is held open; one that rests hears of no failed write."""
+        return None if self._file is None or self._file.closed else self._file
 
     def write(self, chunk: bytes) -> None:
         """Append; ``ValueError`` once it was published or discarded."""
@@ -77,9 +77,9 @@ class LocalStaged:
 
     def rest(self) -> None:
         """End the writing and hold nothing open."""
-        if self._file is not None and not self._file.closed:
+        if (held := self._held) is not None:
             self.seal()
-            self._file.close()
+            held.close()
 
     def open(self) -> BinaryIO:
         """A reader of its own from the beginning; it outlives ``publish`` and ``discard``."""
@@ -93,8 +93,8 @@ class LocalStaged:
                 f"The temporary file {f'{self._root}/{self._name}'!r} was discarded.",
                 hint="Put it again.",
             )
-        if self._file is not None and not self._file.closed and folders.DESCRIPTORS:
-            return os.dup(self._file.fileno())
+        if (held := self._held) is not None and folders.DESCRIPTORS:
+            return os.dup(held.fileno())
         place, _, last = self._name.rpartition("/")
         with Folder.opened(self._root, place) as folder:
             return folder.open(last, READ)
@@ -103,9 +103,9 @@ class LocalStaged:
         """Make it read-only: nothing is written any more. ``ValueError`` once it was discarded."""
         if self._discarded:
             raise ValueError("publish of a closed, discarded file")
-        if self._file is not None and not self._file.closed and folders.DESCRIPTORS:
+        if (held := self._held) is not None and folders.DESCRIPTORS:
             with telling("protect", self._root, self._name):
-                os.fchmod(self._file.fileno(), 0o444)
+                os.fchmod(held.fileno(), 0o444)
 
     def sync(self) -> None:
         """Make its bytes durable."""
@@ -125,9 +125,9 @@ class LocalStaged:
         a write hears of its failure.
         """
         with telling("sync the disk of", self._root, self._name):
-            if self._file is None or self._file.closed or not folders.DESCRIPTORS:
+            if (held := self._held) is None or not folders.DESCRIPTORS:
                 return False
-            return folders.sync_disk(self._file.fileno())
+            return folders.sync_disk(held.fileno())
 
     def rename(self, folder: Folder, name: str) -> None:
         """Move it into ``folder``, to the last part of ``name``, in place of what is there."""

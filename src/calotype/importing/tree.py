@@ -259,19 +259,22 @@ def tree_import(
     if isinstance(only, str | bytes | os.PathLike):
         raise Misconfigured("only= wants several files.", hint="Give a list of one.")
     root = os.path.abspath(given)  # noqa: PTH100 - resolve() would follow links
-    kind, _, bytes_at = putter.backend.url.partition(":")
-    ours = os.fsencode(bytes_at) if kind == "file" else b""
-    walk = Walk(root, lambda: _own(putter), ours)
+    walk = Walk(root, lambda: _own(putter), os.fsencode(_folder(putter)))
     if only is not None:
         walk = Named(root, map(os.fsencode, only))
     whose = Links(root, owner) if links is None else read_map(links, root, owner)
     return TreeImport(putter, limits, walk, whose, resume=resume)
 
 
+def _folder(putter: Putter) -> str:
+    """Where the store keeps bytes as files; "" where it does not."""
+    kind, _, folder = putter.backend.url.partition(":")
+    return folder if kind == "file" else ""
+
+
 def _own(putter: Putter) -> set[tuple[int, int]]:
     """(device, inode) of the store's own folder of bytes and of its catalog's files."""
-    kind, _, folder = putter.backend.url.partition(":")
-    paths = [folder] if kind == "file" else []
+    paths = [folder] if (folder := _folder(putter)) else []
     found = set()
     with translated():
         if (catalog := putter.catalog.path) is not None:
