@@ -144,7 +144,7 @@ class RestsOpen(StagesAnother):
     class kind(LocalStaged):
         __slots__ = ()
 
-        def rest(self):
+        def rest(self, witness):
             self.seal()
 
 
@@ -152,9 +152,9 @@ class ForgetsWhatRests(StagesAnother):
     class kind(LocalStaged):
         __slots__ = ()
 
-        def rest(self):
+        def rest(self, witness):
             self._file.truncate(0)
-            super().rest()
+            super().rest(witness)
 
 
 class ReadsByName(StagesAnother):

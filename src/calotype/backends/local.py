@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterator, Sequence
+import weakref
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
+from functools import partial
 from typing import BinaryIO
 
 from calotype.backends import Key, Listed, Staged
 from calotype.backends.folders import Folder, make_folder, sync_folder, telling
 from calotype.backends.memory import exactly
 from calotype.backends.placing import Placing
-from calotype.backends.staged import LocalStaged, sync_files
+from calotype.backends.staged import LocalStaged, Witness, sync_files
 from calotype.backends.window import open_file, window
 from calotype.digest import CHUNK
 from calotype.errors import NotFound
@@ -36,6 +38,7 @@ class LocalBackend:
     def __init__(self, root: str | os.PathLike[str]) -> None:
         self._root = os.path.abspath(os.fspath(root))
         self._durable: set[str] = set()
+        self._witness: Callable[[], Witness | None] = lambda: None
 
     @property
     def url(self) -> str:
@@ -108,35 +111,46 @@ class LocalBackend:
 
     def stage(self) -> LocalStaged:
         """A new temporary file, for this user alone."""
-        with telling("write in", self._root, "tmp"):
-            try:
-                return LocalStaged(self._root)
-            except FileNotFoundError:
-                self._make_root()
-                return LocalStaged(self._root)
+        with telling("write in", self._root, "tmp"), self._drafts() as folder:
+            return LocalStaged(self._root, folder)
 
     def stage_all(self, contents: Sequence[bytes]) -> list[Staged]:
-        """A temporary file for each of some contents; the first is held open, as by ``rest``."""
+        """A temporary file for each content, written and at rest; or none, and an error."""
         staged: list[Staged] = []
         if not contents:
             return staged
         try:
-            first = self.stage()
-            staged.append(first)
-            first.write(contents[0])
-            with telling("write in", self._root, "tmp"), Folder.opened(self._root, "tmp") as folder:
-                staged += (LocalStaged.whole(self._root, folder, each) for each in contents[1:])
+            with telling("write in", self._root, "tmp"), self._drafts() as folder:
+                witness = self._watching(folder)
+                whole = partial(LocalStaged.whole, self._root, folder, witness)
+                staged += map(whole, contents)
         except BaseException:
             for each in staged:
                 each.discard()
             raise
         return staged
 
+    def _drafts(self) -> Folder:
+        """The folder of temporary files, made if need be."""
+        if not os.path.isdir(f"{self._root}/tmp"):
+            self._make_root()
+        return Folder.opened(self._root, "tmp")
+
+    def _watching(self, folder: Folder) -> Witness | None:
+        """A witness of what is written from now on; one serves until it was asked."""
+        witness = self._witness()
+        if folder.descriptor is not None and (witness is None or not witness.fresh):
+            witness = Witness(os.dup(folder.descriptor))
+            self._witness = weakref.ref(witness)
+        return witness
+
     def rest(self, files: Sequence[Staged]) -> None:
-        """End the writing of all; only the oldest is held open, to hear of failed writes."""
+        """End the writing of all; a witness alone is held open, to hear of failed writes."""
         ours = sorted((self._ours(each) for each in files), key=lambda each: each.opened)
-        for each in ours[1:]:
-            each.rest()
+        if ours:
+            witness = ours[0].watched()
+            for each in ours:
+                each.rest(witness)
 
     def publish(self, items: Sequence[tuple[Key, Staged]]) -> None:
         """Sync every file, rename each into place, sync the directories: in this order.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import threading
 import time
 from collections.abc import Sequence
 from contextlib import suppress
@@ -18,30 +19,67 @@ FEW = 4
 """Up to so many files are synced one by one; more of them by one sync of their disk."""
 
 
+class Witness:
+    """A descriptor from before some writes: a sync of the disk by it hears of each that failed.
+
+    Several files that rest may share one: it closes ``descriptor`` when the last of them is gone.
+    A failure is told once by the system, and here to everyone who asks from then on.
+    """
+
+    __slots__ = ("__weakref__", "_descriptor", "_failed", "_gate", "_process", "_spent")
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+        self._gate = threading.Lock()
+        self._failed: OSError | None = None
+        self._process = os.getpid()
+        self._spent = False
+
+    @property
+    def fresh(self) -> bool:
+        """True until it was asked; and not in a forked child, which shares it with its parent."""
+        return not self._spent and self._process == os.getpid()
+
+    def sync_disk(self) -> bool:
+        """Make the whole disk durable; False, and nothing done, where that says less than fsync."""
+        with self._gate:
+            self._spent = True
+            if self._failed is not None:
+                raise self._failed
+            try:
+                return folders.sync_disk(self._descriptor)
+            except OSError as error:
+                self._failed = error
+                raise
+
+    def __del__(self) -> None:
+        os.close(self._descriptor)
+
+
 class LocalStaged:
     """A temporary file: one thread writes it, any may then read.
 
     It is held open until it rests or is discarded.
     """
 
-    __slots__ = ("_discarded", "_file", "_name", "_root", "opened")
+    __slots__ = ("_discarded", "_file", "_name", "_root", "_witness", "opened")
 
-    def __init__(self, root: str) -> None:
+    def __init__(self, root: str, folder: Folder) -> None:
         last = os.urandom(16).hex()
         self._root = root
         self._name = f"tmp/{last}"
         self._discarded = False
+        self._witness: Witness | None = None
         self.opened = time.monotonic_ns()
-        with Folder.opened(root, "tmp") as folder:
-            self._file: io.FileIO | None = io.FileIO(folder.open(last, CREATE), "r+")
+        self._file: io.FileIO | None = io.FileIO(folder.open(last, CREATE), "r+")
 
     @classmethod
-    def whole(cls, root: str, folder: Folder, content: bytes) -> Self:
+    def whole(cls, root: str, folder: Folder, witness: Witness | None, content: bytes) -> Self:
         """A file in ``folder``, the temporary one, that has its content and rests."""
         staged = cls.__new__(cls)
         last = os.urandom(16).hex()
         staged._root, staged._name, staged._discarded = root, f"tmp/{last}", False
-        staged.opened, staged._file = time.monotonic_ns(), None
+        staged.opened, staged._file, staged._witness = time.monotonic_ns(), None, witness
         descriptor = folder.open(last, CREATE)
         try:
             rest = memoryview(content)
@@ -75,11 +113,18 @@ class LocalStaged:
             while rest:
                 rest = rest[self._file.write(rest) :]
 
-    def rest(self) -> None:
-        """End the writing and hold nothing open."""
+    def rest(self, witness: Witness | None) -> None:
+        """End the writing and hold nothing open of its own; ``witness`` is older than it is."""
         if (held := self._held) is not None:
             self.seal()
+            self._witness = witness
             held.close()
+
+    def watched(self) -> Witness | None:
+        """A witness of its writes, and of what was opened since; None where there is none."""
+        if (held := self._held) is None or not folders.DESCRIPTORS:
+            return self._witness
+        return Witness(os.dup(held.fileno()))
 
     def open(self) -> BinaryIO:
         """A reader of its own from the beginning; it outlives ``publish`` and ``discard``."""
@@ -121,13 +166,13 @@ class LocalStaged:
     def sync_disk(self) -> bool:
         """Make its whole disk durable; False, and nothing done, where that says less than fsync.
 
-        So it is on other systems, and for a resting file: only a descriptor that was there before
-        a write hears of its failure.
+        Only a descriptor that was there before a write hears of its failure.
         """
+        witness = self._witness
         with telling("sync the disk of", self._root, self._name):
-            if (held := self._held) is None or not folders.DESCRIPTORS:
-                return False
-            return folders.sync_disk(held.fileno())
+            if (held := self._held) is not None and folders.DESCRIPTORS:
+                return folders.sync_disk(held.fileno())
+            return witness is not None and witness.sync_disk()
 
     def rename(self, folder: Folder, name: str) -> None:
         """Move it into ``folder``, to the last part of ``name``, in place of what is there."""
@@ -139,6 +184,7 @@ class LocalStaged:
         if self._file is not None:
             self._file.close()
         self._file, self._name, self.opened = other._file, other._name, other.opened
+        self._witness = other._witness
         self._discarded = False
 
     def discard(self) -> None:
