@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import time
 from collections import Counter
-from collections.abc import Callable, Generator, Iterable, Sequence
+from collections.abc import Callable, Collection, Generator, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
 from calotype.errors import CalotypeError, Locked, Unavailable
 from calotype.intake import Intake, Taken, open_files
-from calotype.model import Put, PutFailure, PutMany
+from calotype.ledger import Line
+from calotype.model import PutFailure, PutMany
 from calotype.progress import Progress
 from calotype.putting import Arrival, Putter
 from calotype.staging import Content
@@ -37,6 +38,7 @@ class _Batch(Generic[S]):
     disk: int = 0
     open: int = 0
     begun: float = field(default_factory=time.monotonic)
+    may_open: int = field(default_factory=lambda: min(BATCH_OPEN, open_files() // 8))
 
     def add(self, source: S, arrival: Arrival) -> None:
         self.arrivals.append((source, arrival))
@@ -49,7 +51,7 @@ class _Batch(Generic[S]):
     def full(self) -> bool:
         return (
             len(self.arrivals) >= BATCH_COUNT
-            or self.open >= min(BATCH_OPEN, open_files() // 8)
+            or self.open >= self.may_open
             or self.memory >= BATCH_MEMORY
             or self.disk >= BATCH_DISK
             or time.monotonic() - self.begun >= BATCH_SECONDS
@@ -144,7 +146,7 @@ class Bulk(Generic[S]):
 
     def _keep_all(self, arrivals: Sequence[tuple[S, Arrival]]) -> None:
         """Keep them together; where that fails half of them, down to the one that is to blame."""
-        done: dict[int, Put] = {}
+        done: dict[int, Line] = {}
         try:
             self._putter.put([arrival for _, arrival in arrivals], done)
         except CalotypeError as error:
@@ -161,10 +163,9 @@ class Bulk(Generic[S]):
             if done:
                 self._kept([(arrivals[n][0], arrivals[n][1].content) for n in done])
 
-    def _note(self, puts: Iterable[Put]) -> None:
-        for put in puts:
-            self._counts[put.status] += 1
-            self._bytes += put.blob.size
+    def _note(self, lines: Collection[Line]) -> None:
+        self._counts.update(line.status for line in lines)
+        self._bytes += sum(line.size for line in lines)
 
     def _fail(self, source: S, error: CalotypeError) -> None:
         self._failures.append(PutFailure(self._name(source), error.code, str(error), error.hint))

@@ -8,7 +8,6 @@ commit. A writer that was fenced off meanwhile goes round again with the same by
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -23,8 +22,8 @@ from calotype.catalog.copies import Copy
 from calotype.catalog.replicas import Intent
 from calotype.digest import Digest
 from calotype.errors import Blocked, CalotypeError, Locked
-from calotype.ledger import Ledger
-from calotype.model import Blob, Put
+from calotype.ledger import Ledger, Line
+from calotype.model import Blob
 from calotype.presence import require_there
 from calotype.staging import Content
 from calotype.wishes import Wish
@@ -56,7 +55,7 @@ class Putter:
     scope: str
     hosts: Hosts
 
-    def put(self, arrivals: Sequence[Arrival], done: dict[int, Put] | None = None) -> list[Put]:
+    def put(self, arrivals: Sequence[Arrival], done: dict[int, Line] | None = None) -> list[Line]:
         """Keep every arrival and answer in their order; ``done`` tells how far an error let it.
 
         All or nothing for each transaction: an error (``QuotaExceeded``, ``Blocked``, a full
@@ -110,7 +109,7 @@ class Putter:
 
     def _link(
         self, hits: Sequence[tuple[int, Arrival]], sound: Mapping[str, Copy], mended: set[str]
-    ) -> dict[int, Put]:
+    ) -> dict[int, Line]:
         """TX1: assets and references for bytes that are here; what went meanwhile is left out."""
         if not hits:
             return {}
@@ -126,7 +125,7 @@ class Putter:
         except IntegrityError:
             return {}
 
-    def _keep(self, misses: Sequence[tuple[int, Arrival]], mended: set[str]) -> dict[int, Put]:
+    def _keep(self, misses: Sequence[tuple[int, Arrival]], mended: set[str]) -> dict[int, Line]:
         """Miss: intend, publish, settle. What was fenced off is left out."""
         if not misses:
             return {}
@@ -171,7 +170,7 @@ class Putter:
         intents: Sequence[Intent],
         unique: Mapping[str, Content],
         mended: set[str],
-    ) -> dict[int, Put]:
+    ) -> dict[int, Line]:
         """TX2: what was published becomes live, and the assets and references stand on it."""
         now = self.catalog.clock()
         digests = sorted(unique)
@@ -210,7 +209,7 @@ class Putter:
         good: Sequence[tuple[int, Arrival]],
         blobs: Mapping[str, Blob],
         mended: set[str],
-    ) -> dict[int, Put]:
+    ) -> dict[int, Line]:
         """Assets and references of ``good``, whose blobs are locked or written just now."""
         if not good:
             return {}
@@ -222,16 +221,16 @@ class Putter:
             {wish.digest for wish in wishes},
             self.hosts,
         )
-        ledger = Ledger(now, rows, blobs, mended)
-        answers = [ledger.enter(self.scope, wish) for wish in wishes]
+        ledger = Ledger(self.scope, now, rows, blobs, mended)
+        answers = [ledger.enter(wish) for wish in wishes]
         new = list(ledger.new.values())
         sizes = {str(wish.digest): blobs[wish.digest].size for wish in new}
         settings.take_room(connection, self.scope, sizes)
         holdings.insert_assets(connection, self.scope, new, now)
         holdings.update_assets(connection, self.scope, ledger.changed)
-        added = Counter(slots.refer(connection, self.scope, wishes, now))
+        ledger.refer(slots.refer(connection, self.scope, wishes, now))
         return {
-            number: Put(wish.digest, status, ledger.asset(wish.digest, added[wish.digest]))
+            number: Line(ledger, wish.digest, status)
             for (number, _), wish, status in zip(good, wishes, answers, strict=True)
         }
 

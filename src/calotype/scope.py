@@ -97,7 +97,7 @@ class Scope(MovesIn):
                 metadata=metadata,
                 hold=hold,
             )
-            done = self._putter().put([Arrival(content, asked)])[0]
+            done = self._putter().put([Arrival(content, asked)])[0].put()
         finally:
             content.discard()
         self._rooms.trend.note(self._name)

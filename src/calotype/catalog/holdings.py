@@ -81,20 +81,30 @@ def visible(now: Instant, applied: ColumnElement[bool]) -> ColumnElement[bool]:
 
 def to_asset(found: Found, now: Instant) -> Asset:
     """An ``ASSET`` row as a value; ``held`` in the row says that an application keeps it."""
-    kept_until = int(found["kept_until"])
     accessed = found["last_accessed"]
     return Asset(
         scope=found["scope"],
         blob=to_blob(found),
         filename=found["filename"],
-        metadata={} if found["metadata"] == "{}" else json.loads(found["metadata"]),
-        kept=kept(kept_until, now),
-        trashed=kept_until <= now and not found["live"] and not found.get("held"),
+        metadata=metadata_of(found),
+        kept=kept(int(found["kept_until"]), now),
+        trashed=trashed(found, now),
         references=int(found["live"]),
         created_at=when(int(found["created_at"])),
         last_accessed=when(int(accessed)) if accessed is not None else None,
         access_count=int(found["access_count"]),
     )
+
+
+def trashed(found: Found, now: Instant) -> bool:
+    """True for the ``ASSET`` row of an asset that nothing keeps any more."""
+    over = int(found["kept_until"]) <= now
+    return over and not found["live"] and not found.get("held")
+
+
+def metadata_of(found: Found) -> dict[str, object]:
+    """An asset row's metadata; most have none."""
+    return {} if found["metadata"] == "{}" else dict(json.loads(found["metadata"]))
 
 
 def kept(kept_until: Instant, now: Instant) -> Literal["library"] | datetime | None:
@@ -149,7 +159,7 @@ def insert_assets(connection: Connection, scope: str, wishes: Sequence[Wish], no
                 "digest": wish.digest,
                 "kept_until": now if wish.kept_until is None else wish.kept_until,
                 "filename": wish.filename,
-                "metadata": json.dumps(dict(wish.metadata or {})),
+                "metadata": json.dumps(dict(wish.metadata)) if wish.metadata else "{}",
                 "created_at": now,
             }
             for wish in wishes

@@ -27,6 +27,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     gc.disable()  # a sixth of the start goes into looking for garbage in what is being imported
     try:
         from calotype.cli.app import run
+
+        gc.freeze()
     finally:
         gc.enable()
     return run(given)
@@ -53,8 +55,13 @@ def entry() -> None:
     os._exit(code)  # every store is closed; taking the interpreter down takes a tenth of a second
 
 
+_YOUNG = 50_000
+"""New objects until Python looks for cycles: a batch has many objects and no cycles."""
+
+
 def _ready() -> None:
     """Let a terminal's encoding fail no command, nor a stream that was closed by the caller."""
+    gc.set_threshold(_YOUNG)
     sys.stdout = sys.stdout or open(os.devnull, "w")  # noqa: SIM115, PTH123 - open to the end
     sys.stderr = sys.stderr or open(os.devnull, "w")  # noqa: SIM115, PTH123
     for stream in (sys.stdout, sys.stderr):

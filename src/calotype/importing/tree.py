@@ -21,11 +21,12 @@ from calotype.importing.links import Link, Links, read_map
 from calotype.importing.walk import Found, Named, Stamp, Walk, found_at
 from calotype.intake import IN_MEMORY
 from calotype.model import Imported, PutFailure, PutMany
-from calotype.names import Owner
+from calotype.names import Owner, file_name
 from calotype.progress import Progress
 from calotype.putting import Putter
+from calotype.quantities import FOREVER
 from calotype.staging import Content, Limits
-from calotype.wishes import Wish, named_after, wish
+from calotype.wishes import Wish
 
 CHUNK = 2000
 """How many files are compared at a time with what was seen."""
@@ -186,12 +187,10 @@ class TreeImport:
         return content
 
     def _wish(self, entry: Entry, content: Content) -> Wish:
-        return wish(
-            content.digest,
-            self._putter.catalog.clock(),
-            owner=entry.link.owner,
-            role=entry.link.role,
-            filename=named_after(entry),
+        owner, role = entry.link
+        name = os.fsdecode(os.path.basename(entry.path))  # noqa: PTH119 - not a Path
+        return Wish(
+            content.digest, FOREVER if owner is None else None, owner, role, file_name(name)
         )
 
     def _note(self, kept: Sequence[tuple[Entry, Content]]) -> None:
