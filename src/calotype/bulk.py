@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 import time
 from collections import Counter
-from collections.abc import Callable, Collection, Generator, Iterable, Sequence
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
 from calotype.errors import CalotypeError, Locked, Unavailable
-from calotype.intake import Intake, Taken, open_files
+from calotype.intake import Intake, Pause, Taken, open_files
 from calotype.ledger import Line
 from calotype.model import PutFailure, PutMany
 from calotype.progress import Progress
@@ -25,7 +25,7 @@ BATCH_OPEN = 256
 BATCH_MEMORY = 24 << 20
 BATCH_DISK = 512 << 20
 BATCH_SECONDS = 2.0
-"""After so long a batch is kept, full or not: a kill costs no more than that."""
+"""After so long a batch is kept, full or not; what is being taken ahead comes on top of that."""
 
 
 S = TypeVar("S")
@@ -88,12 +88,12 @@ class Bulk(Generic[S]):
         self._started = time.monotonic()
 
     def steps(
-        self, sources: Iterable[S | None], total: int | None
+        self, sources: Iterable[S | Pause], total: int | None
     ) -> Generator[Progress, None, PutMany]:
         """Put every source; one that fails is noted and never stops the others.
 
-        Each batch is durable when its Progress appears; None among ``sources`` is a pause for one
-        more Progress. Stopping early leaves whole batches. An error of ``sources`` itself passes
+        Each batch is durable when its Progress appears; a ``Pause`` among ``sources`` asks for
+        one more. Stopping early leaves whole batches. An error of ``sources`` itself passes
         once what it gave before is kept; a catalog that cannot be used raises before any source is
         read.
         """
@@ -102,7 +102,7 @@ class Bulk(Generic[S]):
         incoming = self._intake.taken(sources)
         try:
             for taken in incoming:
-                if taken.source is None:
+                if isinstance(taken.source, Pause):
                     yield self._progress(total)
                 elif (arrival := self._arrival(taken.source, taken)) is not None:
                     batch.add(taken.source, arrival)
@@ -143,32 +143,48 @@ class Bulk(Generic[S]):
         finally:
             self._intake.forget([arrival.content.digest for _, arrival in batch.arrivals])
             batch.discard()
+            self._putter.withdraw()
 
-    def _keep_all(self, arrivals: Sequence[tuple[S, Arrival]]) -> None:
-        """Keep them together; where that fails half of them, down to the one that is to blame."""
+    def _keep_all(self, arrivals: Sequence[tuple[S, Arrival]], *, first: bool = True) -> None:
+        """Keep them together; where that fails part of them, down to the one that is to blame."""
         done: dict[int, Line] = {}
         try:
             self._putter.put([arrival for _, arrival in arrivals], done)
         except CalotypeError as error:
             rest = [each for number, each in enumerate(arrivals) if number not in done]
-            if len(rest) == 1 or isinstance(error, Locked):
-                for source, _ in rest:
-                    self._fail(source, error)
-            else:
-                half = len(rest) // 2
-                self._keep_all(rest[:half])
-                self._keep_all(rest[half:])
+            self._keep_rest(rest, error, first=first)
         finally:
             self._note(done.values())
             if done:
                 self._kept([(arrivals[n][0], arrivals[n][1].content) for n in done])
+                for n in done:
+                    arrivals[n][1].content.discard()
+
+    def _keep_rest(
+        self, rest: Sequence[tuple[S, Arrival]], error: CalotypeError, *, first: bool
+    ) -> None:
+        """Keep what ``error`` left, in parts; where its disk failed, what waits there goes first.
+
+        Then each part is read again when its turn comes, and finds the room of those before it.
+        """
+        ailing = isinstance(error, Unavailable)
+        if isinstance(error, Locked) or (len(rest) == 1 and not (first and ailing)):
+            for source, arrival in rest:
+                arrival.content.discard()
+                self._fail(source, error)
+            return
+        if ailing:
+            for _, arrival in rest:
+                arrival.content.let_go()
+        for part in _parts(rest):
+            self._keep_all(part, first=False)
 
     def _note(self, lines: Collection[Line]) -> None:
         self._counts.update(line.status for line in lines)
         self._bytes += sum(line.size for line in lines)
 
     def _fail(self, source: S, error: CalotypeError) -> None:
-        self._failures.append(PutFailure(self._name(source), error.code, str(error), error.hint))
+        self._failures.append(PutFailure.of(self._name(source), error))
 
     def _progress(self, total: int | None) -> Progress:
         done = self._counts.total()
@@ -189,6 +205,21 @@ class Bulk(Generic[S]):
 
     def _outcome(self) -> PutMany:
         return PutMany(**self._counts, bytes=self._bytes, failures=tuple(self._failures))
+
+
+def _parts(arrivals: Sequence[tuple[S, Arrival]]) -> Iterator[Sequence[tuple[S, Arrival]]]:
+    """Halves at most, and none with more bytes than may wait in memory; one alone is a part."""
+    most = (len(arrivals) + 1) // 2
+    part: list[tuple[S, Arrival]] = []
+    held = 0
+    for each in arrivals:
+        size = each[1].content.size
+        if part and (len(part) == most or held + size > BATCH_MEMORY):
+            yield part
+            part, held = [], 0
+        part.append(each)
+        held += size
+    yield part
 
 
 def _unreadable(error: Exception | None) -> CalotypeError:

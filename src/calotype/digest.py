@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import BinaryIO, Self
@@ -58,8 +58,8 @@ class Digest(str):
             return cls(hashlib.sha256(source).hexdigest())
         if isinstance(source, str | os.PathLike):
             with Path(source).open("rb", buffering=0) as file:
-                return cls(_hash(file))
-        return cls(_hash(source))
+                return cls(hashed(file))
+        return cls(hashed(source))
 
 
 def digest_prefix(text: str) -> str:
@@ -93,8 +93,10 @@ def digest_many(
         yield from pool.map(one, paths)
 
 
-def _hash(file: BinaryIO) -> str:
+def hashed(file: BinaryIO, seen: Callable[[int], None] = lambda _: None) -> str:
+    """The SHA-256 of what is left of ``file``; ``seen`` is told the size of each chunk read."""
     sha = hashlib.sha256()
     while chunk := file.read(CHUNK):
         sha.update(chunk)
+        seen(len(chunk))
     return sha.hexdigest()

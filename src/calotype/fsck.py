@@ -285,7 +285,10 @@ class Fsck:
 
     def _leaks(self, repair: bool) -> Findings:
         """I17: what is not kept for good has a candidate, no later than its end."""
-        for digest in self._pages(lambda c, after: garbage.unwatched(c, self.hosts, after, PAGE)):
+        now = self.catalog.clock()
+        for digest in self._pages(
+            lambda c, after: garbage.unwatched(c, self.hosts, now, after, PAGE)
+        ):
             if repair:
                 with self.catalog.write() as connection:
                     candidates.append(connection, [(digest, 0, 0)])

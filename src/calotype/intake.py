@@ -35,15 +35,19 @@ GROUP = 4 << 20
 """So many bytes a thread holds in memory before it asks which of them are new."""
 
 
+class Pause:
+    """Among sources: nothing to take for a moment, and who waits is told so."""
+
+
 @dataclass(slots=True, eq=False)
 class Taken(Generic[S]):
-    """A source that was received, or why it was not; None, None where there was a pause.
+    """A source that was received, or why it was not; None for a pause.
 
     ``copy`` is the sound copy of it that is here; ``probed`` is False for what an earlier source
     of the same bytes is bringing in.
     """
 
-    source: S | None
+    source: S | Pause
     content: Content | Exception | None
     copy: Copy | None = None
     probed: bool = False
@@ -63,11 +67,8 @@ class Intake(Generic[S]):
         self._gate = threading.Lock()
         self._broken: Exception | None = None
 
-    def taken(self, sources: Iterable[S | None]) -> Generator[Taken[S], None, None]:
-        """Every source, in order; an error of ``sources`` itself passes after what it gave.
-
-        None among them is a pause: it comes out again, so that who waits hears of it.
-        """
+    def taken(self, sources: Iterable[S | Pause]) -> Generator[Taken[S], None, None]:
+        """Every source, in order; an error of ``sources`` itself passes after what it gave."""
         waiting: deque[Future[list[Taken[S]]]] = deque()
         remaining = iter(sources)
         unseen: list[Taken[S]] = []
@@ -96,7 +97,7 @@ class Intake(Generic[S]):
         self,
         pool: ThreadPoolExecutor,
         waiting: deque[Future[list[Taken[S]]]],
-        remaining: Iterator[S | None],
+        remaining: Iterator[S | Pause],
     ) -> bool:
         ahead = AHEAD if open_files() > 4 * AHEAD * TOGETHER else 1
         while len(waiting) < ahead and self._broken is None:
@@ -105,26 +106,26 @@ class Intake(Generic[S]):
             waiting.append(pool.submit(self._take, some))
         return bool(waiting)
 
-    def _next(self, remaining: Iterator[S | None]) -> list[S | None]:
+    def _next(self, remaining: Iterator[S | Pause]) -> list[S | Pause]:
         """Some sources for one thread; those that are in memory already are not heaped up."""
-        some: list[S | None] = []
+        some: list[S | Pause] = []
         held = 0
         try:
             for source in islice(remaining, TOGETHER):
                 some.append(source)
                 held += len(source) if isinstance(source, bytes | bytearray | memoryview) else 0
-                if held >= IN_MEMORY or source is None:
+                if held >= IN_MEMORY or isinstance(source, Pause):
                     break
         except Exception as error:
             self._broken = error
         return some
 
-    def _take(self, sources: list[S | None]) -> list[Taken[S]]:
+    def _take(self, sources: list[S | Pause]) -> list[Taken[S]]:
         """On a thread: receive some sources, group by group."""
         taken: list[Taken[S]] = []
         begin = held = 0
         for source in sources:
-            content = self._receive(source) if source is not None else None
+            content = None if isinstance(source, Pause) else self._receive(source)
             taken.append(Taken(source, content))
             held += content.in_memory if isinstance(content, Content) else 0
             if held >= GROUP:

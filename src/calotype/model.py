@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Literal
 
 from calotype.digest import Digest
+from calotype.errors import CalotypeError
 from calotype.names import Owner
 
 Status = Literal["created", "duplicate", "restored", "healed"]
@@ -150,6 +151,11 @@ class PutFailure:
     message: str
     hint: str
 
+    @classmethod
+    def of(cls, source: str, error: CalotypeError) -> PutFailure:
+        """What ``error`` says of that source."""
+        return cls(source, error.code, str(error), error.hint)
+
 
 @dataclass(frozen=True, slots=True)
 class PutMany:
@@ -266,8 +272,9 @@ class Stats:
     """The whole store in numbers.
 
     ``blobs`` and ``bytes`` leave derived outputs out and include orphans; ``logical_bytes`` is
-    the blob size for every live reference, library entry and unexpired hold; ``saved_bytes`` is
-    ``logical_bytes - (bytes - orphaned_bytes)``.
+    the blob size for every live reference, library entry and unexpired hold, and once where only
+    an application's columns keep it; ``saved_bytes`` is ``logical_bytes - (bytes -
+    orphaned_bytes)``.
     """
 
     blobs: int
@@ -322,8 +329,10 @@ class PlanItem:
 class Report:
     """What a gc run did. Doomed and erased bytes are apart: dooming frees nothing yet.
 
+    ``erased`` counts keys, also those of writers that failed before their first byte.
     ``intents`` are writers that vanished, ``temporary`` their files; ``failed`` keys could not
-    be erased for now, ``refused`` digests the database would not let go of.
+    be erased for now, ``waiting`` ones could not in earlier runs and are tried again within a
+    day; ``refused`` digests the database would not let go of.
     """
 
     plan: str
@@ -336,6 +345,7 @@ class Report:
     intents: int = 0
     temporary: int = 0
     failed: int = 0
+    waiting: int = 0
     refused: int = 0
     items: tuple[PlanItem, ...] = ()
     stopped: str = ""

@@ -81,18 +81,19 @@ class MovesIn:
         where one was stopped. Sources stay as they are, unless ``remove_sources``: then each is
         removed (the file, or the column set to NULL) once all is kept and was read back.
         """
-        from calotype.importing.table import Terms, table_import
+        from calotype.importing.table import table_import
+        from calotype.importing.terms import Terms
 
-        terms = Terms(owner, role, Path(root), remove_sources=remove_sources)
-        columns = path_column, bytes_column, digest_column
-        rooms = self._rooms
-        work = table_import(
-            self._putter(),
-            self._referrer(),
-            rooms.limits,
-            url,
-            table,
-            terms,
-            columns,
+        terms = Terms(
+            url=url,
+            table=table,
+            owner=owner,
+            role=role,
+            path_column=path_column,
+            bytes_column=bytes_column,
+            digest_column=digest_column,
+            root=Path(root),
+            remove_sources=remove_sources,
         )
+        work = table_import(self._putter(), self._referrer(), self._rooms.limits, terms)
         return Run(work.steps, name="import_table")

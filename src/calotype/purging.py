@@ -63,4 +63,4 @@ class Purger:
     def left(self, digest: Digest) -> int:
         """How many copies are let go of and not erased: put off after a failure, or strays."""
         with self.catalog.read() as connection:
-            return replicas.left(connection, digest)
+            return copies.left(connection, digest)

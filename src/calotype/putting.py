@@ -9,7 +9,8 @@ commit. A writer that was fenced off meanwhile goes round again with the same by
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, field
 
 from sqlalchemy import Connection
 from sqlalchemy.exc import IntegrityError
@@ -47,13 +48,17 @@ class Arrival:
 
 @dataclass(frozen=True, slots=True)
 class Putter:
-    """What putting needs to know: where to, whose, and what time it is."""
+    """What putting needs to know: where to, whose, and what time it is.
+
+    ``forsaken`` are intents that were given up while the catalog could not be written.
+    """
 
     catalog: Catalog
     backend: Backend
     name: str
     scope: str
     hosts: Hosts
+    forsaken: list[Intent] = field(default_factory=list, compare=False)
 
     def put(self, arrivals: Sequence[Arrival], done: dict[int, Line] | None = None) -> list[Line]:
         """Keep every arrival and answer in their order; ``done`` tells how far an error let it.
@@ -136,6 +141,7 @@ class Putter:
             content.recall()
         self.catalog.ensure()
         require_there(self.catalog, self.backend, self.name)
+        self.withdraw()
         with self.catalog.write(durable=False) as connection:
             intents = self._intend(connection, unique)
         try:
@@ -143,7 +149,8 @@ class Putter:
             with self.catalog.write() as connection:
                 return self._settle(connection, misses, intents, unique, mended)
         except BaseException:
-            self._withdraw(intents)
+            self.forsaken.extend(intents)
+            self.withdraw()
             raise
 
     def _intend(self, connection: Connection, unique: Mapping[str, Content]) -> list[Intent]:
@@ -194,14 +201,15 @@ class Putter:
         blobs = there.blobs | {str(blob.digest): blob for blob in fresh}
         return self._holdings(connection, good, blobs, mended)
 
-    def _withdraw(self, intents: Sequence[Intent]) -> None:
-        """Doom what was intended, so that gc need not wait for its age; best effort."""
-        try:
-            with self.catalog.write() as connection:
-                tokens = [intent.token for intent in intents]
-                replicas.withdraw(connection, tokens, self.catalog.clock())
-        except CalotypeError:
+    def withdraw(self) -> None:
+        """Doom what was intended in vain, so that gc need not wait for its age; best effort."""
+        if not self.forsaken:
             return
+        tokens = [intent.token for intent in self.forsaken]
+        with suppress(CalotypeError):
+            with self.catalog.write() as connection:
+                replicas.withdraw(connection, tokens, self.catalog.clock())
+            self.forsaken.clear()
 
     def _holdings(
         self,

@@ -77,7 +77,7 @@ class Reader:
                 data = file.read()
         except NotFound:
             raise self._damaged(copy, "its bytes are missing") from None
-        if hashlib.sha256(data).hexdigest() != copy.blob.digest:
+        if Digest.of(data) != copy.blob.digest:
             raise self._damaged(copy, "its bytes do not hash to its name")
         self._sound(copy)
         return io.BytesIO(data)
@@ -143,8 +143,10 @@ class _Verifying(io.RawIOBase):
         return self._position
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        base = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._size}[whence]
-        self._position = self._file.seek(max(base + offset, 0))
+        bases = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._size}
+        if whence not in bases:
+            raise ValueError(f"Not a place to seek from: {whence}.")
+        self._position = self._file.seek(max(bases[whence] + offset, 0))
         if self._position == 0:
             self._hashed, self._sha = 0, hashlib.sha256()
         return self._position

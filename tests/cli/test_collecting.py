@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import io
+import json
 import sqlite3
 import sys
-from contextlib import closing
+from contextlib import closing, redirect_stdout
+from pathlib import Path
 
 import pytest
 from tests.cli.desk import said_in_one_line
+from tests.crash.powers import unwritable, without_powers
+from tests.races.crowd import at_once
 
+from calotype.backends.local import LocalBackend
+from calotype.cli import main
+from calotype.errors import Unavailable
 from calotype.gc import safety
 
 REPORT = {
     *("plan", "assets", "references", "doomed", "doomed_bytes", "erased", "erased_bytes"),
-    *("intents", "temporary", "failed", "refused", "stopped"),
+    *("intents", "temporary", "failed", "waiting", "refused", "stopped"),
 }
 
 
@@ -43,6 +50,40 @@ def test_gc_json_ends_with_its_report(desk, released):
     assert set(report) == REPORT
     assert (report["doomed"], report["erased_bytes"], report["stopped"]) == (1, 4, "")
     assert all(each["event"] == "progress" for each in progress)
+
+
+def test_gc_ends_with_3_for_as_long_as_something_cannot_be_erased(desk, released, monkeypatch):
+    def refuse(*_: object) -> None:
+        raise Unavailable("This one cannot be deleted.")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(LocalBackend, "delete", refuse)
+        assert "1 could not be erased for now, 0 from" in desk("gc", "--now", code=3).out
+    assert "0 could not be erased for now, 1 from" in desk("gc", "--now", code=3).out
+    report = desk("gc", "--now", "--json", code=3).objects[-1]
+    assert (report["failed"], report["waiting"], report["erased"]) == (0, 1, 0)
+    assert released in blobs(desk)
+
+
+def look_without_writing(store: Path, digest: str) -> None:
+    """In a process of its own, to which the store is read-only."""
+
+    def said(*words: str, code: int) -> str:
+        with redirect_stdout(io.StringIO()) as out:
+            assert main(["--store", str(store), "gc", "--now", *words]) == code
+        return out.getvalue()
+
+    row, summary, how = said("--dry-run", code=0).splitlines()
+    assert row.split()[1] == digest[:12] and "1 blob to let go of" in summary
+    assert "not kept" in how and "calotype gc" not in how
+    assert json.loads(said("--dry-run", "--json", code=0).splitlines()[-1])["plan"] == "none"
+    assert said(code=1) == ""
+
+
+def test_a_dry_run_needs_no_disk_that_can_be_written(desk, released):
+    with unwritable(desk.folder / "store"):
+        at_once(without_powers, [(look_without_writing, desk.folder / "store", released)])
+    assert released in blobs(desk)
 
 
 def test_a_dry_run_shows_what_would_go_and_its_plan_does_it(desk, released):

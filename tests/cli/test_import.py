@@ -23,10 +23,10 @@ def tree(desk):
 
 def test_a_tree_goes_in_and_again_nothing_is_read(desk, tree):
     assert desk("import", tree, "--owner", "d/1").out == (
-        "3 files, 3 B new or read: 2 created, 1 duplicate; passed over: 1 empty\n"
+        "3 files, 3 B taken in: 2 created, 1 duplicate; passed over: 1 empty\n"
     )
     assert desk("import", "tree", "--owner", "d/1").out == (
-        "3 files, 0 B new or read: 3 unchanged; passed over: 1 empty\n"
+        "3 files: 3 unchanged; passed over: 1 empty\n"
     )
     found = desk("import", "tree", "--owner", "d/1", "--again", "--json").objects
     assert {each["event"] for each in found} == {"progress", "summary"}
@@ -56,7 +56,7 @@ def test_what_fails_is_listed_and_fed_back(desk, tree):
     (tree / "broken").unlink()
     (tree / "broken").write_bytes(b"mended")
     again = desk("import", tree, "--owner", "d/1", "--from", "failed.jsonl")
-    assert again.out == "1 file, 6 B new or read: 1 created\n"
+    assert again.out == "1 file, 6 B taken in: 1 created\n"
     with desk.store() as store:
         assert "broken" in [each.role for each in store.references(owner="d/1")]
 
@@ -148,3 +148,52 @@ def test_the_rows_of_a_table(desk, tree):
 )
 def test_options_of_the_other_kind_are_refused(desk, tree, words, said):
     assert said in said_in_one_line(desk("import", *words, code=2))
+
+
+@pytest.mark.parametrize(
+    ("source", "said", "hint"),
+    [
+        ("s3://bucket/x", "does not read s3:// yet", "Copy the files"),
+        ("sqlite:///app.db", "only folders and tables", "table:sqlite:///app.db"),
+        ("file:///photos", "only folders and tables", "the folder's path"),
+    ],
+)
+def test_urls_are_no_folders(desk, source, said, hint):
+    told = said_in_one_line(desk("import", source, code=2))
+    assert said in told and hint in told
+    (desk.folder / "s3:" / "bucket").mkdir(parents=True)
+    desk("import", "s3://bucket")
+
+
+def test_a_map_with_a_quote_left_open_is_refused(desk, tree):
+    desk.file("links.csv", b'path,owner,role\na,x/1,o\n"sub/b,x/2,o\nsub/c,x/3,o\n')
+    told = said_in_one_line(desk("import", "tree", "--map", "links.csv", code=1))
+    assert "links.csv:3 is no CSV" in told and "quote left open" in told
+    assert not desk.folder.joinpath("store").exists()
+
+
+def test_a_map_may_spell_paths_by_any_way_to_the_folder(desk, tree):
+    (desk.folder / "link").symlink_to("tree")
+    (tree / "inner").symlink_to("sub")
+    desk.file("links.csv", f"path,owner,role\n{tree}/a,x/1,o \ninner/b,x/2,\n".encode())
+    done = desk("import", "link", "--map", "links.csv", "--owner", "d/1")
+    assert done.out.startswith("3 files, 3 B taken in")
+    with desk.store() as store:
+        found = {owner: [r.role for r in store.references(owner=owner)] for owner in ("x/1", "x/2")}
+        assert found == {"x/1": ["o"], "x/2": ["sub/b"]}
+        assert [each.role for each in store.references(owner="d/1")] == ["sub/c"]
+
+
+def test_a_list_of_another_folders_files_is_refused(desk, tree):
+    desk.file("failed.jsonl", b'{"source": "/etc/hostname"}\n')
+    command = ["import", "tree", "--owner", "d/1", "--from", "failed.jsonl"]
+    assert "does not lie in" in said_in_one_line(desk(*command, code=2))
+    desk.file("links.csv", f"path,owner,role\n{desk.file('outside')},x/1,o\n".encode())
+    desk.file("failed.jsonl", json.dumps({"source": str(desk.folder / "outside")}).encode())
+    assert "1 created" in desk(*command, "--map", "links.csv").out
+
+
+def test_a_file_that_is_known_is_taken_in_for_another_owner_unread(desk, tree):
+    desk("import", "tree", "--owner", "d/1")
+    assert desk("import", "tree", "--owner", "d/2").out.startswith("3 files, 3 B taken in: 3 dupl")
+    assert desk("import", "tree", "--owner", "d/2").out.startswith("3 files: 3 unchanged")

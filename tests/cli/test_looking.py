@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+import re
 import resource
+import sqlite3
 import threading
+from contextlib import closing
 
 import pytest
 from tests.cli.desk import said_in_one_line
@@ -142,6 +145,27 @@ def test_url_is_signed_where_there_is_a_public_address(desk, monkeypatch):
     assert first.startswith("https://media.example.com/") and "file:" not in first
     assert desk("url", digest, "--expires", "1h").out == first
     assert desk("url", digest, "--rotate-key").out != first
+
+
+def test_the_key_of_urls_is_rotated_alone_and_where_it_was_lost(desk, monkeypatch):
+    monkeypatch.setenv("CALOTYPE_PUBLIC_URL", "https://media.example.com")
+    digest = desk.put("a")
+    first = desk("url", digest).out
+    assert desk("url", "--rotate-key", "--json").object == {"rotated": True}
+    assert desk("url", digest).out != first
+    with closing(sqlite3.connect(desk.folder / "store/catalog.db")) as raw:
+        raw.execute("DELETE FROM calotype_signing_key")
+        raw.commit()
+    said = said_in_one_line(desk("url", digest, code=4))
+    [cure] = re.findall("'calotype ([^']*)'", said)
+    assert "new key" in desk(*cure.split()).out
+    assert desk("url", digest).out.startswith("https://media.example.com/")
+
+
+def test_a_url_of_nothing_is_a_wrong_command(desk):
+    desk.put("a")
+    assert "DIGEST" in desk("url", "--help").out
+    assert "--rotate-key" in said_in_one_line(desk("url", code=2))
 
 
 def test_stats_counts_the_whole_store(desk):

@@ -5,8 +5,9 @@ from __future__ import annotations
 import io
 import os
 from pathlib import Path
+from unittest.mock import patch
 
-from calotype.backends import Key, Listed
+from calotype.backends import Key, Listed, local
 from calotype.backends.local import LocalBackend
 from calotype.backends.memory import exactly
 from calotype.backends.staged import LocalStaged
@@ -175,6 +176,12 @@ class ReadsByName(StagesAnother):
 class SweepsTheYoung(OnDisk):
     def sweep(self, older_than):
         return super().sweep(2**62)
+
+
+class SweepsWhatIsHeld(OnDisk):
+    def sweep(self, older_than):
+        with patch.object(local, "is_held", return_value=False):
+            return super().sweep(older_than)
 
 
 class SweepsNothing(OnDisk):

@@ -67,6 +67,7 @@ MUTANTS = [
     (disk.ReadsByName, "test_a_reader_outlives_its_staged_file"),
     (disk.ReadsByName, "test_it_can_be_published_again_when_its_object_was_deleted"),
     (disk.SweepsTheYoung, "test_sweep_takes_only_what_is_old"),
+    (disk.SweepsWhatIsHeld, "test_sweep_takes_only_what_is_old"),
     (disk.SweepsNothing, "test_sweep_takes_only_what_is_old"),
     (disk.StagesInSight, "test_nothing_staged_is_seen_before_it_is_published"),
 ]

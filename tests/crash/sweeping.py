@@ -30,9 +30,9 @@ needs_tracing = pytest.mark.skipif(bool(tracing.missing()), reason=tracing.missi
 Record = Callable[[str, object], None]
 
 
-def swept(scenario: str, *asked: str, record: Record) -> list[str]:
+def swept(scenario: str, *asked: str, record: Record, program: str = "points") -> list[str]:
     """The promises that the sweeps found broken; notes how many points there were of each sort."""
-    results = _results(scenario, *asked)
+    results = _results(program, scenario, *asked)
     broken = [promise for result in results for promise in result["broken"]]
     points = Counter({result["fault"]: result["points"] for result in results})
     record(counted.PROPERTY, {**+points, "operations": 1, **counted.verdicts(broken)})
@@ -40,19 +40,23 @@ def swept(scenario: str, *asked: str, record: Record) -> list[str]:
     return broken
 
 
-def noticed(mutant: str, sweep: str, sign: str, *, record: Record) -> list[str]:
+def noticed(
+    mutant: str, sweep: str, sign: str, *, record: Record, program: str = "points"
+) -> list[str]:
     """What the sweep says of a mutant, unless it says ``sign``: then it is noticed, and counted."""
-    broken = [promise for result in _results(mutant, sweep) for promise in result["broken"]]
+    broken = [
+        promise for result in _results(program, mutant, sweep) for promise in result["broken"]
+    ]
     if not any(sign in promise for promise in broken):
         return [f"nothing with {sign!r}", *broken]
     record(counted.PROPERTY, {"mutants": 1})
     return []
 
 
-def _results(scenario: str, *asked: str) -> list[dict[str, Any]]:
+def _results(program: str, scenario: str, *asked: str) -> list[dict[str, Any]]:
     try:
         done = subprocess.run(
-            [sys.executable, "-m", "tests.crash.points", scenario, *asked],
+            [sys.executable, "-m", f"tests.crash.{program}", scenario, *asked],
             cwd=ROOT,
             capture_output=True,
             text=True,

@@ -141,6 +141,15 @@ def test_a_catalog_that_is_a_folder_is_unavailable(folder, digest):
     assert folder.database.is_dir()
 
 
+def test_a_catalog_that_is_a_link_to_nothing_is_said_to_be_one(folder):
+    folder.database.parent.mkdir()
+    folder.database.symlink_to("elsewhere/catalog.db")
+    with folder.open() as store, pytest.raises(Unavailable, match="link to elsewhere/") as caught:
+        store.put(b"new")
+    assert "remove the link" in caught.value.hint
+    assert folder.database.is_symlink() and not folder.database.exists()
+
+
 @pytest.mark.parametrize(
     "statement",
     [

@@ -341,13 +341,30 @@ def test_a_commit_that_a_reader_keeps_out_is_locked_and_the_settings_are_as_befo
                 lambda: store.put(picture(), owner="page/1"),
                 lambda: store.gc(now=True),
             ):
-                with pytest.raises(Locked):
+                with pytest.raises(Locked, match="reads the catalog") as caught:
                     verb()
+                assert "WAL" in caught.value.hint
         with engine.connect() as connection:
             for name, value in zip(("foreign_keys", "synchronous"), before, strict=True):
                 assert connection.exec_driver_sql(f"PRAGMA {name}").scalar() == value
         assert store.put(picture(1)).status == "created"
     engine.dispose()
+
+
+def test_a_raw_connection_that_a_reader_keeps_from_committing_is_as_before(store, shared, digest):
+    with (
+        closing(sqlite3.connect(shared.database, isolation_level=None, timeout=0.2)) as raw,
+        closing(sqlite3.connect(shared.database, isolation_level=None)) as reader,
+    ):
+        raw.execute("PRAGMA foreign_keys=ON")
+        reader.execute("BEGIN")
+        reader.execute("SELECT * FROM calotype_blob").fetchall()
+        with pytest.raises(Locked, match="reads the catalog"):
+            store.attach(digest, owner="page/1", connection=raw)
+        assert not raw.in_transaction
+        reader.execute("ROLLBACK")
+        store.attach(digest, owner="page/1", connection=raw)
+    assert owners(store) == ["page/1"]
 
 
 def test_on_an_engine_of_the_applications_a_put_is_durable_and_guarded(shared, clock):
@@ -490,6 +507,29 @@ def test_what_is_no_connection_is_refused(store, digest, thing):
         store.attach(digest, owner="page/1", connection=thing)
 
 
+@KINDS
+def test_a_connection_that_is_closed_is_refused(store, shared, digest, kind):
+    with kind(shared) as (connection, _, _):
+        if isinstance(connection, Session | scoped_session):
+            connection = connection.connection()
+        connection.close()
+    with pytest.raises(Misconfigured) as caught:
+        store.attach(digest, owner="page/1", connection=connection)
+    assert "open" in caught.value.hint
+
+
+def test_a_session_that_waits_to_be_rolled_back_is_refused(store, shared, digest):
+    with Session(application(shared)) as session:
+        session.connection().invalidate()
+        with pytest.raises(Misconfigured, match="rolled back") as caught:
+            store.attach(digest, owner="page/1", connection=session)
+        assert "roll back" in caught.value.hint
+        session.rollback()
+        store.attach(digest, owner="page/1", connection=session)
+        session.commit()
+    assert owners(store) == ["page/1"]
+
+
 def test_there_must_be_a_store_to_join(store, shared):
     with session_of(shared) as (session, _, _), pytest.raises((NoStore, NotFound)):
         store.attach(Digest.of(b"x"), owner="page/1", connection=session)
@@ -531,6 +571,27 @@ def test_a_put_that_waits_for_its_own_process_says_so_soon(store, shared, digest
         connection.commit()
     assert owners(store) == ["page/1"]
     assert store.put(picture(1)).status == "created"
+
+
+@pytest.mark.parametrize("begins", ["by itself", "by an event"])
+def test_so_does_one_through_the_applications_engine_however_patient_that_is(shared, clock, begins):
+    engine = create_engine(f"sqlite:///{shared.database}", connect_args={"timeout": 40})
+    with shared.open() as first:
+        first.put(picture())
+    if begins == "by an event":
+        event.listen(engine, "connect", lambda raw, _: setattr(raw, "isolation_level", None))
+        event.listen(engine, "begin", lambda each: each.exec_driver_sql("BEGIN"))
+    with Store(engine=engine, backend=f"file:{shared.blobs}", clock=clock) as store:
+        with engine.begin() as connection:
+            connection.execute(text("INSERT INTO page (t) VALUES ('x')"))
+            started = time.monotonic()
+            with pytest.raises(Locked, match="of this process"):
+                store.put(picture(1))
+            assert time.monotonic() - started < 20
+        assert store.put(picture(1)).status == "created"
+    with engine.connect() as connection:
+        assert connection.exec_driver_sql("PRAGMA busy_timeout").scalar() == 40_000
+    engine.dispose()
 
 
 def test_attach_without_the_connection_inside_an_open_transaction_is_locked_too(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from contextlib import closing
 
@@ -226,6 +227,19 @@ def test_foreign_objects_are_reported_and_never_touched(folder, name):
         folder.clock.advance(days=100)
         store.gc(now=True, full=True)
         assert path.read_text() == "mine"
+
+
+def test_what_is_no_file_is_neither_listed_nor_touched(folder):
+    with folder.open() as store:
+        store.put(picture())
+        (folder.blobs / "link").symlink_to(folder.database)
+        (folder.blobs / "sha256/ab").mkdir()
+        (folder.blobs / "empty").mkdir()
+        os.mkfifo(folder.blobs / "sha256/pipe")
+        before = sorted(folder.blobs.rglob("*"))
+        assert findings(store, repair=True) == []
+        store.gc(now=True)
+        assert sorted(folder.blobs.rglob("*")) == before
 
 
 def test_temporary_files_are_no_findings(folder):

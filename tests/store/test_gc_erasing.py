@@ -21,7 +21,8 @@ from tests.store.surgery import (
     write,
 )
 
-from calotype import Digest, Store
+from calotype import Digest, Store, intake
+from calotype.backends import Key
 from calotype.backends.local import LocalBackend
 from calotype.errors import Unavailable
 from calotype.putting import Putter
@@ -51,7 +52,7 @@ def abandon(store: Store, monkeypatch, data: bytes, *, method: str = "publish") 
 
     with monkeypatch.context() as patched:
         patched.setattr(LocalBackend, method, last_act)
-        patched.setattr(Putter, "_withdraw", lambda *_: None)
+        patched.setattr(Putter, "withdraw", lambda *_: None)
         with pytest.raises(Killed):
             store.put(data)
 
@@ -323,6 +324,68 @@ def test_old_temporary_files_are_reclaimed_and_young_ones_are_not(durable):
         young = aged(durable.blobs / "tmp" / ("b" * 32), 0.1)
         assert store.gc().temporary == 1
         assert (old.exists(), young.exists()) == (False, True)
+
+
+def test_a_temporary_file_that_is_held_open_for_hours_is_not_reclaimed(durable):
+    with durable.open() as store:
+        store.put(picture())
+
+        def slowly():
+            yield noise(9, 9_000_000)
+            for draft in (durable.blobs / "tmp").iterdir():
+                aged(draft, 5)
+            assert store.gc().temporary == 0
+            yield b"the end"
+
+        put = store.put(slowly())
+        assert content(store, put.digest) == noise(9, 9_000_000) + b"the end"
+
+
+def test_temporary_files_that_rest_may_be_reclaimed_and_are_read_again(
+    durable, tmp_path, monkeypatch
+):
+    paths = [tmp_path / f"{number}" for number in range(3)]
+    for number, path in enumerate(paths):
+        path.write_bytes(noise(number, 5_000))
+
+    def slowly(some):
+        yield from some
+        while len(drafts := list((durable.blobs / "tmp").iterdir())) < len(some):
+            time.sleep(0.01)
+        for draft in drafts:
+            aged(draft, 5)
+        assert store.gc().temporary == len(some)
+
+    with durable.open() as store:
+        store.put(picture())
+        for some in (paths[:1], paths[1:]):
+            monkeypatch.setattr(intake, "TOGETHER", len(some))
+            done = store.put_many(slowly(some)).result()
+            assert (done.created, done.failures) == (len(some), ())
+        for number in range(3):
+            assert content(store, Digest.of(paths[number])) == noise(number, 5_000)
+
+
+@pytest.mark.parametrize("error", [Unavailable("time-out"), OSError("time-out")])
+def test_a_copy_that_cannot_be_read_for_the_moment_is_not_called_damaged(
+    store, clock, monkeypatch, error
+):
+    digest = store.put(picture()).digest
+    write(store, Key(digest, "0123456789abcdef", "png"), picture())
+    findings(store, repair=True)
+    clock.advance(days=31)
+
+    def fails(*_):
+        raise error
+
+    with monkeypatch.context() as patched:
+        patched.setattr(type(backend_of(store)), "open", fails)
+        report = store.gc(now=True)
+    assert (report.erased, report.failed) == (0, 1)
+    assert rows(store, "SELECT suspect_at FROM calotype_replica WHERE suspect_at > 0") == []
+    clock.advance(days=1)
+    assert store.gc(now=True).erased == 1
+    assert content(store, digest) == picture()
 
 
 def test_drafts_of_a_catalog_are_reclaimed(folder):

@@ -6,9 +6,9 @@ from dataclasses import replace
 
 import pytest
 from tests.store.pictures import noise, picture
-from tests.store.surgery import content, objects, problems, rows
+from tests.store.surgery import backend_of, content, keys, objects, problems, rows
 
-from calotype.errors import GcLimit, NotFound
+from calotype.errors import GcLimit, NotFound, Unavailable
 from calotype.gc import safety
 
 
@@ -67,6 +67,38 @@ def test_every_plan_has_an_id_of_its_own(store, released):
 def test_a_plan_that_is_none_is_not_found(store, released):
     with pytest.raises(NotFound, match="gc-0000"):
         store.plan("gc-0000")
+
+
+def test_a_plan_can_be_executed_for_thirty_days(store, released, clock):
+    plan = store.plan_gc(now=True)
+    clock.advance(days=29.9)
+    assert store.plan(plan.id).doomed == 4
+    clock.advance(days=0.2)
+    with pytest.raises(NotFound, match=plan.id):
+        store.plan(plan.id)
+
+
+def test_a_report_says_what_waits_for_another_try(store, released, clock, monkeypatch):
+    kept, real = keys(store, released[0])[0], type(backend_of(store)).delete
+
+    def poisoned(self, key):
+        if key == kept:
+            raise Unavailable("This one cannot be deleted.")
+        real(self, key)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(type(backend_of(store)), "delete", poisoned)
+        first = store.gc(now=True)
+        assert (first.erased, first.failed, first.waiting) == (3, 1, 0)
+        clock.advance(seconds=61)
+        second = store.gc(now=True)
+        assert (second.failed, second.waiting) == (1, 0)
+    third = store.gc(now=True)
+    assert (third.erased, third.failed, third.waiting) == (0, 0, 1)
+    assert store.gc(digests=released[1:]).waiting == 0
+    clock.advance(days=1)
+    last = store.gc(now=True)
+    assert (last.erased, last.waiting) == (1, 0)
 
 
 def test_what_was_attached_again_meanwhile_is_kept(store, released):

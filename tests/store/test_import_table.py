@@ -2,75 +2,26 @@
 
 from __future__ import annotations
 
+import itertools
 import sqlite3
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
-from pathlib import Path
 
 import pytest
+from tests.store.legacy import TO_ASSET, TO_BLOB, Application, furnished, moved, pointing
 from tests.store.pictures import picture
-from tests.store.surgery import backend_of, content, lose, problems
+from tests.store.surgery import backend_of, content, problems
 
 from calotype import Digest, Store, bulk
 from calotype.errors import Locked, Misconfigured, NotFound, Unavailable
 from calotype.importing import rows as application
 
 
-class Application:
-    """A database with legacy images, and the folder where their files lie."""
-
-    def __init__(self, root: Path) -> None:
-        self.root = root / "imagecache"
-        self.database = root / "legacy.db"
-        self.url = f"sqlite:///{self.database}"
-        self.tell(
-            "CREATE TABLE images (id INTEGER PRIMARY KEY, result INT, path TEXT, data BLOB, "
-            "digest CHAR(64))"
-        )
-
-    def add(self, number: int, name: str | None, data: bytes | None, *, inside: bool = False):
-        if name is not None and data is not None and not inside:
-            path = self.root / name
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(data)
-        self.tell(
-            "INSERT INTO images VALUES (?, ?, ?, ?, NULL)",
-            number,
-            number * 10,
-            name,
-            data if inside else None,
-        )
-
-    def tell(self, sql: str, *values: object) -> list[tuple]:
-        with closing(sqlite3.connect(self.database)) as raw, raw:
-            return raw.execute(sql, values).fetchall()
-
-    def digests(self) -> dict[int, str | None]:
-        return dict(self.tell("SELECT id, digest FROM images ORDER BY id"))
-
-
 @pytest.fixture
 def app(tmp_path) -> Application:
     """Six rows: two name one file, two name equal files, one names none."""
-    made = Application(tmp_path)
-    made.add(1, "tx/CA/a.1.png", picture(0))
-    made.add(2, "tx/CA/a.2.png", picture(0))
-    made.add(3, "tx/NY/b.1.png", picture(1))
-    made.tell("INSERT INTO images VALUES (4, 40, 'tx/NY/b.1.png', NULL, NULL)")
-    made.add(5, "tx/FL/c.1.png", picture(2))
-    made.add(6, None, None)
-    return made
-
-
-def moved(store, app, **more):
-    """The import that most tests run."""
-    given = {
-        "owner": "result/{result}",
-        "role": "screenshot",
-        "path_column": "path",
-        "digest_column": "digest",
-        "root": app.root,
-    }
-    return store.import_table(app.url, "images", **(given | more)).result()
+    return furnished(tmp_path)
 
 
 def test_each_row_has_its_file_under_an_owner_of_its_own_and_its_digest(store, app):
@@ -210,50 +161,6 @@ def test_what_other_rows_may_have_is_not_released_with_one_that_is_gone(durable,
         assert len(list(store.references(owner="dataset/7"))) == 3
 
 
-def test_sources_are_removed_only_once_what_is_kept_was_read_back(durable, app, monkeypatch):
-    with durable.open() as store:
-        (app.root / "tx/FL/c.1.png").rename(app.root / "away")
-        done = moved(store, app, remove_sources=True)
-        assert done.removed == 3
-        assert [path.name for path in app.root.rglob("*") if path.is_file()] == ["away"]
-        (app.root / "away").rename(app.root / "tx/FL/c.1.png")
-        assert moved(store, app).removed == 0
-        lose(store, Digest.of(picture(2)))
-        again = moved(store, app, remove_sources=True)
-        assert (again.removed, [f.source for f in again.failures]) == (0, ["images[id=5]"])
-        assert (app.root / "tx/FL/c.1.png").exists()
-
-
-def test_a_source_that_changed_since_is_not_removed(durable, app):
-    with durable.open() as store:
-        moved(store, app)
-        (app.root / "tx/FL/c.1.png").write_bytes(picture(9))
-        done = moved(store, app, remove_sources=True)
-        assert [f.source for f in done.failures] == ["images[id=5]"]
-        assert "not removed" in done.failures[0].message
-        assert (app.root / "tx/FL/c.1.png").read_bytes() == picture(9)
-
-
-def test_a_file_that_a_row_still_needs_is_not_removed(durable, app, monkeypatch):
-    with durable.open() as store:
-        app.tell("UPDATE images SET result = NULL WHERE id = 4")
-        done = moved(store, app, remove_sources=True)
-        assert [f.source for f in done.failures] == ["images[id=4]"]
-        assert (app.root / "tx/NY/b.1.png").exists()
-        app.tell("UPDATE images SET result = 40 WHERE id = 4")
-        assert moved(store, app, remove_sources=True).failures == ()
-        assert not (app.root / "tx/NY/b.1.png").exists()
-
-
-def test_bytes_are_set_to_null_when_they_are_removed(durable, app):
-    app.tell("DELETE FROM images")
-    app.add(1, None, picture(0), inside=True)
-    with durable.open() as store:
-        done = moved(store, app, path_column=None, bytes_column="data", remove_sources=True)
-        assert done.removed == 1
-        assert app.tell("SELECT data, digest FROM images") == [(None, Digest.of(picture(0)))]
-
-
 def test_a_key_of_several_columns(store, app):
     app.tell(
         "CREATE TABLE pages (book TEXT, page INT, path TEXT, digest TEXT, PRIMARY KEY (book, page))"
@@ -357,7 +264,9 @@ def test_a_row_that_its_table_refuses_stops_no_other(store, app):
     app.tell("CREATE UNIQUE INDEX once ON images (digest)")
     done = moved(store, app, owner="result/{id}")
     assert sorted(f.source for f in done.failures) == ["images[id=2]", "images[id=4]"]
-    assert all("refused" in f.message for f in done.failures)
+    assert {f.code for f in done.failures} == {"misconfigured"}
+    assert all("refused" in f.message and "UNIQUE" in f.message for f in done.failures)
+    assert all("does not help" in f.hint for f in done.failures)
     assert [n for n, digest in app.digests().items() if digest] == [1, 3, 5]
     assert list(store.references(owner="result/2")) == []
     assert len(list(store.references(owner="result/1"))) == 1
@@ -388,44 +297,6 @@ def test_a_newer_picture_that_the_application_gave_a_row_meanwhile_stays(durable
             moved(store, app, owner="image/{id}", role="original")
         (reference,) = store.references(owner="image/5")
         assert reference.digest == Digest.of(b"newer") == app.digests()[5]
-
-
-def test_the_stores_own_file_is_no_source_to_remove(durable, app):
-    with durable.open() as store:
-        kept = store.put(picture(0), owner="image/1", role="original")
-        (copy,) = durable.blobs.rglob("*.png")
-        app.tell("DELETE FROM images WHERE id > 1")
-        app.tell("UPDATE images SET path = ?", str(copy))
-        done = moved(store, app, owner="image/{id}", role="original", remove_sources=True)
-        assert (done.removed, "store's own" in done.failures[0].message) == (0, True)
-        assert content(store, kept.digest) == picture(0)
-
-
-def test_a_source_whose_row_has_nothing_in_the_store_is_not_removed(durable, app):
-    """Somebody else has the same picture, and may let it go."""
-    with durable.open() as store:
-        digest = store.put(picture(2), owner="other/1").digest
-        app.tell("UPDATE images SET digest = ? WHERE id = 5", digest)
-        done = moved(store, app, remove_sources=True)
-        assert [f.source for f in done.failures] == ["images[id=5]"]
-        assert (app.root / "tx/FL/c.1.png").exists()
-
-
-def test_a_file_that_a_pending_row_names_otherwise_is_not_removed(durable, app):
-    with durable.open() as store:
-        app.tell("INSERT INTO images VALUES (7, NULL, './tx/FL/../FL/c.1.png', NULL, NULL)")
-        moved(store, app, remove_sources=True)
-        assert (app.root / "tx/FL/c.1.png").exists()
-
-
-@pytest.mark.parametrize("path", ["tx", "http://[bad", "a\0b"])
-def test_a_source_that_is_no_file_is_that_rows_failure(durable, app, path):
-    with durable.open() as store:
-        digest = store.put(b"x", owner="result/70", role="screenshot").digest
-        app.tell("INSERT INTO images VALUES (7, 70, ?, NULL, ?)", path, digest)
-        done = moved(store, app, remove_sources=True)
-        assert done.removed == 4
-        assert (app.root / "tx").is_dir()
 
 
 def test_rows_without_a_key_are_told(store, app):
@@ -462,3 +333,120 @@ def test_bytes_are_not_heaped_up(store, app, monkeypatch):
     assert moved(store, app, path_column=None, bytes_column="data").failures == ()
     assert len(pages) == 30
     assert not any(isinstance(value, bytes) for row in pages for value in row.values())
+
+
+@pytest.mark.parametrize("role", ["original", "{name}"])
+def test_rows_that_fill_a_template_alike_are_refused_before_anything_is_done(store, app, role):
+    app.tell("CREATE TABLE pages (state, name, path TEXT, digest TEXT, PRIMARY KEY (state, name))")
+    for state, name, path in (("a-b", "c", "tx/CA/a.1.png"), ("a", "b-c", "tx/NY/b.1.png")):
+        app.tell("INSERT INTO pages VALUES (?, ?, ?, NULL)", state, name, path)
+    told = r"same owner and role.*pages\[state=a, name=b-c\] and pages\[state=a-b, name=c\]"
+    given = {"owner": "listing/{state}-{name}", "role": role}
+    if role == "original":
+        with pytest.raises(Misconfigured, match=told):
+            moved(store, app, table="pages", **given)
+        assert list(store.assets()) == []
+    else:
+        assert moved(store, app, table="pages", **given).failures == ()
+
+
+def test_a_number_and_its_text_in_one_column_are_alike(store, app):
+    app.tell("CREATE TABLE loose (id INTEGER PRIMARY KEY, ref, path TEXT, digest TEXT)")
+    app.tell("INSERT INTO loose VALUES (1, 7, 'tx/CA/a.1.png', NULL)")
+    app.tell("INSERT INTO loose VALUES (2, '7', 'tx/NY/b.1.png', NULL)")
+    with pytest.raises(Misconfigured, match=r"loose\[id=1\] and loose\[id=2\]"):
+        moved(store, app, table="loose", owner="listing/{ref}", role="original")
+
+
+def test_a_row_whose_bytes_were_removed_has_its_slot_still(store, app):
+    given = {"path_column": None, "bytes_column": "data", "remove_sources": True}
+    app.tell("DELETE FROM images")
+    app.add(1, None, picture(0), inside=True)
+    assert moved(store, app, **given).removed == 1
+    app.tell("INSERT INTO images VALUES (2, 10, NULL, ?, NULL)", picture(1))
+    with pytest.raises(Misconfigured, match="same owner and role"):
+        moved(store, app, **given)
+    assert content(store, Digest.of(picture(0))) == picture(0)
+
+
+def test_in_a_scope_that_the_column_does_not_speak_for_files_are_kept_for_themselves(shared, clock):
+    with shared.open() as store:
+        store.create()
+        app = pointing(shared, TO_BLOB)
+        ana = store.scope("ana")
+        done = moved(ana, app, owner=None, role=None, remove_sources=True)
+        assert (done.created, done.removed, done.failures) == (2, 2, ())
+        clock.advance(days=3)
+        app.tell("DELETE FROM images WHERE id = 2")
+        store.gc(now=True, full=True)
+        assert [content(ana, Digest.of(picture(n))) for n in (1, 2)] == [picture(1), picture(2)]
+
+
+def test_in_the_column_scope_the_rows_alone_keep_their_files(shared, clock):
+    with shared.open(column_scope="ana") as store:
+        store.create()
+        app = pointing(shared, TO_BLOB)
+        ana = store.scope("ana")
+        done = moved(ana, app, owner=None, role=None, remove_sources=True)
+        assert (done.removed, done.failures) == (2, ())
+        clock.advance(days=3)
+        app.tell("DELETE FROM images WHERE id = 2")
+        store.gc(now=True, full=True)
+        assert content(ana, Digest.of(picture(1))) == picture(1)
+        with pytest.raises(NotFound):
+            ana.stat(Digest.of(picture(2)))
+
+
+def test_a_key_to_scope_and_digest_keeps_files_of_its_own_scope(shared, clock):
+    with shared.open() as store:
+        store.create()
+        app = pointing(shared, TO_ASSET)
+        ana = store.scope("ana")
+        done = moved(ana, app, owner=None, role=None)
+        assert [(f.source, f.code) for f in done.failures] == [("images[id=2]", "misconfigured")]
+        clock.advance(days=3)
+        store.gc(now=True, full=True)
+        assert content(ana, Digest.of(picture(1))) == picture(1)
+        app.tell("DELETE FROM images WHERE id = 1")
+        store.gc(now=True, full=True)
+        with pytest.raises(NotFound):
+            ana.stat(Digest.of(picture(1)))
+
+
+def test_a_file_that_changes_while_it_is_read_is_not_kept_as_it_never_was(folder, app):
+    app.tell("DELETE FROM images")
+    app.add(1, "big", bytes(32 << 20))
+    ended = threading.Event()
+
+    def change() -> None:
+        with (app.root / "big").open("r+b", buffering=0) as file:
+            for number in itertools.count():
+                if ended.is_set():
+                    return
+                file.seek((number % 32) << 20)
+                file.write(bytes([number % 256]) * (1 << 20))
+
+    changing = threading.Thread(target=change)
+    changing.start()
+    with folder.open() as store:
+        try:
+            done = moved(store, app)
+        finally:
+            ended.set()
+            changing.join()
+        assert [f.message for f in done.failures] == ["It changed while it was read."]
+        assert app.digests() == {1: None}
+        assert moved(store, app).created == 1
+        assert app.digests() == {1: Digest.of(app.root / "big")}
+
+
+def test_a_run_may_change_threads(durable, app):
+    with durable.open() as store, ThreadPoolExecutor(1) as other:
+        run = store.import_table(
+            app.url, "images", "image/{id}", role="original", path_column="path",
+            digest_column="digest", root=app.root,
+        )  # fmt: skip
+        events = iter(run)
+        assert next(events).note == "comparing rows"
+        other.submit(list, events).result()
+        assert run.result().failures == ()

@@ -14,6 +14,7 @@ import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
+from sqlalchemy import create_engine, event
 from tests.store.pictures import noise, picture
 from tests.store.places import Place
 from tests.store.surgery import content, problems, rows
@@ -303,6 +304,27 @@ def test_one_upgrade_makes_one_copy(filled, next_program):
     assert len(list(filled.database.parent.glob("*.schema*"))) == 1
 
 
+def test_whoever_comes_too_late_to_upgrade_copies_nothing(filled, next_program):
+    with next_program(ADDS), filled.open() as store:
+        assert schema.upgrade(store._rooms.catalog) is not None
+        assert schema.upgrade(store._rooms.catalog) is None
+    assert len(list(filled.database.parent.glob("*.schema*"))) == 1
+
+
+def test_the_copy_is_made_beside_an_application_with_a_single_connection(shared, next_program):
+    """One that begins every transaction as the writer."""
+    with shared.open() as store:
+        store.put(picture())
+    engine = create_engine(f"sqlite:///{shared.database}", pool_size=1, max_overflow=0)
+    event.listen(engine, "connect", lambda raw, _: setattr(raw, "isolation_level", None))
+    event.listen(engine, "begin", lambda each: each.exec_driver_sql("BEGIN IMMEDIATE"))
+    with next_program(ADDS), Store(engine=engine, backend=f"file:{shared.blobs}") as store:
+        assert store.stats().blobs == 1
+    [copy] = shared.root.glob(f"app.db.schema{HERE}.*")
+    assert numbers(copy) == ([(f"{HERE}",)], [(f"{HERE:04}",)])
+    engine.dispose()
+
+
 def test_a_revision_that_breaks_changes_nothing(filled, next_program):
     first, before = shape(filled.database), all_rows(filled.database)
     with next_program(BREAKS), filled.open() as store, pytest.raises(Exception, match="incomplete"):
@@ -322,7 +344,7 @@ def test_trying_again_and_again_in_vain_fills_no_disk_with_copies(filled, next_p
         for _ in range(3):
             with filled.open() as store, pytest.raises(Exception, match="incomplete"):
                 store.stats()
-    assert len(list(filled.database.parent.glob("*.schema*"))) <= 1
+    assert list(filled.database.parent.glob("*.schema*")) == []
 
 
 def test_an_upgrade_waits_for_a_writer_or_is_locked_and_changes_nothing(filled, next_program):
@@ -368,6 +390,7 @@ def test_any_number_of_processes_upgrade_at_once(folder, next_program, processes
         given = [(str(folder.root / "store"), str(revisions), start)] * processes
         with context.Pool(processes) as pool:
             assert pool.starmap(open_as_next_program, given, chunksize=1) == [50] * processes
+    assert len(list(folder.database.parent.glob("*.schema*"))) == 1
     assert numbers(folder.database) == ([(f"{NEXT}",)], [(f"{NEXT:04}",)])
 
 

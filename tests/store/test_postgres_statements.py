@@ -226,7 +226,7 @@ def detours(store: Store) -> None:
         with pytest.MonkeyPatch.context() as patched:
             patched.setattr(kind, "put", fails)
             if not withdraws:
-                patched.setattr(Putter, "_withdraw", lambda *_: None)
+                patched.setattr(Putter, "withdraw", lambda *_: None)
             with pytest.raises(Unavailable):
                 store.put(b"never kept")
     with pytest.MonkeyPatch.context() as patched:

@@ -74,6 +74,19 @@ def test_deleting_references_lets_go(raw, store, clock):
     assert problems(store) == []
 
 
+def test_deleted_references_are_no_leak_before_gc_has_looked(raw, store, clock):
+    clock.advance(days=-5)  # the triggers' clock is the machine's
+    store.put(picture(2), owner="scan/9", role="b")
+    clock.advance(days=2)
+    store.gc()
+    raw.execute("DELETE FROM calotype_reference")
+    raw.commit()
+    clock.advance(days=3, seconds=5)
+    assert problems(store) == []
+    assert store.gc(now=True).doomed == 2
+    assert problems(store) == []
+
+
 def test_ending_a_hold_by_sql_lets_go(raw, store):
     raw.execute("UPDATE calotype_asset SET kept_until = 0")
     raw.commit()

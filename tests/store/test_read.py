@@ -67,6 +67,15 @@ def test_a_file_is_seekable(store, data):
 
 
 @SIZES
+@pytest.mark.parametrize("whence", [3, 4, 9, -1])
+def test_there_are_three_places_to_seek_from(store, data, whence):
+    with store.open(store.put(data).digest) as file:
+        with pytest.raises(ValueError, match=f"{whence}"):
+            file.seek(0, whence)
+        assert file.read() == data
+
+
+@SIZES
 @pytest.mark.parametrize(
     ("start", "stop"),
     [(0, 10), (5, None), (None, 9), (5, 5), (20, 21), (0, 10**12), (10**12, None), (None, None)],

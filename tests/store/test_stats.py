@@ -86,6 +86,25 @@ def test_what_an_application_keeps_is_no_orphan(shared):
         assert store.stats().orphaned == 0
 
 
+@pytest.mark.parametrize("target", ["calotype_blob(digest)", "calotype_asset(scope, digest)"])
+def test_what_only_an_application_keeps_is_used_once(shared, target):
+    """However many columns and rows keep it: nothing is lost by that, and nothing is saved."""
+    with shared.open() as store:
+        kept, twice, orphan = (store.put(noise(n, n), owner=f"scan/{n}") for n in (100, 20, 3))
+        store.put(noise(20, 20))
+        for table in ("t", "u"):
+            key = "FOREIGN KEY (image) " if "blob" in target else "FOREIGN KEY (scope, image) "
+            change(store, f"CREATE TABLE {table} (scope, image TEXT, {key} REFERENCES {target})")
+            for put in (kept, kept, twice):
+                change(store, f"INSERT INTO {table} VALUES ('default', '{put.digest}')")
+        for owner in (100, 20, 3):
+            store.release(f"scan/{owner}")
+        stats = store.stats()
+    assert orphan.digest not in (kept.digest, twice.digest)
+    assert (stats.bytes, stats.orphaned_bytes, stats.references) == (123, 3, 0)
+    assert (stats.logical_bytes, stats.saved_bytes, stats.saved_percent) == (120, 0, 0.0)
+
+
 def test_what_gc_took_counts_no_more(store):
     store.put(noise(100), owner="scan/1")
     store.release("scan/1")

@@ -154,7 +154,10 @@ class Stages(Protocol):
         ...
 
     def sweep(self, older_than: Instant) -> int:
-        """Remove temporary files not written to since ``older_than``; how many there were."""
+        """Remove temporary files not written to since ``older_than``; how many there were.
+
+        Those that a living writer holds open stay.
+        """
         ...
 
 

@@ -184,6 +184,38 @@ def _stepped(outer: int, name: str, flags: int) -> int:
         os.close(outer)
 
 
+def hold(descriptor: int) -> None:
+    """Show other processes that the file is being written, for as long as it is open."""
+    if not sys.platform.startswith("win"):
+        import fcntl
+
+        with suppress(OSError):  # where the file system knows no locks, its age must do
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def hold_no_more(descriptor: int) -> None:
+    """The opposite of ``hold``, for a file that a copy of the descriptor keeps open."""
+    if not sys.platform.startswith("win"):
+        import fcntl
+
+        with suppress(OSError):
+            fcntl.flock(descriptor, fcntl.LOCK_UN)
+
+
+def is_held(descriptor: int) -> bool:
+    """True for a file that its writer, still alive, holds."""
+    if not sys.platform.startswith("win"):
+        import fcntl
+
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        except OSError:
+            return False
+    return False
+
+
 def sync_folder(path: str) -> None:
     """Make the entries of the directory durable."""
     with Folder.opened(path) as folder:

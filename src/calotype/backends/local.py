@@ -15,7 +15,7 @@ from functools import partial
 from typing import BinaryIO
 
 from calotype.backends import Key, Listed, Staged
-from calotype.backends.folders import Folder, make_folder, sync_folder, telling
+from calotype.backends.folders import READ, Folder, is_held, make_folder, sync_folder, telling
 from calotype.backends.memory import exactly
 from calotype.backends.placing import Placing
 from calotype.backends.staged import LocalStaged, Witness, sync_files
@@ -173,7 +173,10 @@ class LocalBackend:
         return not os.path.isdir(f"{self._root}/sha256")
 
     def sweep(self, older_than: Instant) -> int:
-        """Remove temporary files not written to since ``older_than``; how many there were."""
+        """Remove temporary files not written to since ``older_than``; how many there were.
+
+        Those that a living writer holds open stay.
+        """
         swept = 0
         with (
             telling("sweep", self._root, "tmp"),
@@ -183,8 +186,9 @@ class LocalBackend:
             for found in folder.listed("", ""):
                 if isinstance(found, Listed) and found.modified < older_than:
                     with suppress(FileNotFoundError):
-                        folder.unlink(found.name)
-                        swept += 1
+                        if not _is_held(folder, found.name):
+                            folder.unlink(found.name)
+                            swept += 1
         return swept
 
     def _entries(self, place: str, prefix: str) -> list[Listed | str]:
@@ -247,6 +251,14 @@ class LocalBackend:
             staged.seal()
             staged.sync()
         placing.place(name, staged, durably=durably)
+
+
+def _is_held(folder: Folder, name: str) -> bool:
+    descriptor = folder.open(name, READ)
+    try:
+        return is_held(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _name_bytes(found: Listed | str) -> bytes:

@@ -72,6 +72,7 @@ class LocalStaged:
         self._witness: Witness | None = None
         self.opened = time.monotonic_ns()
         self._file: io.FileIO | None = io.FileIO(folder.open(last, CREATE), "r+")
+        folders.hold(self._file.fileno())
 
     @classmethod
     def whole(cls, root: str, folder: Folder, witness: Witness | None, content: bytes) -> Self:
@@ -118,6 +119,7 @@ class LocalStaged:
         if (held := self._held) is not None:
             self.seal()
             self._witness = witness
+            folders.hold_no_more(held.fileno())
             held.close()
 
     def watched(self) -> Witness | None:

@@ -68,6 +68,7 @@ class Catalog:
         self._setup = threading.Lock()
         self._forked_in_use: Engine | None = None
         self._doubtful = False
+        self._overdue = False
         self._forget()
 
     def _forget(self) -> None:
@@ -251,16 +252,32 @@ class Catalog:
         self._settle()
         if self.own and self.path is not None:
             self._make_room(freeing, self.path)
+            self._catch_up(freeing, self.path)
         hasty = sqlite.HASTY if not durable and self.own and self.path is not None else None
         with translated(), self._writing(self.engine, hasty, patience) as connection:
             yield connection
         if durable and self.own and self.path is not None:
+            self._overdue = not self._checkpointed(self.path)
+
+    def _checkpointed(self, path: Path) -> bool:
+        """True unless moving a long log into the file failed: what is committed stands anyway."""
+        try:
             with translated():
-                sqlite.checkpoint(self.engine, self.path)
+                sqlite.checkpoint(self.engine, path)
+        except CalotypeError:
+            return False
+        return True
+
+    def _catch_up(self, freeing: bool, path: Path) -> None:
+        """Move the log into the file where that failed; told while nothing is begun yet."""
+        if self._overdue:
+            with suppress(CalotypeError) if freeing else nullcontext(), translated():
+                sqlite.checkpoint(self.engine, path)
+                self._overdue = False
 
     def _make_room(self, freeing: bool, path: Path) -> None:
         """Where the disk is full: move the log into the file, and let nothing new in."""
-        if reserve.open_when_full(path) if freeing else not reserve.keep(path):
+        if reserve.open_when_full(path) if freeing else reserve.is_short(path):
             with suppress(CalotypeError), translated():
                 sqlite.checkpoint(self.engine, path, threshold=0)
             if not freeing:

@@ -272,6 +272,32 @@ def any_expected(connection: Connection, name: str) -> bool:
     )
 
 
+def left(connection: Connection, digest: str) -> int:
+    """How many keys of a digest are let go of and not erased."""
+    statement = (
+        select(func.count())
+        .select_from(replica)
+        .where(replica.c.digest == digest, replica.c.state.in_((DOOMED, ERASING)))
+    )
+    return connection.scalar(statement) or 0
+
+
+def waiting(
+    connection: Connection,
+    name: str,
+    digests: Sequence[str] | None,
+    after: Instant,
+    until: Instant,
+) -> int:
+    """How many keys could not be erased before, and are tried again within that time."""
+    put_off = and_(replica.c.state.in_((DOOMED, ERASING)), replica.c.attempts > 0)
+    within = and_(replica.c.due_at > after, replica.c.due_at <= until)
+    statement = select(func.count()).where(replica.c.backend == name, within, put_off)
+    if digests is not None:
+        statement = statement.where(among(replica.c.digest, digests))
+    return connection.scalar(statement) or 0
+
+
 def longest_unverified(
     connection: Connection, name: str, before: Instant, after: tuple[Instant, str], limit: int
 ) -> list[Past]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from sqlalchemy.exc import DatabaseError, DBAPIError, IntegrityError
 
@@ -48,6 +49,12 @@ _SIGNS: tuple[tuple[str, type[CalotypeError], str, str], ...] = (
         "Look at the system's log; nothing that was acknowledged is lost by trying again.",
     ),
     (
+        "closed database",
+        Misconfigured,
+        "The connection is closed",
+        "Pass one that is open.",
+    ),
+    (
         "not a database",
         Corrupt,
         "The catalog is not an SQLite database",
@@ -77,9 +84,18 @@ _SIGNS: tuple[tuple[str, type[CalotypeError], str, str], ...] = (
 )
 
 
-def meaning(error: BaseException) -> CalotypeError | None:
-    """The error of ours that a driver's message stands for, or None."""
+def meaning(error: BaseException, *, committing: bool = False) -> CalotypeError | None:
+    """The error of ours that a driver's message stands for, or None.
+
+    Only in a file that is not in WAL mode is a commit locked out: by those who read.
+    """
     text = str(error)
+    if committing and "database is locked" in text:
+        return Locked(
+            "Another transaction reads the catalog, and its file lets nobody commit meanwhile; "
+            "nothing was changed.",
+            hint="End that transaction, or let the file be in WAL mode: PRAGMA journal_mode=WAL.",
+        )
     for sign, kind, message, hint in _SIGNS:
         if sign in text:
             return kind(f"{message}.", hint=hint)
@@ -104,6 +120,13 @@ def translated() -> Iterator[None]:
     except sqlite3.Error as error:
         raise _ours(error, error) from error
     except OSError as error:
+        link = Path(error.filename2 or "")
+        if link.is_symlink() and not link.exists():
+            raise Unavailable(
+                f"The catalog {link} is a link to {link.readlink()}, where no file is; nothing was "
+                "changed.",
+                hint="Mount or put back what it leads to, or remove the link.",
+            ) from error
         raise Unavailable(
             f"The catalog's folder failed: {error}.",
             hint="Check its permissions, its free space and the system's log (dmesg).",
@@ -111,7 +134,8 @@ def translated() -> Iterator[None]:
 
 
 def _ours(error: Exception, cause: BaseException) -> CalotypeError:
-    if (known := meaning(cause)) is not None:
+    committing = isinstance(error, DBAPIError) and error.statement is None
+    if (known := meaning(cause, committing=committing)) is not None:
         return known
     if isinstance(error, DatabaseError | sqlite3.DatabaseError):
         return Unavailable(f"The catalog failed: {cause}.", hint="Run 'calotype doctor'.")

@@ -290,11 +290,13 @@ def derived_from(connection: Connection, digest: str) -> list[tuple[str, str]]:
     return [(row.input_digest, f"{row.recipe}@{row.version}") for row in rows]
 
 
-def unwatched(connection: Connection, hosts: Hosts, after: str, limit: int) -> list[str]:
+def unwatched(
+    connection: Connection, hosts: Hosts, now: Instant, after: str, limit: int
+) -> list[str]:
     """Digests of blobs that are not kept for good and that no candidate looks at in time (I17).
 
-    In time is when the first of their assets ends. A candidate that was pushed back, since an
-    application's column or an upload kept the asset longer, looks within the longest push.
+    In time is now, or when the first of their assets ends. A candidate that was pushed back, since
+    an application's column or an upload kept the asset longer, looks within the longest push.
     """
     live = select(1).where(_uses(), reference.c.released_at.is_(None)).correlate(asset).exists()
     good = (
@@ -320,7 +322,11 @@ def unwatched(connection: Connection, hosts: Hosts, after: str, limit: int) -> l
         .correlate(blob)
         .scalar_subquery()
     )
-    in_time = or_(candidate.c.pushed > 0, candidate.c.look_at <= func.coalesce(first_end, FOREVER))
+    in_time = or_(
+        candidate.c.pushed > 0,
+        candidate.c.look_at <= now,
+        candidate.c.look_at <= func.coalesce(first_end, FOREVER),
+    )
     watched = select(1).where(candidate.c.digest == blob.c.digest, in_time).correlate(blob).exists()
     settled = and_(or_(good, output, hosts.on_blob(connection)), not_(unsettled))
     rows = connection.scalars(

@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Protocol, TypeAlias, TypeGuard, cast, runtime_
 from sqlalchemy import Connection, Engine, make_url
 from sqlalchemy.dialects.sqlite.pysqlite import SQLiteDialect_pysqlite
 from sqlalchemy.engine.interfaces import DBAPIConnection as DriverConnection
+from sqlalchemy.exc import PendingRollbackError, ResourceClosedError
 from sqlalchemy.pool import NullPool, PoolProxiedConnection
 
 from calotype.catalog import Catalog, schema
-from calotype.catalog.failures import translated
+from calotype.catalog.failures import meaning, translated
 from calotype.catalog.waiting import take_write_lock
 from calotype.errors import Misconfigured
 
@@ -51,11 +52,14 @@ def joined(catalog: Catalog, connection: Joinable, *, needs_keys: bool) -> Itera
 
     ``needs_keys`` refuses an SQLite connection with ``foreign_keys`` off. A raw SQLite
     connection in autocommit mode outside a transaction gets one for the length of the block.
-    Raises ``Locked`` where the transaction cannot become SQLite's writer any more.
+    Raises ``Locked`` where the transaction cannot become SQLite's writer any more, and
+    ``Misconfigured`` for a connection that is closed or waits to be rolled back.
     """
     catalog.require()
-    with translated():
+    with translated(), _usable():
         if isinstance(connection, PoolProxiedConnection):
+            if not connection.is_valid:
+                raise ResourceClosedError("This Connection is closed")
             connection = cast(DBAPIConnection, connection.driver_connection)
         if _is_session(connection):
             connection = connection.connection()
@@ -70,6 +74,17 @@ def joined(catalog: Catalog, connection: Joinable, *, needs_keys: bool) -> Itera
                 f"Cannot join a {type(connection).__module__}.{type(connection).__qualname__}.",
                 hint="Pass an SQLAlchemy Session or Connection, or the database driver's own.",
             )
+
+
+@contextmanager
+def _usable() -> Iterator[None]:
+    try:
+        yield
+    except (ResourceClosedError, PendingRollbackError) as error:
+        raise Misconfigured(
+            f"The connection cannot be used: {error.args[0]}",
+            hint="Pass one that is open, and roll back first what failed in it.",
+        ) from error
 
 
 def _is_session(connection: Joinable) -> TypeGuard[Session]:
@@ -115,12 +130,19 @@ def _whole(raw: sqlite3.Connection) -> Iterator[None]:
         raw.execute("BEGIN IMMEDIATE")
     try:
         yield
-    except BaseException:
         if ours:
+            _commit(raw)
+    except BaseException:
+        if ours and raw.in_transaction:
             raw.execute("ROLLBACK")
         raise
-    if ours:
+
+
+def _commit(raw: sqlite3.Connection) -> None:
+    try:
         raw.execute("COMMIT")
+    except sqlite3.OperationalError as error:
+        raise meaning(error, committing=True) or error from error
 
 
 def _autocommits(raw: sqlite3.Connection) -> bool:

@@ -13,7 +13,6 @@ from sqlalchemy import (
     bindparam,
     case,
     delete,
-    func,
     literal_column,
     not_,
     select,
@@ -155,16 +154,6 @@ def hasten(connection: Connection, digests: Sequence[str], now: Instant) -> None
         )
         .values(due_at=now)
     )
-
-
-def left(connection: Connection, digest: str) -> int:
-    """How many keys of a digest are let go of and not erased."""
-    statement = (
-        select(func.count())
-        .select_from(replica)
-        .where(replica.c.digest == digest, replica.c.state.in_((DOOMED, ERASING)))
-    )
-    return connection.scalar(statement) or 0
 
 
 def suspect(connection: Connection, token: str, now: Instant) -> None:

@@ -35,9 +35,20 @@ def keep(catalog: Path) -> bool:
     return _taken(file)
 
 
-def require(catalog: Path) -> None:
-    """Raise ``Unavailable`` without the room: what is kept now could not be let go of."""
+def is_short(catalog: Path) -> bool:
+    """True without the room, and where the disk could not take the log into the catalog's file."""
     if not keep(catalog):
+        return True
+    try:
+        log = os.stat(f"{catalog}-wal").st_size  # noqa: PTH116 - pathlib costs more, at every write
+        return log > 0 and shutil.disk_usage(catalog.parent).free < log
+    except OSError:
+        return False
+
+
+def require(catalog: Path) -> None:
+    """Raise ``Unavailable`` where it is short: what is kept now could not be let go of."""
+    if is_short(catalog):
         raise Unavailable(
             f"The disk that holds {str(catalog)!r} is full.",
             hint="Free 2 MiB there: 'calotype release' and 'calotype gc --now' still work.",

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import secrets
 import uuid
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sqlalchemy import Connection, inspect, select
 
 from calotype.catalog import tables, triggers
-from calotype.catalog.failures import translated
 from calotype.errors import Corrupt, Misconfigured, SchemaAhead, SchemaBehind
 from calotype.quantities import Instant
 
@@ -120,29 +120,31 @@ def upgrade(catalog: Catalog) -> Path | None:
 def to(catalog: Catalog, revision: str) -> Path | None:
     """Bring the catalog up or down to a revision, after a copy (SQLite), whose path is given.
 
-    What fails changes nothing, and leaves no copy.
+    The copy is made as the writer, of what the revisions are about to change: None where another
+    was faster and the catalog is there already. What fails changes nothing, and leaves no copy.
     """
     from calotype.catalog import migrations
 
-    copy = _copy(catalog)
+    copies: list[Path] = []
     try:
-        migrations.to(catalog, revision)
+        migrations.to(catalog, revision, before=lambda found: _copy(catalog, found, copies))
     except BaseException:
-        if copy is not None:
-            copy.unlink()
+        for copy in copies:
+            copy.unlink(missing_ok=True)
         raise
-    return copy
+    return copies[0] if copies else None
 
 
-def _copy(catalog: Catalog) -> Path | None:
-    if catalog.path is None or not catalog.path.exists():
-        return None
-    with translated(), catalog.engine.connect() as connection:
-        found = number(connection)
-        if found is None:
-            return None
-        copy = catalog.path.with_name(f"{catalog.path.name}.schema{found}.{secrets.token_hex(3)}")
-        connection.rollback()
-        copy.touch(mode=0o600)
-        connection.exec_driver_sql("VACUUM INTO ?", (str(copy),))
-    return copy
+def _copy(catalog: Catalog, found: int, copies: list[Path]) -> None:
+    """Copy an SQLite catalog; its name goes to ``copies`` before there is anything to remove."""
+    if catalog.path is None:
+        return
+    copy = catalog.path.with_name(f"{catalog.path.name}.schema{found}.{secrets.token_hex(3)}")
+    copies.append(copy)
+    copy.touch(mode=0o600)
+    pool = catalog.engine.pool.recreate()  # the writer may hold an application's only connection
+    try:
+        with closing(pool.connect()) as another:
+            another.cursor().execute("VACUUM INTO ?", (str(copy),))
+    finally:
+        pool.dispose()

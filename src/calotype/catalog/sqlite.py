@@ -10,6 +10,7 @@ passed 8 MiB. A file that holds an application's tables keeps the journal mode i
 from __future__ import annotations
 
 import os
+import shutil
 import sqlite3
 import sys
 import time
@@ -298,8 +299,23 @@ def checkpoint(made: Engine, path: Path, *, threshold: int = CHECKPOINT_BYTES) -
     with only_one(Path(f"{path}-checkpoint")) as mine:
         if mine:
             with made.connect() as connection, in_steps(connection, 1):
+                _require_room(connection, path)
                 tell(connection, "PRAGMA wal_checkpoint(TRUNCATE)")
         return mine
+
+
+def _require_room(connection: Connection, path: Path) -> None:
+    """A checkpoint that runs out of room has used up what letting go would have needed."""
+    pages, size = (
+        connection.exec_driver_sql(f"PRAGMA {name}").scalar_one()
+        for name in ("page_count", "page_size")
+    )
+    room = shutil.disk_usage(path.parent)
+    if room.total and pages * size - path.stat().st_size > room.free:
+        raise Unavailable(
+            f"The disk that holds {str(path)!r} has no room for its log to be moved in.",
+            hint="Free some space there.",
+        )
 
 
 @contextmanager

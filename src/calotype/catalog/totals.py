@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sqlalchemy import ColumnElement, Connection, and_, exists, func, not_, select
+from sqlalchemy import ColumnElement, Connection, and_, exists, false, func, not_, select
 
 from calotype.catalog.columns import Hosts
 from calotype.catalog.holdings import LIVE_REFERENCES, visible
@@ -44,7 +44,12 @@ def stats(connection: Connection, now: Instant, hosts: Hosts) -> Stats:
         .join_from(reference, blob, reference.c.digest == blob.c.digest)
         .where(reference.c.released_at.is_(None))
     ).one()
-    logical = int(alone_bytes) + int(referenced_bytes)
+    columns_bytes = 0
+    if hosts.columns(connection):
+        used = exists(select(1).where(asset.c.digest == blob.c.digest, visible(now, false())))
+        unused = and_(not_(derived), not_(used.correlate(blob)))
+        columns_bytes = connection.execute(sums.where(unused)).one()[1] - orphaned_bytes
+    logical = int(alone_bytes) + int(referenced_bytes) + int(columns_bytes)
     saved = logical - (int(size) - int(orphaned_bytes))
     return Stats(
         blobs=blobs,

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
+import sqlite3
 import time
-from contextlib import nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from sqlite3 import OperationalError
 
 from sqlalchemy import Connection
 
@@ -24,7 +25,7 @@ def begin(
     """Begin a transaction that may write; on SQLite as the writer from the start.
 
     Raises ``Locked``, which says who is in the way, after ``patience`` seconds. ``ours`` when the
-    engine is Calotype's own, so that its time-outs may be set.
+    engine is Calotype's own; another's has the time-out it had, once the transaction has begun.
     """
     if connection.dialect.name != "sqlite":
         connection.begin()
@@ -32,8 +33,9 @@ def begin(
     started = time.monotonic()
     while True:
         try:
-            connection.begin()
-            with sqlite.in_steps(connection, patience) if ours else nullcontext():
+            kept = nullcontext() if ours else _its_time_out_kept(connection)
+            with kept, sqlite.in_steps(connection, patience):
+                connection.begin()
                 take_write_lock(connection)
             return
         except Exception as error:
@@ -45,6 +47,17 @@ def begin(
                 raise refusal from error
 
 
+@contextmanager
+def _its_time_out_kept(connection: Connection) -> Iterator[None]:
+    driver = connection.connection.driver_connection
+    assert isinstance(driver, sqlite3.Connection)
+    usual = int(driver.execute("PRAGMA busy_timeout").fetchone()[0])
+    try:
+        yield
+    finally:
+        sqlite.tell(connection, f"PRAGMA busy_timeout={usual}")
+
+
 def take_write_lock(connection: Connection) -> None:
     """Make the SQLite transaction of ``connection`` the writer, now or never."""
     if not sqlite.in_transaction(connection):
@@ -52,7 +65,7 @@ def take_write_lock(connection: Connection) -> None:
         return
     try:
         sqlite.tell(connection, "DELETE FROM calotype_meta WHERE 0")
-    except OperationalError as error:  # where the tables are about to be made
+    except sqlite3.OperationalError as error:  # where the tables are about to be made
         if "no such table" not in str(error):
             raise
 

@@ -24,7 +24,7 @@ from calotype.cli.progressing import follow, meter
 from calotype.cli.wire import encode, record
 from calotype.digest import Digest
 from calotype.errors import NotFound, StillReferenced
-from calotype.gc.plans import Plan
+from calotype.gc.plans import NOWHERE, Plan
 from calotype.model import Finding, Report
 
 AGAIN = "Nothing is lost; the same command goes on."
@@ -59,7 +59,8 @@ def gc(
     """Let go of what nothing has kept for the grace, and erase its bytes.
 
     Safe beside anything else, at any time. Stops and asks (exit code 3) where more than 20 % and
-    more than 1000 blobs would go.
+    more than 1000 blobs would go. The exit code is 3 as well while something cannot be erased: it
+    is tried again later, at the latest after a day.
 
     Example: `calotype gc --dry-run --grace 7d`
     """
@@ -115,7 +116,9 @@ def _show(plan: Plan, printer: Printer) -> int:
         f"{printer.size(plan.doomed_bytes)}; {plan.erased} let go before, "
         f"{printer.size(plan.erased_bytes)}"
     )
-    if plan.doomed or plan.erased:
+    if plan.id == NOWHERE:
+        printer.line("The plan was not kept: the catalog cannot be written.")
+    elif plan.doomed or plan.erased:
         force = "" if plan.is_safe() else " --force"
         very_much = "That is very much. " if force else ""
         printer.line(f"{very_much}calotype gc --plan {plan.id}{force} does it.")
@@ -128,8 +131,11 @@ def _report(report: Report, printer: Printer) -> int:
         f"{plural(report.doomed, 'blob')} let go of, {printer.size(report.doomed_bytes)}; "
         f"{report.erased} erased, {printer.size(report.erased_bytes)}"
     )
-    if report.failed or report.refused:
-        printer.line(f"{report.failed} could not be erased for now, {report.refused} were refused")
+    if report.failed or report.waiting or report.refused:
+        printer.line(
+            f"{report.failed} could not be erased for now, {report.waiting} from earlier runs "
+            f"wait, {report.refused} were refused"
+        )
         return Exit.PARTLY
     if report.stopped:
         printer.line(f"stopped by --{report.stopped}; the same command goes on")

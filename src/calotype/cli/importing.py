@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -14,7 +16,7 @@ from calotype.cli.options import EVERYWHERE, Common, flag, option, owner_of
 from calotype.cli.printing import Printer, plural
 from calotype.cli.progressing import follow
 from calotype.cli.wire import record
-from calotype.errors import by_code
+from calotype.errors import Misconfigured, by_code
 from calotype.model import Imported
 from calotype.progress import Progress, Run
 
@@ -126,8 +128,12 @@ def import_(
         raise Usage("Only a table has columns.", hint="Write table: and its database's URL.")
     if url is not None and (map_ or from_ or again):
         raise Usage("--map, --from and --again are for a folder.", hint="Leave them away.")
+    if url is None:
+        _require_folder(source)
     with given("--from"):
         only = [*failing.sources(from_)] if from_ is not None else None
+        if map_ is None:
+            _require_below(Path(source), only or ())
     whose = owner_of(owner) if url is None else None
     with common.new_store() as store:
         if url is None:
@@ -142,6 +148,31 @@ def import_(
             resume="What was imported is kept; the same command goes on.",
         )
     return _told(done, common.printer, failures)
+
+
+def _require_folder(source: str) -> None:
+    """Refuse a URL: as a path it would only be missing; ``Usage``."""
+    scheme, there, _ = source.partition("://")
+    if not there or "/" in scheme or Path(source).exists():
+        return
+    hint = f"For a database write table:{source}"
+    if scheme in ("s3", "gs", "http", "https", "ftp", "sftp"):
+        hint = "Copy the files into a folder first."
+    elif scheme == "file":
+        hint = "Write the folder's path."
+    raise Usage(f"import does not read {scheme}:// yet, only folders and tables.", hint=hint)
+
+
+def _require_below(root: Path, only: Iterable[Path]) -> None:
+    """Refuse files of another tree, whose paths below ``root`` would be no roles."""
+    top = os.path.abspath(root)  # noqa: PTH100 - resolve() would follow links
+    for path in only:
+        where = Path(os.path.normpath(os.path.join(top, path)))  # noqa: PTH118 - keeps links
+        if not where.is_relative_to(top):
+            raise Misconfigured(
+                f"{str(path)!r} does not lie in {top!r}.",
+                hint="Name the folder of that list, and its --map.",
+            )
 
 
 def _told(done: Imported, printer: Printer, list_: Path | None) -> Exit:
@@ -160,10 +191,8 @@ def _told(done: Imported, printer: Printer, list_: Path | None) -> Exit:
     removed = f"; {plural(done.removed, 'source')} removed" if done.removed else ""
     over = [f"{getattr(done, each)} {each}" for each in _PASSED_OVER if getattr(done, each)]
     rest = f"; passed over: {', '.join(over)}" if over else ""
-    printer.line(
-        f"{total}, {printer.size(done.bytes)} new or read: "
-        f"{', '.join(parts) or 'nothing to do'}{rest}{removed}"
-    )
+    taken = f", {printer.size(done.bytes)} taken in" if done.bytes else ""
+    printer.line(f"{total}{taken}: {', '.join(parts) or 'nothing to do'}{rest}{removed}")
     if not failed:
         return Exit.OK
     return Exit.PARTLY if kept else Exit.ERROR

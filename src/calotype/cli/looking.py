@@ -140,7 +140,7 @@ def explain(digest: DigestGiven, /, *, common: Common = EVERYWHERE) -> int:
 
 
 def url(
-    digest: DigestGiven,
+    digest: DigestGiven | None = None,
     /,
     *,
     expires: Annotated[
@@ -153,12 +153,17 @@ def url(
 
     Example: `calotype url 2cf24dba5fb0 --expires 15m`
     """
+    if digest is None and not rotate:
+        raise Usage("A URL of which file?", hint="Give a digest; --rotate-key goes alone, too.")
     require_duration("--expires", expires)
     if duration(expires) == 0:
         raise Usage("--expires: A URL lives at least one second.", hint="Give 1h, for example.")
     with common.open_store() as store:
         if rotate:
             store.rotate_url_key()
+        if digest is None:
+            common.printer.record({"rotated": True}, "URLs are signed with a new key from now on")
+            return Exit.OK
         made = store.url(store.resolve(digest), expires=expires)
     common.printer.record({"url": made}, made)
     return Exit.OK

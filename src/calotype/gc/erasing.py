@@ -19,7 +19,7 @@ from calotype.catalog.copies import Copy
 from calotype.catalog.replicas import INTENT_AGE, Due
 from calotype.catalog.states import DOOMED, ERASED, ERASING, WRITING
 from calotype.digest import Digest
-from calotype.errors import CalotypeError
+from calotype.errors import CalotypeError, Corrupt, NotFound
 from calotype.gc.terms import Allowance, Terms
 from calotype.model import PlanItem
 from calotype.presence import require_there
@@ -112,12 +112,14 @@ class Eraser:
             with self.catalog.write(freeing=True) as connection:
                 tally.intents += replicas.abort(connection, [item.token for item in batch], now)
 
-    def _erase(self, items: Sequence[Due], tally: Tally) -> None:
-        self._look_at_live(items)
+    def _erase(self, due: Sequence[Due], tally: Tally) -> None:
+        unread = self._look_at_live(due)
+        items = [item for item in due if not (item.stray and item.digest in unread)]
         keys = [item.key for item in items]
         with self.catalog.write(freeing=True) as connection:
             allowed = replicas.erasing(connection, self.name, keys)
         deleted, failed = self._delete([item for item in items if item.key in allowed])
+        failed += [item for item in due if item.stray and item.digest in unread]
         now = self.catalog.clock()
         with self.catalog.write(durable=False, freeing=True) as connection:
             moved = replicas.erased(
@@ -133,24 +135,36 @@ class Eraser:
         tally.failed += len(failed)
         tally.items += [PlanItem("erase", item.digest, item.size, "let go") for item in gone]
 
-    def _look_at_live(self, items: Sequence[Due]) -> None:
-        """Read the live copy of each stray's blob; a damaged one is marked, and keeps the stray."""
+    def _look_at_live(self, items: Sequence[Due]) -> set[Digest]:
+        """Read the live copy of each stray's blob; a damaged one is marked, and keeps the stray.
+
+        Returns those that cannot be read for now: nothing is known of them, so strays wait.
+        """
+        unread: set[Digest] = set()
         strays = sorted({item.digest for item in items if item.stray})
         if not strays:
-            return
+            return unread
         with self.catalog.read() as connection:
             live = copies.live(connection, strays, self.name)
         for copy in live:
-            if not copy.suspect and not self._is_whole(copy):
+            whole = copy.suspect or self._is_whole(copy)
+            if whole is None:
+                unread.add(copy.blob.digest)
+            elif not whole:
                 with self.catalog.write(freeing=True) as connection:
                     replicas.suspect(connection, copy.token, self.catalog.clock())
+        return unread
 
-    def _is_whole(self, copy: Copy) -> bool:
+    def _is_whole(self, copy: Copy) -> bool | None:
+        """None where that cannot be told now: only what is surely gone is missing."""
         try:
             with self.backend.open(copy.key) as file:
                 return Digest.of(file) == copy.blob.digest
-        except CalotypeError:
+        except (Corrupt, NotFound):
+            require_there(self.catalog, self.backend, self.name)
             return False
+        except (CalotypeError, OSError):
+            return None
 
     def _delete(self, items: Sequence[Due]) -> tuple[list[Due], list[Due]]:
         """Delete and look whether it is gone; deletes wait for the disk, so several at once."""

@@ -5,16 +5,16 @@ from __future__ import annotations
 import secrets
 import time
 from collections.abc import Generator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from calotype.backends import Backend
-from calotype.catalog import Catalog, settings
+from calotype.catalog import Catalog, copies, settings
 from calotype.catalog.columns import Hosts
-from calotype.errors import NotFound
+from calotype.errors import NotFound, Unavailable
 from calotype.gc.collecting import Collector, describe
 from calotype.gc.collecting import Tally as Collected
-from calotype.gc.erasing import Eraser
+from calotype.gc.erasing import LONGEST_BACKOFF, Eraser
 from calotype.gc.erasing import Tally as Erased
 from calotype.gc.safety import Safety
 from calotype.gc.terms import Allowance, Terms
@@ -29,6 +29,9 @@ SHOWN = 10_000
 REMEMBERED = 30 * 24 * 3600 * SECOND
 """How long a plan can be executed."""
 
+NOWHERE = "none"
+"""The id of a plan that was not kept."""
+
 
 @dataclass(frozen=True, slots=True)
 class Gc:
@@ -40,24 +43,34 @@ class Gc:
     hosts: Hosts
 
     def plan(self, terms: Terms) -> Plan:
-        """Look at what ``terms`` come to and keep them under an id; nothing is removed."""
+        """Look at what ``terms`` come to and keep them under an id; nothing is removed.
+
+        The id is ``none`` where they could not be kept.
+        """
         if not self.catalog.exists():
-            return Plan("none", when(self.catalog.clock()), terms, (), 0, 0, 0, 0, self)
+            return Plan(NOWHERE, when(self.catalog.clock()), terms, (), 0, 0, 0, 0, self)
         now = self.catalog.clock()
         ident = f"gc-{secrets.token_hex(4)}"
         with self.catalog.read() as connection:
             self.hosts.refuse_cascades(connection)
         made = self._looked(ident, now, terms)
-        with self.catalog.write(durable=False, freeing=True) as connection:
-            settings.forget_plans(connection, now - REMEMBERED)
-            settings.save_plan(connection, ident, now, terms.to_json())
-        return made
+        return made if self._keep(ident, now, terms) else replace(made, id=NOWHERE)
+
+    def _keep(self, ident: str, now: Instant, terms: Terms) -> bool:
+        """False on a disk that cannot be written, where a plan can still be looked at."""
+        try:
+            with self.catalog.write(durable=False, freeing=True) as connection:
+                settings.forget_plans(connection, now - REMEMBERED)
+                settings.save_plan(connection, ident, now, terms.to_json())
+        except Unavailable:
+            return False
+        return True
 
     def load(self, ident: str) -> Plan:
-        """The plan of that id, looked at anew; ``NotFound`` when there is none."""
+        """The plan of that id, looked at anew; ``NotFound`` for none, or one too old."""
         with self.catalog.read() as connection:
             found = settings.load_plan(connection, ident)
-        if found is None:
+        if found is None or found[0] < self.catalog.clock() - REMEMBERED:
             raise NotFound(f"No gc plan {ident!r}.", hint="Make one with 'calotype gc --dry-run'.")
         return self._looked(ident, found[0], Terms.from_json(found[1]))
 
@@ -131,6 +144,7 @@ class Plan:
         for _ in collector.collect(collected, stop):
             done = collected.doomed
             yield Progress(max(total, done), done, computed=done, note="letting go")
+        waiting = self._waiting()
         if not stop():
             eraser = Eraser(catalog, self._gc.backend, self._gc.name, self.terms)
             for _ in eraser.erase(erased, stop):
@@ -143,9 +157,16 @@ class Plan:
                 settings.record_usage(connection, catalog.clock())
             if self.terms.everything and not stopped:
                 settings.set_meta(connection, "full_look", "0")
-        return self._report(collected, erased, stopped)
+        return self._report(collected, erased, waiting, stopped)
 
-    def _report(self, collected: Collected, erased: Erased, stopped: str) -> Report:
+    def _waiting(self) -> int:
+        catalog, now = self._gc.catalog, self._gc.catalog.clock()
+        with catalog.read() as connection:
+            return copies.waiting(
+                connection, self._gc.name, self.terms.digests, now, now + LONGEST_BACKOFF
+            )
+
+    def _report(self, collected: Collected, erased: Erased, waiting: int, stopped: str) -> Report:
         return Report(
             plan=self.id,
             assets=collected.assets,
@@ -157,6 +178,7 @@ class Plan:
             intents=erased.intents,
             temporary=erased.temporary,
             failed=erased.failed,
+            waiting=waiting,
             refused=collected.refused,
             items=tuple([*collected.items, *erased.items][:SHOWN]),
             stopped=stopped,

@@ -14,6 +14,9 @@ from calotype.digest import Digest
 from calotype.errors import CalotypeError, Misconfigured
 from calotype.names import Owner, escaped, plain
 
+# paths are bytes:
+# ruff: noqa: PTH118
+
 COLUMNS = ("path", "owner", "role")
 
 LONGEST = 1000
@@ -72,11 +75,12 @@ def read_map(file: str | os.PathLike[str], root: bytes, owner: Owner | None) -> 
     except (OSError, UnicodeDecodeError) as error:
         raise Misconfigured(f"Cannot read {shown!r}: {error}.", hint="Check the map.") from None
     links = Links(root, owner)
+    spelled = _Spelling(root)
     for number, path, link in _lines(text, shown):
         try:
             if "\0" in path:
                 raise ValueError("a NUL in the path")
-            where = os.path.normpath(os.path.join(root, os.fsencode(path)))  # noqa: PTH118
+            where = spelled.path(os.fsencode(path))
             whose = Owner.parse(link[0]) if link[0] else owner
             role = plain(link[1], "role") if link[1] else role_of(where, root, whose)
             if link[1] and whose is None:
@@ -96,28 +100,58 @@ def read_map(file: str | os.PathLike[str], root: bytes, owner: Owner | None) -> 
     return links
 
 
-def _whole(reader: csv.DictReader[str], shown: str) -> Iterator[dict[str, str]]:
+class _Spelling:
+    """Paths as the walk of ``root`` finds them, whichever way round links they are written."""
+
+    def __init__(self, root: bytes) -> None:
+        self._root = root
+        self._real = os.path.join(os.path.realpath(root), b"")
+        self._folders: dict[bytes, bytes] = {}
+
+    def path(self, path: bytes) -> bytes:
+        """Below ``root`` where its folder is; a link at the end is a file of its own."""
+        where = os.path.normpath(os.path.join(self._root, path))
+        folder, name = os.path.split(where)
+        if folder not in self._folders:
+            self._folders[folder] = self._folder(folder)
+        return os.path.join(self._folders[folder], name)
+
+    def _folder(self, folder: bytes) -> bytes:
+        real = os.path.join(os.path.realpath(folder), b"")
+        if not real.startswith(self._real):
+            return folder
+        return os.path.normpath(os.path.join(self._root, real.removeprefix(self._real)))
+
+
+def _rows(text: str, shown: str) -> Iterator[tuple[int, list[str]]]:
+    """The lines that are not empty; ``Misconfigured`` names that in which what is no CSV begins."""
+    reader = csv.reader(io.StringIO(text, newline=""), skipinitialspace=True, strict=True)
+    begins = 1
     try:
-        yield from reader
+        for cells in reader:
+            begins = reader.line_num + 1
+            if cells:
+                yield reader.line_num, cells
     except csv.Error as error:
         raise Misconfigured(
-            f"{shown}:{reader.line_num} is no CSV: {error}.", hint="Is a quote left open?"
+            f"{shown}:{begins} is no CSV: {error}.", hint="Is a quote left open?"
         ) from None
 
 
 def _lines(text: str, shown: str) -> Iterator[tuple[int, str, tuple[str, str]]]:
-    reader = csv.DictReader(io.StringIO(text, newline=""), skipinitialspace=True)
-    names = [name.strip().lower() for name in reader.fieldnames or ()]
+    rows = _rows(text, shown)
+    _, first = next(rows, (1, []))
+    names = [name.strip().lower() for name in first]
     if "path" not in names or set(names) - set(COLUMNS):
         raise Misconfigured(
             f"{shown}:1 does not name the columns path, owner and role.",
             hint="Begin the map with a line that is just: path,owner,role.",
         )
-    reader.fieldnames = names
-    for row in _whole(reader, shown):
-        if None in row or not row["path"]:
+    for number, cells in rows:
+        row = dict(zip(names, cells, strict=False))
+        if len(cells) > len(names) or not row.get("path"):
             raise Misconfigured(
-                f"{shown}:{reader.line_num} has no path, or more than the columns.",
+                f"{shown}:{number} has no path, or more than the columns.",
                 hint='Write a name with a comma in quotes: "a, b.png",scan/9,original.',
             )
-        yield reader.line_num, row["path"], (row.get("owner") or "", row.get("role") or "")
+        yield number, row["path"], (row.get("owner", "").strip(), row.get("role", "").strip())

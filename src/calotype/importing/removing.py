@@ -3,96 +3,152 @@
 from __future__ import annotations
 
 import os
-import stat
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 from calotype.backends import Locates
 from calotype.catalog import copies
 from calotype.digest import Digest
 from calotype.errors import CalotypeError, Misconfigured, NotFound, Unavailable
 from calotype.importing.rows import Rows, Values, as_bytes
+from calotype.importing.still import let_time_pass
 from calotype.model import PutFailure
+from calotype.progress import Progress
 from calotype.putting import Putter
 from calotype.reading import Reader
+from calotype.staging import open_regular
+
+TOGETHER = 500
+"""How many files are removed after one look at the rows that still need theirs."""
+
+SECONDS = 2.0
+"""How long such a look waits for the verifying of more."""
 
 File = tuple[int, int]
 """Device and inode."""
+
+
+class Verified(NamedTuple):
+    """A file that may go as long as it is as it was: device and inode, bytes, last change."""
+
+    row: Values
+    path: Path
+    stamp: tuple[File, int, int]
 
 
 @dataclass
 class Remover:
     """Removes what rows with a digest came from.
 
-    ``path`` says where a row's file lies, ``has`` whether the row's own owner has a digest.
+    ``path`` says where a row's file lies; ``require_kept`` raises unless the row's digest is kept
+    for that very row.
     """
 
     rows: Rows
     path: Callable[[object], Path]
-    has: Callable[[Values, Digest], bool]
+    require_kept: Callable[[Values, Digest], None]
     putter: Putter
     removed: int = 0
     failures: list[PutFailure] = field(default_factory=list)
-    _wanted: set[File] = field(default_factory=set)
+    _lost: set[File] = field(default_factory=set)
 
-    def remove(self) -> Iterator[None]:
+    def remove(self) -> Iterator[Progress]:
         """Remove source by source; one that fails is noted and never stops the others."""
-        self._wanted.update(self._named())
-        for row in self.rows.done():
-            try:
-                digest = self._digest(row)
-                take = self._file if self.rows.is_path else self._bytes
-                self.removed += take(row, digest)
-            except (CalotypeError, OSError, ValueError) as error:
-                self._fail(row, error)
-            yield
+        total = self.rows.count_done()
+        for row in self.rows.done() if self.rows.is_path else ():
+            self._lost.update(self._files([row]) if self._is_lost(row) else ())
+            yield Progress(total, 0, note="looking at sources")
+        began = time.monotonic()
+        for number in self._looked_at():
+            each = (time.monotonic() - began) / number
+            yield Progress(
+                max(total, number),
+                number,
+                computed=self.removed,
+                failed=len(self.failures),
+                seconds_per_item=each,
+                eta=each * max(0, total - number),
+                note="removing sources",
+            )
 
-    def _named(self) -> Iterator[File]:
-        """The files that rows without a digest name."""
-        for row in self.rows.pending() if self.rows.is_path else ():
-            try:
-                facts = self.path(row[self.rows.source.name]).stat()
-            except (CalotypeError, OSError, ValueError):
-                continue
-            yield facts.st_dev, facts.st_ino
+    def _looked_at(self) -> Iterator[int]:
+        """How many rows were looked at; files go some at a time."""
+        due: list[Verified] = []
+        since = time.monotonic()
+        number = 0
+        for number, row in enumerate(self.rows.done(), 1):
+            with self._noting(row):
+                due += self._ready(row)
+            if len(due) >= TOGETHER or time.monotonic() - since >= SECONDS:
+                self._unlink(due)
+                due, since = [], time.monotonic()
+            yield number
+        self._unlink(due)
+        if due:
+            yield number
+
+    def _ready(self, row: Values) -> list[Verified]:
+        """The row's file if it may go; bytes are gone by then."""
+        digest = self._digest(row)
+        self.require_kept(row, digest)
+        if self.rows.is_path:
+            return [*self._file(row, digest)]
+        self._verify(digest, Digest.of(as_bytes(self.rows.fetch(row))), None)
+        self.removed += self.rows.clear(row, digest)
+        return []
 
     def _digest(self, row: Values) -> Digest:
         assert self.rows.digest is not None
-        digest = Digest(str(row[self.rows.digest.name]))
-        if not self.has(row, digest):
-            raise NotFound(
-                "The row has a digest that nothing keeps for it; its source was not removed.",
-                hint="Set the digest to NULL and import again.",
-            )
-        return digest
+        return Digest(str(row[self.rows.digest.name]))
 
-    def _file(self, row: Values, digest: Digest) -> bool:
-        """False where the file is gone, or some row still needs it."""
-        path = self.path(row[self.rows.source.name])
+    def _is_lost(self, row: Values) -> bool:
+        """True where nothing keeps the digest for the row: it needs its file still."""
         try:
-            file = path.open("rb")
-        except FileNotFoundError:
-            return False
-        with file:
-            before = os.fstat(file.fileno())
-            here = (before.st_dev, before.st_ino)
-            if not stat.S_ISREG(before.st_mode) or here in self._wanted:
-                return False
-            self._verify(digest, Digest.of(file), here)
-            now = os.lstat(path)
-            if (now.st_dev, now.st_ino, now.st_size, now.st_mtime_ns) != (
-                *here,
-                before.st_size,
-                before.st_mtime_ns,
-            ):
-                raise Unavailable("It changed while it was removed.", hint="Import again.")
-            path.unlink()
-        return True
+            self.require_kept(row, self._digest(row))
+        except (CalotypeError, ValueError):
+            return True
+        return False
 
-    def _bytes(self, row: Values, digest: Digest) -> bool:
-        self._verify(digest, Digest.of(as_bytes(self.rows.fetch(row))), None)
-        return self.rows.clear(row, digest)
+    def _files(self, rows: Iterable[Values]) -> Iterator[File]:
+        """The files that these rows name, by whatever path."""
+        for row in rows:
+            with suppress(CalotypeError, OSError, ValueError):
+                facts = self.path(row[self.rows.source.name]).stat()
+                yield facts.st_dev, facts.st_ino
+
+    def _file(self, row: Values, digest: Digest) -> Iterator[Verified]:
+        """Nothing where the file is gone."""
+        path = self.path(row[self.rows.source.name])
+        if path.is_symlink():
+            raise Misconfigured(
+                f"{str(path)!r} is a link; neither it nor the file that it leads to was removed.",
+                hint="Give the row the file's own path, or remove both yourself.",
+            )
+        let_time_pass(path)
+        try:
+            handle, facts = open_regular(path)
+        except NotFound:
+            return
+        with os.fdopen(handle, "rb") as file:
+            stamp = _stamp(facts)
+            self._verify(digest, Digest.of(file), stamp[0])
+        yield Verified(row, path, stamp)
+
+    def _unlink(self, due: Sequence[Verified]) -> None:
+        """Remove files, but for those that a row still needs; looks at the rows again."""
+        needed = self._lost | set(self._files(self.rows.pending() if due else ()))
+        for row, path, stamp in due:
+            with self._noting(row), suppress(FileNotFoundError):  # of two rows with one file
+                if stamp[0] in needed:
+                    continue
+                if _stamp(path.lstat()) != stamp:
+                    raise Unavailable("It changed while it was removed.", hint="Import again.")
+                path.unlink()
+                self.removed += 1
 
     def _verify(self, digest: Digest, found: Digest, file: File | None) -> None:
         """Read the store's own copy, which must be another file than the source."""
@@ -120,13 +176,18 @@ class Remover:
                 facts = Path(backend.path(copy.key)).stat()
                 yield facts.st_dev, facts.st_ino
 
-    def _fail(self, row: Values, error: CalotypeError | OSError | ValueError) -> None:
-        ours = isinstance(error, CalotypeError)
-        self.failures.append(
-            PutFailure(
-                self.rows.name(row),
-                error.code if isinstance(error, CalotypeError) else Unavailable.code,
-                str(error) if ours else f"The source cannot be removed: {error}.",
-                error.hint if isinstance(error, CalotypeError) else "Look at the file.",
-            )
-        )
+    @contextmanager
+    def _noting(self, row: Values) -> Iterator[None]:
+        """Note an error as that row's."""
+        try:
+            yield
+        except (CalotypeError, OSError, ValueError) as error:
+            if not isinstance(error, CalotypeError):
+                error = Unavailable(
+                    f"The source cannot be removed: {error}.", hint="Look at the file."
+                )
+            self.failures.append(PutFailure.of(self.rows.name(row), error))
+
+
+def _stamp(facts: os.stat_result) -> tuple[File, int, int]:
+    return (facts.st_dev, facts.st_ino), facts.st_size, facts.st_mtime_ns

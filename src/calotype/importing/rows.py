@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -36,19 +35,20 @@ from sqlalchemy.exc import (
 )
 from sqlalchemy.types import NullType
 
-from calotype.catalog.tables import PREFIX
 from calotype.digest import Digest
 from calotype.errors import CalotypeError, Locked, Misconfigured, NotFound, Unavailable
+from calotype.importing.terms import Terms, fields
 
 PAGE = 500
 
 _TIMEOUT = 30.0
 """Seconds to wait for another writer of an SQLite file."""
 
-_FIELD = re.compile(r"\{([^{}]*)\}")
-
 Values = Mapping[str, object]
 """A row by its columns' names: its key, what the templates need, and its source unless bytes."""
+
+Refused = tuple[Values, Digest, CalotypeError]
+"""A row that did not take its digest, and why."""
 
 
 def open_database(url: str) -> Engine:
@@ -70,11 +70,6 @@ def open_database(url: str) -> Engine:
     return engine
 
 
-def fields(template: str) -> list[str]:
-    """The columns that a template names, in their order."""
-    return _FIELD.findall(template)
-
-
 @dataclass(frozen=True, slots=True)
 class Rows:
     """The rows of one table that have a source, and the columns that matter.
@@ -90,65 +85,42 @@ class Rows:
     needed: tuple[str, ...]
 
     @classmethod
-    def of(
-        cls,
-        engine: Engine,
-        table: str,
-        source: str,
-        digest: str | None,
-        *,
-        is_path: bool,
-        templates: Sequence[str],
-    ) -> Rows:
+    def of(cls, engine: Engine, terms: Terms) -> Rows:
         """Look at the table; ``Misconfigured`` where it, a column or its key is missing."""
-        found = _reflected(engine, table)
+        found = _reflected(engine, terms.table)
         if not found.primary_key.columns:
             raise Misconfigured(
-                f"The table {table!r} has no primary key, so its rows cannot be told apart.",
+                f"The table {terms.table!r} has no primary key, so its rows cannot be told apart.",
                 hint="Give it one.",
             )
-        named = [name for template in templates for name in fields(template)]
-        for name in [source, *([digest] if digest is not None else []), *named]:
+        is_path, digest = terms.path_column is not None, terms.digest_column
+        named = [name for template in terms.templates for name in fields(template)]
+        for name in [terms.source, *([digest] if digest is not None else []), *named]:
             if name not in found.c:
                 raise Misconfigured(
-                    f"The table {table!r} has no column {name!r}.",
+                    f"The table {terms.table!r} has no column {name!r}.",
                     hint=f"There are: {', '.join(found.c.keys())}.",
                 )
+        column = found.c[digest] if digest is not None else None
+        beside = _beside(column) if column is not None else []
         keys = [key.name for key in found.primary_key.columns]
-        needed = dict.fromkeys([*keys, *named, *([source] if is_path else [])])
-        return cls(
-            engine,
-            found,
-            found.c[source],
-            found.c[digest] if digest is not None else None,
-            is_path,
-            tuple(needed),
-        )
+        needed = dict.fromkeys([*keys, *named, *beside, *([terms.source] if is_path else [])])
+        return cls(engine, found, found.c[terms.source], column, is_path, tuple(needed))
 
-    @property
-    def points_at_us(self) -> bool:
-        """True where the digest column is a foreign key to a table of Calotype's."""
-        keys = self.digest.foreign_keys if self.digest is not None else ()
-        return any(key.target_fullname.rpartition(".")[0].startswith(PREFIX) for key in keys)
-
-    def require_slots(self, names: Sequence[str]) -> None:
-        """Refuse templates that two rows with a source fill alike: one would lose its file."""
-        columns = [self.table.c[name] for name in dict.fromkeys(names)]
-        there = [column.is_not(None) for column in (self.source, *columns)]
-        alike = select(*map(_raw, columns), func.count()).where(*there).having(func.count() > 1)
-        with _speaking(self.engine), self.engine.connect() as connection:
-            found = connection.execute(alike.group_by(*columns).limit(1)).first()
-        if found is not None:
-            raise Misconfigured(
-                "Two rows would have the same owner and role, and one of them would lose its "
-                f"file: {', '.join(map(str, found[:-1])) or 'no column is named'}.",
-                hint="Name a column that tells rows apart, as {id}, or leave the role away.",
-            )
+    def is_among(self, table: str) -> bool:
+        """True where these are the rows of the database's own table of that name."""
+        usual = self.table.schema in (None, self.engine.dialect.default_schema_name)
+        return usual and self.table.name.lower() == table.lower()
 
     def count(self) -> int:
         """How many rows are to be imported."""
         with _speaking(self.engine), self.engine.connect() as connection:
             return self._counted(connection, self._pending(), self._has_key())
+
+    def count_done(self) -> int:
+        """How many rows ``done`` gives."""
+        with _speaking(self.engine), self.engine.connect() as connection:
+            return self._counted(connection, self._done(), self._has_key())
 
     def without_key(self) -> int:
         """How many rows to import have NULL in their primary key, and so no name."""
@@ -162,12 +134,21 @@ class Rows:
 
     def done(self) -> Iterator[Values]:
         """Rows that have a source and a digest."""
-        assert self.digest is not None
-        yield from self._pages(and_(self.source.is_not(None), self.digest.is_not(None)))
+        yield from self._pages(self._done())
+
+    def given(self) -> Iterator[Values]:
+        """Rows that have a source, or whose digest tells that they had one."""
+        there = self.source.is_not(None)
+        digest = self.digest
+        yield from self._pages(there if digest is None else or_(there, digest.is_not(None)))
 
     def _pending(self) -> ColumnElement[bool]:
         there = self.source.is_not(None)
         return there if self.digest is None else and_(there, self.digest.is_(None))
+
+    def _done(self) -> ColumnElement[bool]:
+        assert self.digest is not None
+        return and_(self.source.is_not(None), self.digest.is_not(None))
 
     def _has_key(self) -> ColumnElement[bool]:
         return and_(*(key.is_not(None) for key in self.table.primary_key.columns))
@@ -200,7 +181,7 @@ class Rows:
     def _fetched(self, connection: Connection, row: Values) -> object:
         return connection.scalar(select(_raw(self.source)).where(self._is(row)))
 
-    def write(self, digests: Sequence[tuple[Values, Digest]]) -> list[tuple[Values, Digest, str]]:
+    def write(self, digests: Sequence[tuple[Values, Digest]]) -> list[Refused]:
         """Give rows their digests; which had none to take, and why.
 
         In one transaction, or where the table refuses a row each in its own. A row that has the
@@ -214,15 +195,18 @@ class Rows:
                 try:
                     refused += self._written([each])
                 except IntegrityError as error:
-                    refused.append((*each, f"The table refused it: {error.orig}."))
+                    refused.append((*each, self._refusal(error)))
             return refused
 
-    def _written(
-        self, digests: Sequence[tuple[Values, Digest]]
-    ) -> list[tuple[Values, Digest, str]]:
-        gone = "The row was deleted or changed while it was imported."
+    def _refusal(self, error: IntegrityError) -> Misconfigured:
+        return Misconfigured(
+            f"The table refused the row's digest: {error.orig}.",
+            hint="Importing again does not help: change the row, or what its table demands.",
+        )
+
+    def _written(self, digests: Sequence[tuple[Values, Digest]]) -> list[Refused]:
         with _speaking(self.engine), self.engine.begin() as connection:
-            return [(*each, gone) for each in digests if not self._give(connection, *each)]
+            return [(*each, _gone()) for each in digests if not self._give(connection, *each)]
 
     def _give(self, connection: Connection, row: Values, digest: Digest) -> bool:
         same = self._is(row)
@@ -269,11 +253,28 @@ def _reflected(engine: Engine, table: str) -> Table:
                 return Table(
                     what, MetaData(), autoload_with=engine, schema=where, resolve_fks=False
                 )
-        except (Unavailable, Misconfigured):
+        except Misconfigured:
             continue
+        except Unavailable:  # SQLite says so of a schema that it does not know
+            if where is None:
+                raise
     with _speaking(engine):
         names = ", ".join(inspect(engine).get_table_names()) or "none"
     raise Misconfigured(f"No table {table!r}.", hint=f"There are: {names}.")
+
+
+def _beside(digest: Column[object]) -> list[str]:
+    """The other columns of foreign keys that the digest is a part of."""
+    constraints = [key.constraint for key in digest.foreign_keys]
+    names = [name for each in constraints if each is not None for name in each.column_keys]
+    return [name for name in names if name != digest.name]
+
+
+def _gone() -> NotFound:
+    return NotFound(
+        "The row was deleted or changed while it was imported.",
+        hint="Import again, if it is still there.",
+    )
 
 
 def _raw(column: ColumnElement[object]) -> ColumnElement[object]:
@@ -300,19 +301,6 @@ def as_bytes(data: object) -> bytes:
         f"The column holds {type(data).__name__}, not bytes.",
         hint="Name a path column, if it holds paths.",
     )
-
-
-def filled(template: str, row: Values) -> str:
-    """The template with each ``{column}`` as the row has it; ``Misconfigured`` for a NULL."""
-
-    def value(found: re.Match[str]) -> str:
-        if row[found[1]] is None:
-            raise Misconfigured(
-                f"The column {found[1]} is NULL, and {template!r} needs it.", hint="Fill it in."
-            )
-        return str(row[found[1]])
-
-    return _FIELD.sub(value, template)
 
 
 @contextmanager

@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Generator, Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from urllib.parse import unquote, urlsplit
 
 from calotype import staging
 from calotype.bulk import Bulk
 from calotype.catalog import seen
+from calotype.catalog.tables import asset, blob
 from calotype.digest import Digest
-from calotype.errors import CalotypeError, Misconfigured
+from calotype.errors import CalotypeError, Misconfigured, NotFound
 from calotype.importing.removing import Remover
-from calotype.importing.rows import Rows, Values, as_bytes, fields, filled, open_database
-from calotype.intake import IN_MEMORY
+from calotype.importing.rows import Rows, Values, as_bytes, open_database
+from calotype.importing.slots import tell_apart
+from calotype.importing.still import read_still
+from calotype.importing.terms import Terms, fields, filled
 from calotype.model import Imported, PutFailure, PutMany
-from calotype.names import Owner
 from calotype.progress import Progress
 from calotype.putting import Putter
 from calotype.references import Referrer
@@ -26,55 +24,6 @@ from calotype.wishes import Wish, wish
 
 HOLD = "24h"
 """How long bytes are held until the row points at them by a foreign key."""
-
-
-@dataclass(frozen=True, slots=True)
-class Terms:
-    """What becomes of the rows: templates of owner and role, and where relative paths begin."""
-
-    owner: str | None = None
-    role: str | None = None
-    root: Path = Path()
-    remove_sources: bool = False
-
-    @property
-    def templates(self) -> list[str]:
-        """Those that are given."""
-        return [each for each in (self.owner, self.role) if each is not None]
-
-    def require_sense(self) -> None:
-        """Refuse templates that can name no slot; ``Misconfigured``."""
-        if self.role is not None and self.owner is None:
-            raise Misconfigured("A role belongs to an owner.", hint="Give owner= as well.")
-        for template in self.templates:
-            plain = template
-            for name in fields(template):
-                plain = plain.replace(f"{{{name}}}", "x")
-            if "{" in plain or "}" in plain or "}{" in template:
-                raise Misconfigured(
-                    f"Not a template: {template!r}.",
-                    hint="Columns stand in braces, apart from each other: image/{id}.",
-                )
-            if template == self.owner:
-                Owner.parse(plain)
-
-    def path(self, source: object) -> Path:
-        """Where a row's file lies: absolute, below the root, or as a ``file:`` URL."""
-        text = os.fsdecode(source) if isinstance(source, bytes) else str(source)
-        try:
-            parts = urlsplit(text)
-        except ValueError as error:
-            raise Misconfigured(f"Not a path: {text!r}: {error}.", hint="Correct it.") from error
-        if parts.scheme == "file":
-            text = unquote(parts.path)
-        elif parts.scheme and parts.netloc:
-            raise Misconfigured(
-                f"{text!r} is a URL, not a file of this machine.",
-                hint="Fetch it, and put it with its owner.",
-            )
-        if "\x00" in text:
-            raise Misconfigured(f"Not a path: {text!r}.", hint="Correct it.")
-        return self.root / text
 
 
 class TableImport:
@@ -93,39 +42,84 @@ class TableImport:
         self._limits = limits
         self._rows = rows
         self._terms = terms
+        self._pointers: list[dict[str, str]] = []
         self._failures: list[PutFailure] = []
 
     def steps(self) -> Generator[Progress, None, Imported]:
         """Import every row; one that fails is noted and never stops the others.
 
         What a Progress counts is durable, and its digest is written, when it appears.
+        ``Misconfigured``, before anything is done, where two rows would have one slot.
         """
         try:
+            for _ in tell_apart(self._rows, self._terms):
+                yield Progress(None, 0, note="comparing rows")
+            self._putter.catalog.ensure()
+            self._pointers = self._found_pointers()
             bulk = Bulk(self._putter, self._receive, self._wish, self._kept, name=self._rows.name)
             done = yield from bulk.steps(self._rows.pending(), self._rows.count())
             self._note_without_key()
-            removed = 0
-            if self._terms.remove_sources:
-                remover = Remover(self._rows, self._terms.path, self._has, self._putter)
-                for _ in remover.remove():
-                    yield Progress(None, remover.removed, note="removing sources")
-                removed = remover.removed
-                self._failures += remover.failures
+            removed = (yield from self._removed()) if self._terms.remove_sources else 0
             return self._outcome(done, removed)
         finally:
             self._rows.engine.dispose()
 
+    def _removed(self) -> Generator[Progress, None, int]:
+        """Remove sources; none at all where rows came meanwhile that share a slot with others."""
+        remover = Remover(self._rows, self._terms.path, self._require_kept, self._putter)
+        try:
+            for _ in tell_apart(self._rows, self._terms):
+                yield Progress(None, 0, note="comparing rows")
+        except Misconfigured as error:
+            self._failures.append(PutFailure.of(self._rows.table.fullname, error))
+            return 0
+        yield from remover.remove()
+        self._failures += remover.failures
+        return remover.removed
+
+    def _found_pointers(self) -> list[dict[str, str]]:
+        """The foreign keys by which a row can keep an asset of this scope: our columns to its own.
+
+        Those that the store's own database lists, for gc goes by them.
+        """
+        putter = self._putter
+        with putter.catalog.read() as connection:
+            hosts = putter.hosts.columns(connection)
+        targets = {asset.name}
+        if putter.scope == putter.hosts.column_scope:
+            targets.add(blob.name)
+        return [
+            {theirs: ours.lower() for ours, theirs in host.pairs}
+            for host in hosts
+            if host.target in targets and self._rows.is_among(host.table)
+        ]
+
+    def _keeps(self, row: Values) -> bool:
+        """True where the row itself keeps what its digest names, in this very scope."""
+        if self._rows.digest is None:
+            return False
+        digest = self._rows.digest.name.lower()
+        values = {name.lower(): value for name, value in row.items()}
+        return any(
+            pointer["digest"] == digest
+            and ("scope" not in pointer or values.get(pointer["scope"]) == self._putter.scope)
+            for pointer in self._pointers
+        )
+
     def _receive(self, row: Values) -> Content:
         source = self._rows.fetch(row)
-        given = self._terms.path(source) if self._rows.is_path else as_bytes(source)
-        return staging.receive(given, self._putter.backend, self._limits, in_memory=IN_MEMORY)
+        backend = self._putter.backend
+        if not self._rows.is_path:
+            return staging.receive(as_bytes(source), backend, self._limits)
+        content, _ = read_still(self._terms.path(source), backend, self._limits)
+        return content
 
     def _wish(self, row: Values, content: Content) -> Wish:
         return self._wish_of(row, content.digest)
 
     def _wish_of(self, row: Values, digest: Digest) -> Wish:
         terms = self._terms
-        held = terms.owner is None and self._rows.points_at_us
+        held = terms.owner is None and self._keeps(row)
         path = terms.path(row[self._rows.source.name]) if self._rows.is_path else None
         return wish(
             digest,
@@ -142,43 +136,56 @@ class TableImport:
         Only where the row's whole key is the one thing that its owner is named by: then no other
         row can have the slot. And only while the slot has these very bytes.
         """
-        for row, digest, why in self._rows.write([(row, each.digest) for row, each in kept]):
+        for row, digest, error in self._rows.write([(row, each.digest) for row, each in kept]):
             asked = self._wish_of(row, digest)
             if asked.owner is not None and self._is_alone():
                 self._referrer.let_go(asked.owner, asked.role or digest, digest)
-            self._fail(row, why, "Import again, if it is still there.")
+            self._failures.append(PutFailure.of(self._rows.name(row), error))
 
     def _is_alone(self) -> bool:
         named = [name for template in self._terms.templates for name in fields(template)]
         return named == [key.name for key in self._rows.table.primary_key]
 
-    def _has(self, row: Values, digest: Digest) -> bool:
-        """True where the row's own owner has the digest, or the row or the scope keeps it."""
+    def _require_kept(self, row: Values, digest: Digest) -> None:
+        """Raise ``NotFound`` unless the row's own slot, the row or the scope keeps the digest."""
         asked = self._wish_of(row, digest)
+        if asked.owner is not None:
+            self._require_slot(asked.owner.kind, asked.owner.id, asked.role or digest, digest)
+        elif not (self._referrer.is_visible(digest) if self._keeps(row) else self._is_kept(digest)):
+            raise NotFound(
+                "The row has a digest that nothing keeps for it; its source was not removed.",
+                hint="Set the digest to NULL and import again.",
+            )
+
+    def _is_kept(self, digest: Digest) -> bool:
         putter = self._putter
         with putter.catalog.read() as connection:
-            if asked.owner is None:
-                if self._rows.points_at_us:
-                    return True
-                return bool(seen.kept(connection, putter.scope, putter.name, [digest]))
-            slot = asked.role or str(digest)
-            whose = (asked.owner.kind, asked.owner.id)
-            found = seen.referred(connection, putter.scope, putter.name, whose, [slot])
-            return found.get(slot) == digest
+            return bool(seen.kept(connection, putter.scope, putter.name, [digest]))
+
+    def _require_slot(self, kind: str, ident: str, role: str, digest: Digest) -> None:
+        putter = self._putter
+        with putter.catalog.read() as connection:
+            found = seen.referred(connection, putter.scope, putter.name, (kind, ident), [role])
+        if role not in found:
+            raise NotFound(
+                f"{kind}/{ident} has nothing in {role!r}, or it is damaged; the row's source was "
+                "not removed.",
+                hint="Set the digest to NULL and import again.",
+            )
+        if found[role] != digest:
+            raise NotFound(
+                f"{kind}/{ident} has another file in {role!r} than the row says; the row's source "
+                "was not removed.",
+                hint="See who gave it: if it was another row, give them owners of their own.",
+            )
 
     def _note_without_key(self) -> None:
         if count := self._rows.without_key():
-            self._failures.append(
-                PutFailure(
-                    self._rows.table.fullname,
-                    "misconfigured",
-                    f"{count} rows have NULL in their primary key and were passed over.",
-                    "Give them a key.",
-                )
+            error = Misconfigured(
+                f"{count} rows have NULL in their primary key and were passed over.",
+                hint="Give them a key.",
             )
-
-    def _fail(self, row: Values, why: str, hint: str) -> None:
-        self._failures.append(PutFailure(self._rows.name(row), "not-found", why, hint))
+            self._failures.append(PutFailure.of(self._rows.table.fullname, error))
 
     def _outcome(self, done: PutMany, removed: int) -> Imported:
         return Imported(
@@ -192,48 +199,12 @@ class TableImport:
         )
 
 
-def table_import(
-    putter: Putter,
-    referrer: Referrer,
-    limits: Limits,
-    url: str,
-    table: str,
-    terms: Terms,
-    columns: tuple[str | None, str | None, str | None],
-) -> TableImport:
-    """The import that these arguments of ``Scope.import_table`` describe.
-
-    ``columns`` are those of paths, of bytes and of digests.
-    """
-    path, data, digest = columns
-    if (path is None) == (data is None):
-        raise Misconfigured(
-            "Where are the files: in one column of paths, or in one of bytes?",
-            hint="Give one of path_column and bytes_column.",
-        )
-    source = path if path is not None else data
-    assert source is not None
-    if source == digest:
-        raise Misconfigured("One column for sources and digests.", hint="Name another one.")
-    if terms.remove_sources and digest is None:
-        raise Misconfigured(
-            "Without digest_column nobody knows which sources are in the store.",
-            hint="Add a column for digests, or keep the sources.",
-        )
+def table_import(putter: Putter, referrer: Referrer, limits: Limits, terms: Terms) -> TableImport:
+    """The import that these terms, the arguments of ``Scope.import_table``, describe."""
     terms.require_sense()
-    engine = open_database(url)
+    engine = open_database(terms.url)
     try:
-        rows = Rows.of(
-            engine,
-            table,
-            source,
-            digest,
-            is_path=path is not None,
-            templates=terms.templates,
-        )
-        if terms.role is not None:
-            rows.require_slots([name for each in terms.templates for name in fields(each)])
+        return TableImport(putter, referrer, limits, Rows.of(engine, terms), terms)
     except CalotypeError:
         engine.dispose()
         raise
-    return TableImport(putter, referrer, limits, rows, terms)

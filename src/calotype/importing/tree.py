@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import glob
 import os
-import time
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -16,10 +15,11 @@ from calotype.bulk import Bulk
 from calotype.catalog import seen
 from calotype.catalog.failures import translated
 from calotype.digest import Digest
-from calotype.errors import CalotypeError, Misconfigured, Unavailable
+from calotype.errors import CalotypeError, Misconfigured
 from calotype.importing.links import Link, Links, read_map
+from calotype.importing.still import read_still
 from calotype.importing.walk import Found, Named, Stamp, Walk, found_at
-from calotype.intake import IN_MEMORY
+from calotype.intake import Pause
 from calotype.model import Imported, PutFailure, PutMany
 from calotype.names import Owner, file_name
 from calotype.progress import Progress
@@ -30,12 +30,6 @@ from calotype.wishes import Wish
 
 CHUNK = 2000
 """How many files are compared at a time with what was seen."""
-
-TICK = 20_000_000
-"""Nanoseconds: two changes of a file that are further apart have different instants."""
-
-COARSE_TICK = 2_000_000_000
-"""The same on file systems that keep whole seconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,8 +79,8 @@ class TreeImport:
         finally:
             run.close()
 
-    def _unsettled(self) -> Iterator[Entry | None]:
-        """Files that are not all right yet; None now and then, so that progress is told."""
+    def _unsettled(self) -> Iterator[Entry | Pause]:
+        """Files that are not all right yet, and pauses, so that progress is told."""
         files = self._walk.files()
         unvisited = set(self._links.listed) if self._walk.whole else set()
         top = self._walk.root.rstrip(b"/")
@@ -94,7 +88,7 @@ class TreeImport:
         while chunk := list(islice(files, CHUNK)):
             unvisited.difference_update(found.path for found in chunk)
             yield from self._compared(chunk, after)
-            yield None
+            yield Pause()
             after = chunk[-1].path
         self._seen(after, top + b"0", ())
         for path in sorted(unvisited):  # hidden, elsewhere, or not there, which its reading tells
@@ -175,14 +169,9 @@ class TreeImport:
         return self._read(entry)
 
     def _read(self, entry: Entry) -> Content:
-        _let_time_pass(entry.path)
-        began = time.time_ns()
-        content = staging.receive(entry, self._putter.backend, self._limits, in_memory=IN_MEMORY)
-        now = Stamp.of(os.stat(entry.path))  # noqa: PTH116 - a path in bytes
-        if content.found is None or Stamp.of(content.found) != now:
-            content.discard()
-            raise Unavailable("It changed while it was read.", hint="Import it again.")
-        if _may_hide_a_change(now, began):
+        backend = self._putter.backend
+        content, unsure = read_still(entry, backend, self._limits, entry.stamp.modified)
+        if unsure:
             self._unsure.add(entry.path)
         return content
 
@@ -222,10 +211,7 @@ class TreeImport:
         )
 
     def _outcome(self, done: PutMany) -> Imported:
-        failures = [
-            PutFailure(os.fsdecode(path), error.code, str(error), error.hint)
-            for path, error in self._walk.failures
-        ]
+        failures = [PutFailure.of(os.fsdecode(path), error) for path, error in self._walk.failures]
         skipped = self._walk.skipped
         return Imported(
             unchanged=self._unchanged,
@@ -283,20 +269,3 @@ def _own(putter: Putter) -> set[tuple[int, int]]:
                 facts = os.stat(path)  # noqa: PTH116 - not a Path
                 found.add((facts.st_dev, facts.st_ino))
     return found
-
-
-def _let_time_pass(path: bytes) -> None:
-    """Wait until a change from now on would have another instant than the last one."""
-    with suppress(OSError):  # the reading says it better
-        age = time.time_ns() - os.stat(path).st_mtime_ns  # noqa: PTH116 - a path in bytes
-        if 0 <= age < TICK:
-            time.sleep((TICK - age) / 1e9 + 0.001)
-
-
-def _may_hide_a_change(stamp: Stamp, began: int) -> bool:
-    """True where a change after the reading ``began`` could have the same instant as the last.
-
-    So it is for a file that was changed just then, or by a clock that runs ahead of ours.
-    """
-    tick = COARSE_TICK if stamp.modified % 1_000_000_000 == 0 else TICK
-    return stamp.modified + tick > began

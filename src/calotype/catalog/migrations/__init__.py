@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 from alembic import command
@@ -31,25 +32,35 @@ def target() -> MetaData:
     return tables.metadata
 
 
-def to(catalog: Catalog, revision: str) -> None:
+def to(catalog: Catalog, revision: str, before: Callable[[int], None] = lambda _: None) -> None:
     """Run the revisions from where the database is to ``revision``, in one transaction.
+
+    ``before`` is told the schema that is there, once nobody else can write, where it will change.
 
     Triggers are dropped first, since SQLite checks them whenever a table is replaced. Afterwards
     they stand as this program wants them, and ``meta`` names the schema.
     """
     with catalog.rebuilding() as connection:
+        here = schema.number(connection) or 0
+        if here not in (0, _number(revision)):
+            before(here)
         triggers.drop(connection)
-        _run(connection, revision)
+        _run(connection, here, revision)
         _settle(connection, catalog)
 
 
-def _run(connection: Connection, revision: str) -> None:
+def _number(revision: str) -> int:
+    if revision == "head":
+        return schema.CURRENT
+    return 0 if revision == "base" else int(revision)
+
+
+def _run(connection: Connection, here: int, revision: str) -> None:
     made = config(connection)
-    here = schema.number(connection) or 0
     try:
         if here and not health.revisions(connection):
             raise CommandError("it is empty")
-        if revision == "head" or (revision != "base" and int(revision) > here):
+        if revision == "head" or _number(revision) > here:
             command.upgrade(made, revision)
         else:
             command.downgrade(made, revision)

@@ -1,0 +1,204 @@
+"""import_table: sources are removed only where nobody needs them any more."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+from tests.store.legacy import TO_BLOB, Application, furnished, moved, pointing
+from tests.store.pictures import picture
+from tests.store.surgery import content, lose
+
+from calotype import Digest
+from calotype.importing import removing as removing_sources
+from calotype.importing import rows as application
+
+
+@pytest.fixture
+def app(tmp_path) -> Application:
+    """Six rows: two name one file, two name equal files, one names none."""
+    return furnished(tmp_path)
+
+
+def test_sources_are_removed_only_once_what_is_kept_was_read_back(durable, app, monkeypatch):
+    with durable.open() as store:
+        (app.root / "tx/FL/c.1.png").rename(app.root / "away")
+        done = moved(store, app, remove_sources=True)
+        assert done.removed == 3
+        assert [path.name for path in app.root.rglob("*") if path.is_file()] == ["away"]
+        (app.root / "away").rename(app.root / "tx/FL/c.1.png")
+        assert moved(store, app).removed == 0
+        lose(store, Digest.of(picture(2)))
+        again = moved(store, app, remove_sources=True)
+        assert (again.removed, [f.source for f in again.failures]) == (0, ["images[id=5]"])
+        assert (app.root / "tx/FL/c.1.png").exists()
+
+
+def test_a_source_that_changed_since_is_not_removed(durable, app):
+    with durable.open() as store:
+        moved(store, app)
+        (app.root / "tx/FL/c.1.png").write_bytes(picture(9))
+        done = moved(store, app, remove_sources=True)
+        assert [f.source for f in done.failures] == ["images[id=5]"]
+        assert "not removed" in done.failures[0].message
+        assert (app.root / "tx/FL/c.1.png").read_bytes() == picture(9)
+
+
+def test_a_file_that_a_row_still_needs_is_not_removed(durable, app, monkeypatch):
+    with durable.open() as store:
+        app.tell("UPDATE images SET result = NULL WHERE id = 4")
+        done = moved(store, app, remove_sources=True)
+        assert [f.source for f in done.failures] == ["images[id=4]"]
+        assert (app.root / "tx/NY/b.1.png").exists()
+        app.tell("UPDATE images SET result = 40 WHERE id = 4")
+        assert moved(store, app, remove_sources=True).failures == ()
+        assert not (app.root / "tx/NY/b.1.png").exists()
+
+
+def test_bytes_are_set_to_null_when_they_are_removed(durable, app):
+    app.tell("DELETE FROM images")
+    app.add(1, None, picture(0), inside=True)
+    with durable.open() as store:
+        done = moved(store, app, path_column=None, bytes_column="data", remove_sources=True)
+        assert done.removed == 1
+        assert app.tell("SELECT data, digest FROM images") == [(None, Digest.of(picture(0)))]
+
+
+def test_the_stores_own_file_is_no_source_to_remove(durable, app):
+    with durable.open() as store:
+        kept = store.put(picture(0), owner="image/1", role="original")
+        (copy,) = durable.blobs.rglob("*.png")
+        app.tell("DELETE FROM images WHERE id > 1")
+        app.tell("UPDATE images SET path = ?", str(copy))
+        done = moved(store, app, owner="image/{id}", role="original", remove_sources=True)
+        assert (done.removed, "store's own" in done.failures[0].message) == (0, True)
+        assert content(store, kept.digest) == picture(0)
+
+
+def test_a_source_whose_row_has_nothing_in_the_store_is_not_removed(durable, app):
+    """Somebody else has the same picture, and may let it go."""
+    with durable.open() as store:
+        digest = store.put(picture(2), owner="other/1").digest
+        app.tell("UPDATE images SET digest = ? WHERE id = 5", digest)
+        done = moved(store, app, remove_sources=True)
+        assert [f.source for f in done.failures] == ["images[id=5]"]
+        assert (app.root / "tx/FL/c.1.png").exists()
+
+
+def test_a_file_that_a_pending_row_names_otherwise_is_not_removed(durable, app):
+    with durable.open() as store:
+        app.tell("INSERT INTO images VALUES (7, NULL, './tx/FL/../FL/c.1.png', NULL, NULL)")
+        moved(store, app, remove_sources=True)
+        assert (app.root / "tx/FL/c.1.png").exists()
+
+
+@pytest.mark.parametrize("path", ["tx", "http://[bad", "a\0b"])
+def test_a_source_that_is_no_file_is_that_rows_failure(durable, app, path):
+    with durable.open() as store:
+        digest = store.put(b"x", owner="result/70", role="screenshot").digest
+        app.tell("INSERT INTO images VALUES (7, 70, ?, NULL, ?)", path, digest)
+        done = moved(store, app, remove_sources=True)
+        assert done.removed == 4
+        assert (app.root / "tx").is_dir()
+
+
+def removed(store, app, *late):
+    """The import that most tests run; ``late`` is told to the database when one row is done."""
+    run = store.import_table(
+        app.url, "images", "image/{id}", path_column="path", digest_column="digest",
+        root=app.root, remove_sources=True,
+    )  # fmt: skip
+    told = []
+    for progress in run:
+        if progress.note == "removing sources" and not told:
+            told = sorted(path.name for path in app.root.rglob("*.png"))
+            app.tell(*late)
+    return run.result(), told
+
+
+@pytest.mark.parametrize("together", [500, 1])
+def test_a_file_that_a_row_needs_since_the_removal_began_is_not_removed(
+    durable, app, monkeypatch, together
+):
+    monkeypatch.setattr(removing_sources, "TOGETHER", together)
+    late = f"{app.root}/tx/FL/c.1.png"
+    with durable.open() as store:
+        done, before = removed(store, app, "INSERT INTO images VALUES (9, 9, ?, NULL, NULL)", late)
+        assert before == ["a.1.png", "a.2.png", "b.1.png", "c.1.png"][together == 1 :]
+        assert (done.removed, done.failures) == (3, ())
+        assert [path.name for path in app.root.rglob("*.png")] == ["c.1.png"]
+        assert moved(store, app).failures == ()
+
+
+def test_rows_that_came_to_share_a_slot_stop_every_removal(durable, app, monkeypatch):
+    real = application.Rows.without_key
+
+    def late(self):
+        app.tell("INSERT INTO images VALUES (9, 50, 'tx/NY/b.1.png', NULL, NULL)")
+        return real(self)
+
+    monkeypatch.setattr(application.Rows, "without_key", late)
+    with durable.open() as store:
+        done = moved(store, app, remove_sources=True)
+        assert (done.created, done.removed) == (3, 0)
+        assert "same owner and role" in done.failures[0].message
+        assert len(list(app.root.rglob("*.png"))) == 4
+
+
+def test_a_row_whose_slot_has_another_file_keeps_its_own(durable, app):
+    """Rows 3 and 4 name one file; row 3 has it in its slot, row 4 has not any more."""
+    with durable.open() as store:
+        moved(store, app)
+        store.put(b"another", owner="result/40", role="screenshot")
+        done = moved(store, app, remove_sources=True)
+        assert [f.source for f in done.failures] == ["images[id=4]"]
+        assert "has another file" in done.failures[0].message
+        assert "NULL" not in done.failures[0].hint
+        assert [path.name for path in app.root.rglob("*.png")] == ["b.1.png"]
+
+
+def test_a_link_is_left_alone_and_told(durable, app):
+    (app.root / "link.png").symlink_to("tx/FL/c.1.png")
+    app.tell("UPDATE images SET path = 'link.png' WHERE id = 5")
+    with durable.open() as store:
+        done = moved(store, app, remove_sources=True)
+        assert (done.removed, [f.source for f in done.failures]) == (3, ["images[id=5]"])
+        assert (done.failures[0].code, "is a link" in done.failures[0].message) == (
+            "misconfigured",
+            True,
+        )
+        assert sorted(path.name for path in app.root.rglob("*.png")) == ["c.1.png", "link.png"]
+
+
+def test_what_the_rows_keep_for_another_scope_only_is_not_removed(shared):
+    """The digest is a foreign key, and somebody else's: this scope never had the file."""
+    with shared.open(column_scope="ana") as store:
+        store.create()
+        app = pointing(shared, TO_BLOB)
+        app.tell("UPDATE images SET digest = ? WHERE id = 1", store.put(picture(1)).digest)
+        done = moved(store.scope("ana"), app, owner=None, role=None, remove_sources=True)
+        assert (done.removed, [f.source for f in done.failures]) == (1, ["images[id=1]"])
+        assert (app.root / "tx/1").exists()
+
+
+def test_a_pipe_is_not_waited_for(durable, app):
+    os.mkfifo(app.root / "pipe")
+    with durable.open() as store:
+        digest = store.put(b"x", owner="result/70", role="screenshot").digest
+        app.tell("INSERT INTO images VALUES (7, 70, 'pipe', NULL, ?)", digest)
+        assert [f.source for f in moved(store, app, remove_sources=True).failures] == [
+            "images[id=7]"
+        ]
+
+
+def test_removing_tells_how_long_it_takes(durable, app):
+    with durable.open() as store:
+        moved(store, app)
+        run = store.import_table(
+            app.url, "images", "result/{result}", role="screenshot", path_column="path",
+            digest_column="digest", root=app.root, remove_sources=True,
+        )  # fmt: skip
+        told = [progress for progress in run if progress.note == "removing sources"]
+        assert [(each.total, each.done) for each in told[:5]] == [(5, n) for n in range(1, 6)]
+        assert told[0].eta is not None and told[0].eta > 0
+        assert (told[-1].computed, told[-1].eta) == (4, 0)
