@@ -1,32 +1,32 @@
 """A tour of the archive, or one of its parts.
 
-python -m examples.screenshots [tour] [HOME]
+python -m examples.screenshots [tour [HOME]]             makes HOME (screenshots-demo) anew
 python -m examples.screenshots render FOLDER TAG
 python -m examples.screenshots import FOLDER TAG [HOME]
-python -m examples.screenshots clean [HOME]
+python -m examples.screenshots link TAG [HOME]           link what an import could not
+python -m examples.screenshots clean [HOME]              free what was orphaned a day ago
 """
 
 from __future__ import annotations
 
 import json
 import logging
-import shutil
-import subprocess
 import sys
-import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 
 from sqlalchemy import Engine
+from sqlalchemy.exc import SQLAlchemyError
 
-from calotype import Store
-from examples.screenshots import pages, results
+from calotype import CalotypeError, Store
+from examples.screenshots import pages
 from examples.screenshots.image_storage import ImageStorage
-from examples.screenshots.importer import StateImporter
+from examples.screenshots.importer import DatasetGone, Failure, StateImporter
 from examples.screenshots.tables import open_archive
 
-HOME = Path("screenshots-demo")
-MONTHS = ("2026-09", "2026-10", "2026-11")
-DAY = 24 * 3600 * 1_000_000
+HOME = "screenshots-demo"
 
 
 def render(folder: Path, tag: str) -> None:
@@ -35,132 +35,75 @@ def render(folder: Path, tag: str) -> None:
 
 
 def import_(folder: Path, tag: str, home: Path) -> None:
-    """Import one dataset; what fails is written down and linked later."""
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
-    engine, store = open_archive(home)
-    with store:
-        importer = StateImporter(engine, store)
-        done = importer.import_directory(folder / tag, tag)
-        list_ = home / f"{tag}.failures.jsonl"
-        list_.write_text("".join(f"{json.dumps(each)}\n" for each in done.failures))
+    """Import one dataset; what fails is written down, and linked by ``link`` or the next import."""
+    if not (folder / tag).is_dir():
+        raise SystemExit(f"No folder {folder / tag}. Render it first.")
+    with _archive(home) as (engine, store):
+        done = StateImporter(engine, store).import_directory(folder / tag, tag)
+    _list(home, tag, done.failures)
     print(
         f"{tag}: {done.searches} searches, {done.results} results, {done.linked} linked, "
-        f"{len(done.failures)} pictures failed"
+        f"{len(done.failures)} failed"
     )
 
 
 def link(tag: str, home: Path) -> None:
-    """Store and link the pictures that failed."""
-    engine, store = open_archive(home)
-    with store:
-        lines = (home / f"{tag}.failures.jsonl").read_text().splitlines()
-        done = StateImporter(engine, store).link_later(map(json.loads, lines))
-        print(f"{tag}: {done.linked} results linked later, {len(done.failures)} failed again")
+    """Store and link the pictures that failed, of this import or one that was killed."""
+    with _archive(home, there=True) as (engine, store):
+        done = StateImporter(engine, store).link_later(tag)
+    _list(home, tag, done.failures)
+    print(f"{tag}: {done.linked} results linked later, {len(done.failures)} failed again")
+
+
+def _list(home: Path, tag: str, failures: Sequence[Failure]) -> None:
+    """For people: what results wait for stands in their rows."""
+    lines = (json.dumps(asdict(each)) for each in failures)
+    (home / f"{tag}.failures.jsonl").write_text("".join(f"{line}\n" for line in lines))
 
 
 def clean(home: Path) -> None:
     """Free what was orphaned a day ago."""
-    engine, store = open_archive(home)
-    with store:
+    with _archive(home, there=True) as (engine, store):
         print(f"{len(ImageStorage(engine, store).cleanup_orphans())} images freed")
 
 
-def tour(home: Path) -> None:
-    """Three months of searches, two of them imported at once."""
-    shutil.rmtree(home, ignore_errors=True)
-    source = home / "source"
-    for tag in MONTHS:
-        render(source, tag)
-    broken = source / MONTHS[2] / "TX" / "Wells.png"
-    whole = broken.read_bytes()
-    broken.write_bytes(b"<html>504 Gateway Time-out</html>")
-
-    print("\n# September and October, by two importers at once")
-    command = [sys.executable, "-m", "examples.screenshots", "import", str(source)]
-    both = [
-        subprocess.Popen([*command, tag, str(home)], stdout=subprocess.PIPE, text=True)
-        for tag in MONTHS[:2]
-    ]
-    for each in both:
-        said = each.communicate()[0].splitlines()
-        print("\n".join([*said[:2], f"... {max(len(said) - 3, 0)} lines more", said[-1]]))
-
-    print("\n# November, with one screenshot that is none; its results are linked later")
-    subprocess.run([*command, MONTHS[2], str(home)], check=True, stdout=subprocess.DEVNULL)
-    print((home / f"{MONTHS[2]}.failures.jsonl").read_text(), end="")
-    broken.write_bytes(whole)
-    link(MONTHS[2], home)
-    _look(home)
-    _let_go(home)
-
-
-def _look(home: Path) -> None:
+@contextmanager
+def _archive(home: Path, *, there: bool = False) -> Iterator[tuple[Engine, Store]]:
+    if there and not (home / "archive.db").is_file():
+        raise SystemExit(f"No archive in {home}. Import something first.")
     engine, store = open_archive(home)
-    with store:
-        stats = store.stats()
-        shown = [each for each in results.results(engine) if each.image_hash]
-        files = list((home / "source").rglob("*.png"))
-        size = sum(file.stat().st_size for file in files)
-        print(f"\n# {len(files)} screenshots of {size:,} bytes")
-        saved = 1 - stats.bytes / size
-        print(f"kept: {stats.blobs} images of {stats.bytes:,} bytes, {saved:.0%} saved")
-        print(f"{len(shown)} results show them, {len(shown) / stats.blobs:.1f} an image")
-        first = shown[0]
-        print(f"result {first.id}: {results.get_image_url_for_result(engine, store, first.id)}")
-        count = results.write_page(engine, store, MONTHS[0], home / "results.html")
-        print(f"{home / 'results.html'}: {count} results with their pictures")
-        _photograph(home / "results.html")
-        print(f"health: {results.health(engine, store) or 'all is well'}")
-
-
-def _photograph(page_file: Path) -> None:
-    """What the results page looks like in a browser."""
-    with pages.browser() as page:
-        page.goto(page_file.absolute().as_uri())
-        page.screenshot(path=page_file.with_suffix(".png"), full_page=True)
-
-
-def _let_go(home: Path) -> None:
-    print("\n# A dataset is deleted; a day later its pictures go, and those of others stay")
-    engine, store = open_archive(home)
-    with store:
-        results.delete_dataset(engine, MONTHS[1])
-    engine, store = open_archive(home, clock=lambda: time.time_ns() // 1000 + 2 * DAY)
-    with store:
-        storage = ImageStorage(engine, store)
-        viewed = [f"{digest[:8]} {count} times" for digest, count in results.most_viewed(store, 3)]
-        print(f"most viewed: {', '.join(viewed)}")
-        print(f"orphaned: {len(storage.find_orphaned_images())}")
-        print(f"freed: {len(storage.cleanup_orphans())}, left: {store.stats().blobs}")
-        _delete(engine, store, storage)
-        print(f"usage: {[(day.day, day.assets, day.bytes) for day in store.usage_days()]}")
-        print(f"clear_cache: {storage.clear_cache()} freed")
-        left = list((home / "imagecache").rglob("*.png"))
-        print(f"left: {store.stats().blobs} rows, {len(left)} files")
-
-
-def _delete(engine: Engine, store: Store, storage: ImageStorage) -> None:
-    digest = next(each.image_hash for each in results.results(engine) if each.image_hash)
-    rows = storage.rows_of(digest)
-    print(f"delete_image of one that is shown ({rows}): {storage.delete_image(digest)}")
-    with pages.browser() as page:
-        page.set_content("<h1>a page that no search has shown</h1>")
-        own = storage.store_image(page.screenshot(), "image/png")
-    print(f"delete_image of one that none shows: {storage.delete_image(own)}")
-    assert store.stat(digest)
+    try:
+        with store:
+            yield engine, store
+    finally:
+        engine.dispose()
 
 
 def main(words: list[str]) -> None:
-    """Run the part that is named."""
+    """Run the part that is named; what went wrong in a line."""
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
+    try:
+        _run(words)
+    except CalotypeError as error:
+        raise SystemExit(f"{error} {error.hint}") from None
+    except (DatasetGone, LookupError, SQLAlchemyError, OSError) as error:
+        raise SystemExit(str(error)) from None
+
+
+def _run(words: list[str]) -> None:
     match words:
         case ["render", folder, tag]:
             render(Path(folder), tag)
-        case ["import", folder, tag, *home]:
-            import_(Path(folder), tag, Path(home[0]) if home else HOME)
-        case ["clean", *home]:
-            clean(Path(home[0]) if home else HOME)
+        case ["import", folder, tag, *home] if len(home) < 2:
+            import_(Path(folder), tag, Path(*home or [HOME]))
+        case ["link", tag, *home] if len(home) < 2:
+            link(tag, Path(*home or [HOME]))
+        case ["clean", *home] if len(home) < 2:
+            clean(Path(*home or [HOME]))
         case [] | ["tour"] | ["tour", _]:
-            tour(Path(words[1]) if len(words) > 1 else HOME)
+            from examples.screenshots.tour import tour
+
+            tour(Path(*words[1:] or [HOME]))
         case _:
             raise SystemExit(__doc__)
 

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-import json
 import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import Any
 
-from sqlalchemy import Engine, insert, select, update
+from sqlalchemy import ColumnElement, Engine, and_, insert, select, update
 from sqlalchemy.dialects.sqlite import insert as insert_or_not
+from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from calotype import Store
 from calotype.errors import CalotypeError
+from examples.screenshots import pages
 from examples.screenshots.tables import datasets, search_results
 
 LOG = logging.getLogger("screenshots")
@@ -22,19 +24,44 @@ LOG = logging.getLogger("screenshots")
 HOLD = "24h"
 """How long a picture waits for the rows that will keep it."""
 
+TRIES = 10
+
+Written = tuple[int, Sequence[int]]
+"""How many results were added, and the ids of all that had no picture."""
+
 
 class DatasetGone(Exception):
     """The dataset was deleted while it was being imported."""
 
 
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """A file that came to nothing, and why; ``results`` were kept without their picture."""
+
+    source: str
+    error: str
+    results: Sequence[int] = ()
+
+
 @dataclass
 class Imported:
-    """What an import did; ``failures`` are the pictures to link later."""
+    """What an import did; results that it ``linked`` may be older ones."""
 
     searches: int = 0
     results: int = 0
     linked: int = 0
-    failures: list[dict[str, Any]] = field(default_factory=list)
+    failures: list[Failure] = field(default_factory=list)
+
+    def link(self, digest: str, results: Sequence[int]) -> None:
+        """Note results that have their picture now."""
+        self.linked += len(results)
+        for result in results:
+            LOG.info("Image linked: %s... -> result_id %d", digest[:8], result)
+
+    def fail(self, source: Path, error: str, results: Sequence[int] = ()) -> None:
+        """Note a file that came to nothing."""
+        self.failures.append(Failure(str(source), error, results))
+        LOG.warning("Failed: %s: %s", source, error)
 
 
 class StateImporter:
@@ -45,102 +72,120 @@ class StateImporter:
         self._store = store
 
     def import_directory(self, folder: Path, tag: str) -> Imported:
-        """Import every ``state/name.json`` below ``folder``; again, only what is new is added.
+        """Import every ``state/name.json`` below ``folder``; again, only what is missing is added.
 
-        A picture that cannot be stored does not stop the batch: its results are kept without one
-        and listed, for ``link_later``. ``DatasetGone`` when somebody deletes the dataset meanwhile.
+        No file stops the others. Results whose picture cannot be stored are kept without it, and
+        get it from the next import or ``link_later``; a search that cannot be read is left to the
+        next import. ``DatasetGone`` when somebody deletes the dataset meanwhile.
         """
         done, dataset = Imported(), self._dataset(tag)
-        for file in sorted(folder.rglob("*.json")):
-            facts = json.loads(file.read_text())
-            digest = self._stored(file.with_name(facts["screenshot"]), done)
-            results = self._insert(dataset, facts, digest)
-            done.searches += 1
-            done.results += len(results)
-            done.linked += len(results) if digest else 0
-            if digest is None and results:
-                done.failures[-1]["results"] = results
-        return done
-
-    def link_later(self, failures: Iterable[dict[str, Any]]) -> Imported:
-        """Store the pictures that failed and link the results that were kept without them."""
-        done = Imported()
-        for failure in failures:
-            digest = self._stored(Path(failure["source"]), done)
-            if digest is None:
-                done.failures[-1]["results"] = failure["results"]
+        for file in sorted(folder.absolute().rglob("*.json")):
+            try:
+                search, picture = pages.read(file)
+            except pages.Unreadable as error:
+                done.fail(file, f"unreadable: {error}")
                 continue
-            with Session(self._engine) as session, session.begin():
-                mine = search_results.c.id.in_(failure["results"])
-                session.execute(update(search_results).where(mine).values(image_hash=digest))
-                self._say(digest, failure["results"])
-            done.linked += len(failure["results"])
+            self._keep(picture, partial(self._insert, dataset, search, picture), done)
+            done.searches += 1
         return done
 
-    def _stored(self, picture: Path, done: Imported) -> str | None:
-        """Put first: the hold keeps the bytes until the rows that name them are committed."""
-        try:
-            return self._store.put(picture, hold=HOLD, images_only=True).digest
-        except CalotypeError as error:
-            LOG.warning("No image for %s: %s", picture.name, error)
-            done.failures.append({"source": str(picture), "error": error.code, "results": []})
-            return None
+    def link_later(self, tag: str) -> Imported:
+        """Try again for every result that has no picture, whichever import left it so.
 
-    def _insert(self, dataset: int, facts: dict[str, Any], digest: str | None) -> list[int]:
+        ``LookupError`` where there is no such dataset.
+        """
+        done = Imported()
+        for dataset, picture in self._unlinked(tag):
+            self._keep(picture, partial(self._relink, dataset, picture), done)
+        return done
+
+    def _keep(self, picture: Path, write: Callable[[str | None], Written], done: Imported) -> None:
+        """Put a picture, then ``write`` the rows that name it; without it where it cannot be kept.
+
+        A hold keeps the bytes until the commit. Where it ended before (a clock that jumped, a
+        ``clear_cache``) the database refuses the rows, nothing was written, and we put again.
+        """
+        why = "taken"
+        for _ in range(TRIES):
+            try:
+                digest = self._store.put(picture, hold=HOLD, images_only=True).digest
+            except CalotypeError as error:
+                why = error.code
+                break
+            with suppress(IntegrityError):
+                new, results = write(digest)
+                done.results += new
+                done.link(digest, results)
+                return
+        new, results = write(None)
+        done.results += new
+        if results:
+            done.fail(picture, why, results)
+
+    def _insert(
+        self, dataset: int, search: pages.Search, picture: Path, digest: str | None
+    ) -> Written:
         """The results of one search in one transaction; those that are there are left alone.
 
         It begins with a write: on SQLite one that has read cannot always become the writer.
         """
+        mine = _where(dataset_id=dataset, state=search.state, search_name=search.name)
         with Session(self._engine) as session, session.begin():
-            mine = datasets.c.id == dataset
-            touched = session.execute(update(datasets).where(mine).values(id=dataset))
-            if not touched.rowcount:  # type: ignore[attr-defined]
-                raise DatasetGone(f"dataset {dataset} was deleted meanwhile")
-            known = self._known(session, dataset, facts)
-            ids = [
-                session.execute(
-                    insert(search_results).values(row).returning(search_results.c.id)
-                ).scalar_one()
-                for row in _rows(dataset, facts, digest)
-                if row["license_number"] not in known
-            ]
-        if digest is not None:
-            self._say(digest, ids)
-        return ids
+            touch = update(datasets).where(datasets.c.id == dataset).values(id=dataset)
+            if not session.execute(touch).rowcount:  # type: ignore[attr-defined]
+                raise DatasetGone(f"Dataset {dataset} was deleted while it was imported.")
+            known = set(session.scalars(select(search_results.c.license_number).where(mine)))
+            new = [row for row in _rows(dataset, search) if row["license_number"] not in known]
+            for row in new:
+                session.execute(insert(search_results).values(row | {"screenshot": str(picture)}))
+            return len(new), _link(session, mine, picture, digest)
 
-    def _known(self, session: Session, dataset: int, facts: dict[str, Any]) -> set[str]:
-        found = session.scalars(
-            select(search_results.c.license_number).where(
-                search_results.c.dataset_id == dataset,
-                search_results.c.state == facts["state"],
-                search_results.c.search_name == facts["name"],
-            )
-        )
-        return set(found)
+    def _relink(self, dataset: int, picture: Path, digest: str | None) -> Written:
+        mine = _where(dataset_id=dataset, screenshot=str(picture))
+        with Session(self._engine) as session, session.begin():
+            return 0, _link(session, mine, picture, digest)
 
     def _dataset(self, tag: str) -> int:
         with Session(self._engine) as session, session.begin():
             session.execute(insert_or_not(datasets).values(tag=tag).on_conflict_do_nothing())
-            found = session.scalar(select(datasets.c.id).where(datasets.c.tag == tag))
-            assert found is not None
-            return int(found)
+            return int(session.scalars(select(datasets.c.id).where(datasets.c.tag == tag)).one())
 
-    @staticmethod
-    def _say(digest: str, results: Iterable[int]) -> None:
-        for result in results:
-            LOG.info("Image linked: %s... -> result_id %d", digest[:8], result)
+    def _unlinked(self, tag: str) -> list[tuple[int, Path]]:
+        """The pictures that results of a dataset wait for."""
+        with Session(self._engine) as session:
+            dataset = session.scalar(select(datasets.c.id).where(datasets.c.tag == tag))
+            if dataset is None:
+                raise LookupError(f"No dataset {tag!r}.")
+            mine = _where(dataset_id=dataset, image_hash=None)
+            waiting = select(search_results.c.screenshot).where(mine).distinct()
+            return [(dataset, Path(picture)) for picture in session.scalars(waiting)]
 
 
-def _rows(dataset: int, facts: dict[str, Any], digest: str | None) -> Iterator[dict[str, Any]]:
+def _link(
+    session: Session, mine: ColumnElement[bool], picture: Path, digest: str | None
+) -> Sequence[int]:
+    """Give the results that have none their picture, or remember where it is; which they are."""
+    linked = (
+        update(search_results)
+        .where(mine, search_results.c.image_hash.is_(None))
+        .values(image_hash=digest, screenshot=str(picture))
+        .returning(search_results.c.id)
+    )
+    return sorted(session.scalars(linked))
+
+
+def _where(**values: object) -> ColumnElement[bool]:
+    return and_(*(search_results.c[name] == value for name, value in values.items()))
+
+
+def _rows(dataset: int, search: pages.Search) -> Iterator[dict[str, object]]:
     """A row for each licence; a search without one is a result too, and has its picture."""
-    none = {"number": "", "name": "no records", "status": "none"}
-    for licence in facts["licences"] or [none]:
+    for licence in search.licences or [pages.Licence("", "no records", "none")]:
         yield {
             "dataset_id": dataset,
-            "state": facts["state"],
-            "search_name": facts["name"],
-            "license_number": licence["number"],
-            "license_name": licence["name"],
-            "license_status": licence["status"],
-            "image_hash": digest,
+            "state": search.state,
+            "search_name": search.name,
+            "license_number": licence.number,
+            "license_name": licence.name,
+            "license_status": licence.status,
         }

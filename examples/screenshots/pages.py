@@ -100,6 +100,32 @@ def render(folder: Path, tag: str, wanted: Sequence[Search] | None = None) -> in
     return len(chosen)
 
 
+class Unreadable(ValueError):
+    """The file is half written, or is no search."""
+
+
+def read(file: Path) -> tuple[Search, Path]:
+    """What a search left: the facts in its file, and the screenshot that lies beside it."""
+    try:
+        facts = json.loads(file.read_text())
+        licences = tuple(
+            Licence(_text(each["number"]), _text(each["name"]), _text(each["status"]))
+            for each in facts["licences"]
+        )
+        search = Search(_text(facts["state"]), _text(facts["name"]), licences)
+        return search, file.with_name(_text(facts["screenshot"]))
+    except (OSError, ValueError, TypeError, LookupError, RecursionError) as error:
+        raise Unreadable(f"{type(error).__name__}: {error}") from error
+
+
+def _text(value: object) -> str:
+    """Text that a database takes; ``ValueError`` for everything else."""
+    if not isinstance(value, str) or "\0" in value:
+        raise ValueError(f"no text: {value!r}")
+    value.encode()
+    return value
+
+
 @contextmanager
 def browser() -> Iterator[Page]:
     """A page of a headless Chromium; ``SystemExit`` says how to get one."""

@@ -52,7 +52,7 @@ def results(engine: Engine, tag: str | None = None) -> list[Result]:
     if tag is not None:
         statement = statement.where(datasets.c.tag == tag)
     with Session(engine) as session:
-        return [Result(*row) for row in session.execute(statement)]
+        return [Result(*tuple(row)) for row in session.execute(statement)]
 
 
 def get_image_url_for_result(

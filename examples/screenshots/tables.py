@@ -29,6 +29,7 @@ datasets = Table(
     metadata,
     Column("id", Integer, primary_key=True),
     Column("tag", Text, nullable=False, unique=True),
+    sqlite_autoincrement=True,  # importers hold on to an id: it must never be another dataset's
 )
 
 search_results = Table(
@@ -42,8 +43,10 @@ search_results = Table(
     Column("license_name", Text, nullable=False),
     Column("license_status", Text, nullable=False),
     Column("image_hash", String(64), ForeignKey(blob.c.digest, ondelete="RESTRICT")),
+    Column("screenshot", Text, nullable=False, comment="the file, for as long as there is no hash"),
     Index("ix_search_results_image", "image_hash"),
     Index("ix_search_results_dataset", "dataset_id"),
+    sqlite_autoincrement=True,  # logs name results by their ids
 )
 
 

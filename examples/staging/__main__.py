@@ -13,14 +13,30 @@ import json
 import logging
 from pathlib import Path
 
-from examples.staging.monitoring import lines
-from examples.staging.studio import Studio
+from sqlalchemy.exc import SQLAlchemyError
+
+from calotype import CalotypeError
+
+try:
+    from examples.staging.monitoring import lines
+    from examples.staging.studio import Studio
+except ModuleNotFoundError as error:
+    raise SystemExit(f"{error.name} is missing: pip install pillow scikit-image.") from None
 
 
 def main() -> None:
-    """Read the command line and do it."""
+    """Read the command line and do it; what went wrong in a line."""
     asked = _parser().parse_args()
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s")
+    try:
+        _run(asked)
+    except CalotypeError as error:
+        raise SystemExit(f"{error} {error.hint}") from None
+    except (SQLAlchemyError, OSError) as error:
+        raise SystemExit(str(error)) from None
+
+
+def _run(asked: argparse.Namespace) -> None:
     if not (asked.work or asked.cleanup or asked.monitor or asked.json):
         from examples.staging.tour import tour
 

@@ -6,12 +6,15 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-import skimage
-
 from examples.staging.backfill import old_image
 from examples.staging.monitoring import lines
 from examples.staging.studio import Studio, present
 from examples.staging.uploads import Upload
+
+try:
+    import skimage
+except ModuleNotFoundError:
+    raise SystemExit("scikit-image is missing: pip install scikit-image.") from None
 
 PHOTOS = Path(skimage.__file__).parent / "data"
 CAT, COFFEE, ROCKET = PHOTOS / "chelsea.png", PHOTOS / "coffee.png", PHOTOS / "rocket.jpg"
@@ -44,10 +47,14 @@ def tour(folder: Path) -> None:
 
 
 def fresh(folder: Path) -> None:
-    """No studio in the folder; never anything but a studio is removed."""
-    if folder.exists() and any(folder.iterdir()) and not (folder / "staging.db").is_file():
+    """An empty folder with our mark; one without it is somebody's own, and left alone."""
+    mark = folder / "made-by-the-tour"
+    if mark.is_file():
+        shutil.rmtree(folder)
+    if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
         raise SystemExit(f"{folder} is not a folder of this tour: choose another.")
-    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True, exist_ok=True)
+    mark.touch()
 
 
 def title(text: str) -> None:

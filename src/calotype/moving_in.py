@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Generator, Iterable
 from pathlib import Path
 
 from calotype.model import Imported
@@ -26,6 +26,11 @@ class MovesIn:
 
     def _referrer(self) -> Referrer:
         return self._rooms.referrer(self._name)
+
+    def _run(
+        self, steps: Generator[Progress, None, Imported], name: str
+    ) -> Run[Progress, Imported]:
+        return Run(lambda: self._rooms.trend.after(steps, self._name), name=name)
 
     def import_tree(
         self,
@@ -58,7 +63,7 @@ class MovesIn:
             only,
             resume=resume,
         )
-        return Run(work.steps, name="import_tree")
+        return self._run(work.steps(), "import_tree")
 
     def import_table(
         self,
@@ -96,4 +101,4 @@ class MovesIn:
             remove_sources=remove_sources,
         )
         work = table_import(self._putter(), self._referrer(), self._rooms.limits, terms)
-        return Run(work.steps, name="import_table")
+        return self._run(work.steps(), "import_table")

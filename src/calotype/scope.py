@@ -135,7 +135,9 @@ class Scope(MovesIn):
             return receive(source, rooms.backend, rooms.limits, in_memory=IN_MEMORY)
 
         bulk = Bulk(self._putter(), received, to_wish)
-        return Run(lambda: bulk.steps(sources, total), name="put_many")
+        return Run(
+            lambda: rooms.trend.after(bulk.steps(sources, total), self._name), name="put_many"
+        )
 
     # -- bytes out --------------------------------------------------------------------------
 
@@ -239,11 +241,15 @@ class Scope(MovesIn):
             return totals.usage(connection, self._name, catalog.clock(), self._rooms.hosts, quota)
 
     def usage_days(self, days: int = 30) -> list[UsageDay]:
-        """A row for each day on which usage was recorded, the last ``days`` days."""
+        """A row for each day on which something changed, the last ``days`` days, today among them.
+
+        Today's is as things are; one of another day is at most an hour older than its last change.
+        """
         catalog = self._rooms.catalog
         if not catalog.exists():
             return []
-        since = when(max(catalog.clock() - max(days, 0) * DAY, 0))
+        self._rooms.trend.bring_up_to_date(self._name)
+        since = when(max(catalog.clock() - max(days - 1, 0) * DAY, 0))
         with catalog.read() as connection:
             return settings.usage_days(connection, self._name, f"{since:%Y-%m-%d}")
 

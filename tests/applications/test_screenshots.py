@@ -18,10 +18,11 @@ from examples.screenshots import pages, results
 from examples.screenshots.image_storage import ImageStorage
 from examples.screenshots.importer import DatasetGone, StateImporter
 from examples.screenshots.tables import datasets, open_archive, search_results
+from examples.screenshots.tour import fresh
 from sqlalchemy import func, select, text
 from sqlalchemy.orm import Session
 
-from calotype import Digest
+from calotype import Digest, Store
 from calotype.backends.local import LocalBackend
 from calotype.errors import DigestMismatch, Misconfigured, NotAnImage, NotFound, Unavailable
 
@@ -83,6 +84,11 @@ def sound(store) -> bool:
     return not any(finding.is_problem for finding in store.fsck(read_data=True))
 
 
+def digest_of(source, result) -> str:
+    """The digest of the screenshot that was taken of a result."""
+    return pictures(source, result.tag)[result.state, result.search_name]
+
+
 def pictures(source, tag) -> dict[tuple[str, str], str]:
     """(state, name) -> digest of the screenshot."""
     return {
@@ -129,16 +135,89 @@ def test_a_picture_that_is_none_does_not_stop_the_batch_and_is_linked_later(arch
     broken.write_bytes(b"<html>504 Gateway Time-out</html>")
     (source / TAGS[0] / "TX" / "Wells.png").rename(source / "away")
     done = import_all(archive, source)
-    assert sorted(each["error"] for each in done.failures) == ["not-an-image", "not-found"]
+    assert sorted(each.error for each in done.failures) == ["not-an-image", "not-found"]
     without = count(engine, search_results.c.image_hash.is_(None))
-    assert without == sum(len(each["results"]) for each in done.failures) >= 2
+    assert without == sum(len(each.results) for each in done.failures) >= 2
     broken.write_bytes(whole)
-    later = StateImporter(engine, store).link_later(done.failures)
+    later = StateImporter(engine, store).link_later(TAGS[0])
     assert len(later.failures) == 1
     (source / "away").rename(source / TAGS[0] / "TX" / "Wells.png")
-    assert StateImporter(engine, store).link_later(later.failures).failures == []
+    assert StateImporter(engine, store).link_later(TAGS[0]).failures == []
     assert count(engine, search_results.c.image_hash.is_(None)) == 0
+    assert all(each.image_hash == digest_of(source, each) for each in results.results(engine))
     assert sound(store)
+
+
+def test_an_import_again_still_lists_what_has_no_picture_and_links_it_when_it_is_there(
+    archive, source
+):
+    broken = source / TAGS[0] / "CA" / "Belmar.png"
+    whole = broken.read_bytes()
+    broken.write_bytes(b"<html>504 Gateway Time-out</html>")
+    first = import_all(archive, source)
+    again = import_all(archive, source)
+    assert again.failures == first.failures != []
+    broken.write_bytes(whole)
+    (waiting,) = first.failures
+    mended = import_all(archive, source)
+    assert (mended.results, mended.linked, mended.failures) == (0, len(waiting.results), [])
+    assert count(archive[0], search_results.c.image_hash.is_(None)) == 0
+
+
+def test_pictures_that_moved_are_linked_by_an_import_from_their_new_place(archive, source):
+    broken = source / TAGS[0] / "CA" / "Belmar.png"
+    broken.rename(source / "away")
+    assert len(import_all(archive, source).failures) == 1
+    moved = source.rename(source.with_name("moved"))
+    assert StateImporter(*archive).import_directory(moved / TAGS[0], TAGS[0]).failures != []
+    (moved / "away").rename(moved / TAGS[0] / "CA" / "Belmar.png")
+    assert StateImporter(*archive).link_later(TAGS[0]).failures == []
+    assert count(archive[0], search_results.c.image_hash.is_(None)) == 0
+
+
+HALF = '{"state": "CA", "name": "Bel'
+FACTS = {"state": "CA", "name": "Belmar", "licences": [], "screenshot": "Belmar.png"}
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        HALF,
+        "",
+        "[]",
+        "{}",
+        "[" * 100_000,
+        json.dumps(FACTS | {"state": ["CA"]}),
+        json.dumps(FACTS | {"name": "\ud800"}),
+        json.dumps(FACTS | {"screenshot": "a\0b"}),
+        json.dumps(FACTS | {"licences": [{"number": 7}]}),
+        b"\xff\xfe",
+    ],
+    ids=[
+        "half",
+        "nothing",
+        "list",
+        "empty",
+        "deep",
+        "no text",
+        "surrogate",
+        "nul",
+        "number",
+        "bytes",
+    ],
+)
+def test_a_search_that_cannot_be_read_is_one_failure_and_is_imported_when_it_can(
+    archive, source, said
+):
+    file = source / TAGS[0] / "CA" / "Belmar.json"
+    whole = file.read_bytes()
+    file.write_bytes(said if isinstance(said, bytes) else said.encode())
+    done = import_all(archive, source)
+    assert (done.searches, [each.source for each in done.failures]) == (4, [str(file)])
+    file.write_bytes(whole)
+    again = import_all(archive, source)
+    assert (again.searches, again.failures) == (5, [])
+    assert again.linked == again.results >= 1
 
 
 def test_results_are_kept_without_pictures_while_the_disk_is_full(archive, source, monkeypatch):
@@ -156,7 +235,7 @@ def test_results_are_kept_without_pictures_while_the_disk_is_full(archive, sourc
         done = import_all(archive, source)
     assert done.failures and count(engine) == done.results
     assert sound(store)
-    later = StateImporter(engine, store).link_later(done.failures)
+    later = StateImporter(engine, store).link_later(TAGS[0])
     assert later.failures == []
     assert count(engine, search_results.c.image_hash.is_(None)) == 0
     assert results.health(engine, store) == []
@@ -170,7 +249,7 @@ def test_two_importers_at_once_share_what_is_the_same(tmp_path, source):
     ]
     said = [each.communicate()[0].decode() for each in both]
     assert [each.returncode for each in both] == [0] * 4, said
-    assert all("0 pictures failed" in each for each in said)
+    assert all(", 0 failed" in each for each in said)
     engine, store = open_archive(tmp_path / "home")
     with store:
         assert {each.tag for each in results.results(engine)} == set(TAGS)
@@ -234,6 +313,7 @@ def _row(digest):
         "license_name": "Belmar Rx",
         "license_status": "Active",
         "image_hash": digest,
+        "screenshot": "Belmar.png",
     }
 
 
@@ -241,11 +321,11 @@ def test_a_dataset_that_is_deleted_while_it_is_imported(archive, source, clock, 
     engine, store = archive
     real, calls = StateImporter._insert, []
 
-    def late(self, dataset, facts, digest):
+    def late(self, *arguments):
         calls.append(1)
         if len(calls) == 3:
             results.delete_dataset(engine, TAGS[0])
-        return real(self, dataset, facts, digest)
+        return real(self, *arguments)
 
     monkeypatch.setattr(StateImporter, "_insert", late)
     with pytest.raises(DatasetGone):
@@ -255,6 +335,54 @@ def test_a_dataset_that_is_deleted_while_it_is_imported(archive, source, clock, 
     ImageStorage(engine, store).cleanup_orphans()
     assert store.stats().blobs == 0
     assert sound(store)
+
+
+def test_an_importer_whose_dataset_was_deleted_writes_into_no_other(archive, source, monkeypatch):
+    engine, _ = archive
+    real, calls = StateImporter._insert, []
+
+    def late(self, *arguments):
+        calls.append(1)
+        if len(calls) == 3:
+            results.delete_dataset(engine, TAGS[0])
+            import_all(archive, source, TAGS[1])
+        return real(self, *arguments)
+
+    monkeypatch.setattr(StateImporter, "_insert", late)
+    with pytest.raises(DatasetGone):
+        import_all(archive, source)
+    shown = results.results(engine)
+    assert {each.tag for each in shown} == {TAGS[1]}
+    assert all(each.image_hash == digest_of(source, each) for each in shown)
+
+
+def test_ids_of_deleted_results_never_come_back(archive, source):
+    engine, _ = archive
+    seen: set[int] = set()
+    for tag in (*TAGS, *TAGS):
+        import_all(archive, source, tag)
+        ids = {each.id for each in results.results(engine)}
+        assert not ids & seen
+        seen |= ids
+        results.delete_dataset(engine, tag)
+
+
+def test_linking_later_leaves_pictures_alone_that_are_linked(archive, source):
+    broken = source / TAGS[0] / "CA" / "Belmar.png"
+    whole = broken.read_bytes()
+    broken.write_bytes(b"none")
+    import_all(archive, source)
+    importer, real = StateImporter(*archive), StateImporter._relink
+
+    def late(*arguments):
+        broken.write_bytes(whole)
+        import_all(archive, source)
+        return real(importer, *arguments)
+
+    broken.write_bytes((source / TAGS[0] / "TX" / "Wells.png").read_bytes())
+    importer._relink = late
+    assert importer.link_later(TAGS[0]).linked == 0
+    assert all(each.image_hash == digest_of(source, each) for each in results.results(archive[0]))
 
 
 def test_deleting_a_dataset_frees_its_own_pictures_and_no_others(archive, source, clock):
@@ -316,6 +444,58 @@ def test_a_clock_that_jumps_costs_no_picture_that_is_shown(archive, source, cloc
     assert store.stats().blobs == len(set(pictures(source, TAGS[0]).values()))
 
 
+@pytest.mark.parametrize("how", ["a clock that jumps", "delete_image", "clear_cache"])
+@pytest.mark.parametrize("what", ["import", "link"])
+def test_a_picture_that_is_taken_before_its_rows_are_written_is_put_again(
+    archive, source, clock, monkeypatch, how, what
+):
+    engine, store = archive
+    storage, put, taken = ImageStorage(engine, store), Store.put, []
+
+    def put_and_lose(self, *arguments, **options):
+        done = put(self, *arguments, **options)
+        if len(taken) < 3:
+            if how == "delete_image":
+                taken.append(storage.delete_image(done.digest))
+            elif how == "clear_cache":
+                taken.append(storage.clear_cache() > 0)
+            else:
+                clock.ahead += 3 * DAY
+                taken.append(done.digest in storage.cleanup_orphans())
+                clock.ahead -= 3 * DAY
+        return done
+
+    if what == "link":
+        import_all(archive, source)
+        storage.clear_cache()
+    monkeypatch.setattr(Store, "put", put_and_lose)
+    importer = StateImporter(engine, store)
+    done = import_all(archive, source) if what == "import" else importer.link_later(TAGS[0])
+    assert taken == [True] * 3
+    assert (done.failures, done.linked) == ([], count(engine))
+    assert all(each.image_hash == digest_of(source, each) for each in results.results(engine))
+    assert results.health(engine, store) == []
+
+
+def test_a_picture_that_is_taken_each_time_is_a_failure_and_no_end_of_the_batch(
+    archive, source, monkeypatch
+):
+    engine, store = archive
+    storage, put, dark = ImageStorage(engine, store), Store.put, source / TAGS[0] / "CA"
+
+    def put_and_lose(self, picture, **options):
+        done = put(self, picture, **options)
+        if picture == dark / "Belmar.png":
+            storage.delete_image(done.digest)
+        return done
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Store, "put", put_and_lose)
+        (failure,) = import_all(archive, source).failures
+    assert (failure.source, failure.error) == (str(dark / "Belmar.png"), "taken")
+    assert StateImporter(engine, store).link_later(TAGS[0]).linked == len(failure.results) >= 1
+
+
 def test_the_names_of_the_plan(archive, source):
     engine, store = archive
     storage = ImageStorage(engine, store)
@@ -326,8 +506,6 @@ def test_the_names_of_the_plan(archive, source):
     assert storage.store_local(picture, digest) == path
     assert storage.store_image(picture.read_bytes(), "image/png") == digest
     assert storage.get_image_url(digest).endswith(path)
-    with pytest.raises(Misconfigured, match="image/png, not image/jpeg"):
-        storage.store_image(picture.read_bytes(), "image/jpeg")
     with pytest.raises(NotAnImage):
         storage.store_image(b"no picture")
     with pytest.raises(DigestMismatch):
@@ -337,6 +515,52 @@ def test_the_names_of_the_plan(archive, source):
     assert storage.delete_image(digest) is True
     assert storage.delete_image(digest) is False
     assert store.stats().blobs == 0
+
+
+def test_an_image_that_is_called_what_it_is_not_is_not_stored(archive, source):
+    engine, store = archive
+    data = (source / TAGS[0] / "CA" / "Belmar.png").read_bytes()
+    with pytest.raises(Misconfigured, match="image/png, not image/jpeg"):
+        ImageStorage(engine, store).store_image(data, "image/jpeg")
+    assert store.check([Digest.of(data)]) == {Digest.of(data): None}
+    assert store.stats().blobs == 0
+
+
+def test_the_path_of_an_image_is_that_of_its_bytes_when_it_was_deleted_and_stored_again(
+    archive, source, tmp_path
+):
+    storage = ImageStorage(*archive)
+    picture = source / TAGS[0] / "CA" / "Belmar.png"
+    digest, paths = storage.compute_sha256(picture), set()
+    for _ in range(3):
+        path = storage.store_local(picture, digest)
+        assert (tmp_path / "home" / "imagecache" / path).read_bytes() == picture.read_bytes()
+        assert storage.get_storage_path(digest) == path
+        assert storage.get_image_url(digest).endswith(path)
+        assert storage.delete_image(digest) is True
+        paths.add(path)
+    assert len(paths) > 1
+
+
+def test_a_damaged_second_copy_that_is_erased_is_no_image_freed(archive, source, tmp_path, clock):
+    import_all(archive, source)
+    engine, store = archive
+    storage = ImageStorage(engine, store)
+    picture = source / TAGS[0] / "CA" / "Belmar.png"
+    digest = storage.compute_sha256(picture)
+    for free in (
+        lambda: storage.delete_image(digest),
+        lambda: digest in storage.cleanup_orphans(),
+    ):
+        copy = tmp_path / "home" / "imagecache" / storage.get_storage_path(digest)
+        copy.chmod(0o600)
+        copy.write_bytes(b"bad")
+        assert results.health(engine, store) != []
+        assert store.put(picture, hold="1h").status == "healed"
+        clock.ahead += 2 * DAY
+        assert free() is False
+        assert not copy.exists()
+        assert results.health(engine, store) == []
 
 
 def test_an_image_that_is_shown_is_not_deleted(archive, source):
@@ -350,17 +574,28 @@ def test_an_image_that_is_shown_is_not_deleted(archive, source):
     assert ImageStorage(engine, store).delete_image(digest) is True
 
 
-def test_clearing_the_cache_leaves_no_row_and_no_file(archive, source, tmp_path):
+def test_clearing_the_cache_leaves_no_row_and_no_file_whatever_kept_them(archive, source, tmp_path):
     for tag in TAGS:
         import_all(archive, source, tag)
     engine, store = archive
     before = count(engine)
-    assert ImageStorage(engine, store).clear_cache() > 3
-    assert store.stats().blobs == 0
-    assert list((tmp_path / "home" / "imagecache").rglob("*.png")) == []
+    shots = sorted((source / TAGS[0]).rglob("*.png"))
+    store.put(shots[0], owner="result/1", role="page")
+    store.put(b"nothing that was imported", owner="result/2")
+    store.put(b"nor this", hold="52w")
+    store.put(b"or this")
+    store.scope("other").put(shots[1], owner="result/1")
+    store.scope("other").put(b"elsewhere", owner="result/3")
+    images = store.stats().blobs
+    assert ImageStorage(engine, store).clear_cache() == images > 8
+    assert (store.stats().blobs, store.stats().references) == (0, 0)
+    assert list((tmp_path / "home" / "imagecache" / "sha256").rglob("*.*")) == []
+    assert sound(store)
     assert count(engine) == before
     assert count(engine, search_results.c.image_hash.is_not(None)) == 0
-    assert import_all(archive, source).results == 0
+    again = import_all(archive, source)
+    assert (again.results, again.failures) == (0, [])
+    assert again.linked == len(results.results(engine, TAGS[0]))
 
 
 def test_views_and_usage_are_told(archive, source):
@@ -371,7 +606,7 @@ def test_views_and_usage_are_told(archive, source):
         results.get_image_url_for_result(engine, store, first.id)
     store.close()
     assert results.most_viewed(store, 1) == [(first.image_hash, 3)]
-    assert store.usage_days()[-1].assets >= 1
+    assert store.usage_days()[-1].assets == len({*pictures(source, TAGS[0]).values()})
 
 
 def test_the_page_shows_each_result_with_its_picture(archive, source, tmp_path):
@@ -382,6 +617,81 @@ def test_the_page_shows_each_result_with_its_picture(archive, source, tmp_path):
         page.goto(file.as_uri())
         widths = page.eval_on_selector_all("img", "all => all.map(one => one.naturalWidth)")
     assert widths == [900] * done.results
+
+
+def command(*words) -> subprocess.CompletedProcess[str]:
+    program = [sys.executable, "-m", "examples.screenshots", *map(str, words)]
+    return subprocess.run(program, capture_output=True, text=True)
+
+
+def test_the_command_links_what_an_import_could_not_even_one_that_was_killed(tmp_path, source):
+    home, broken = tmp_path / "home", source / TAGS[0] / "CA" / "Belmar.png"
+    whole = broken.read_bytes()
+    broken.write_bytes(b"<html>504 Gateway Time-out</html>")
+    importer = subprocess.Popen(
+        [sys.executable, "-m", "examples.screenshots", "import", source, TAGS[0], home],
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    while "Image linked" not in importer.stdout.readline():
+        pass
+    importer.kill()
+    importer.communicate()
+    assert command("link", TAGS[0], home).stdout.splitlines()[-1].endswith("1 failed again")
+    (failure,) = map(json.loads, (home / f"{TAGS[0]}.failures.jsonl").read_text().splitlines())
+    assert (failure["source"], failure["error"]) == (str(broken), "not-an-image")
+    broken.write_bytes(whole)
+    linked = f"{len(failure['results'])} results linked later, 0 failed again"
+    assert linked in command("link", TAGS[0], home).stdout
+    assert (home / f"{TAGS[0]}.failures.jsonl").read_text() == ""
+    assert "0 failed" in command("import", source, TAGS[0], home).stdout
+    engine, store = open_archive(home)
+    with store:
+        assert count(engine, search_results.c.image_hash.is_(None)) == 0
+    engine.dispose()
+
+
+def test_what_cannot_be_done_is_said_in_a_line(tmp_path, source):
+    home, file = tmp_path / "home", tmp_path / "file"
+    file.write_text("no folder")
+    for words, said in (
+        (("import", source, "1999-01", home), "No folder"),
+        (("link", TAGS[0], home), "No archive"),
+        (("clean", home), "No archive"),
+        (("import", source, TAGS[0], file), "File exists"),
+        (("import", source, TAGS[0], home, "more"), "python -m examples.screenshots import"),
+    ):
+        done = command(*words)
+        assert said in done.stderr and "Traceback" not in done.stderr, words
+        assert done.returncode == 1
+    assert not home.exists()
+    (source / TAGS[0] / "CA" / "Belmar.json").write_text(HALF)
+    done = command("import", source, TAGS[0], home)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "1 failed" in done.stdout
+    assert command("link", "1999-01", home).stderr == "No dataset '1999-01'.\n"
+    (home / "archive.db").write_bytes(b"no database" * 1000)
+    done = command("clean", home)
+    assert done.returncode == 1 and "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("theirs", ["thesis.txt", "archive.db", ".hidden", "source/page.json"])
+def test_the_tour_leaves_folders_alone_that_it_did_not_make(tmp_path, theirs):
+    file = tmp_path / "demo" / theirs
+    file.parent.mkdir(parents=True)
+    file.write_text("all of it")
+    done = command("tour", file.parents[theirs.count("/")])
+    assert "choose another" in done.stderr
+    assert file.read_text() == "all of it"
+    assert "choose another" in command("tour", file).stderr
+
+
+def test_the_tour_makes_anew_what_it_made(tmp_path):
+    fresh(tmp_path / "demo")
+    (tmp_path / "demo" / "source").mkdir()
+    fresh(tmp_path / "demo")
+    assert not (tmp_path / "demo" / "source").exists()
+    fresh(tmp_path / "demo")
 
 
 def test_the_tour_runs(tmp_path):

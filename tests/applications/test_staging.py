@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import logging
+import os
 import signal
 import subprocess
 import sys
@@ -20,7 +21,7 @@ from examples.staging.deleting import release_images
 from examples.staging.studio import Studio
 from examples.staging.styles import LONGEST, STYLES, NoPicture, make
 from examples.staging.tables import images, reading
-from examples.staging.tour import CAT, COFFEE, ROCKET
+from examples.staging.tour import CAT, COFFEE, ROCKET, fresh
 from examples.staging.uploads import add_images
 from PIL import Image, ImageStat
 from sqlalchemy import event, select, update
@@ -665,9 +666,11 @@ def test_a_job_that_is_killed_leaves_the_store_whole_and_can_be_run_again(
 # The commands
 
 
-def command(*arguments: object) -> subprocess.CompletedProcess[str]:
+def command(*arguments: object, before: Path | None = None) -> subprocess.CompletedProcess[str]:
+    """Modules in ``before`` are found before all others."""
     words = [sys.executable, "-m", "examples.staging", *map(str, arguments)]
-    return subprocess.run(words, cwd=ROOT, capture_output=True, text=True, timeout=120)
+    paths = os.environ | ({"PYTHONPATH": str(before)} if before else {})
+    return subprocess.run(words, cwd=ROOT, capture_output=True, text=True, timeout=120, env=paths)
 
 
 def test_the_tour_tells_what_it_does(tmp_path):
@@ -701,5 +704,43 @@ def test_the_commands_do_the_days_work(studio, flat):
 def test_other_folders_are_left_alone(tmp_path):
     (tmp_path / "thesis.txt").write_text("all of it")
     assert "choose another" in command(tmp_path).stderr
+    assert "choose another" in command(tmp_path / "thesis.txt").stderr
     assert (tmp_path / "thesis.txt").read_text() == "all of it"
     assert "No studio" in command(tmp_path, "--cleanup").stderr
+
+
+def test_the_tour_leaves_a_studio_alone_that_it_did_not_make(studio, flat):
+    done = studio.upload(flat, CAT)
+    assert "choose another" in command(studio.folder).stderr
+    assert content(studio, done.digest) == CAT.read_bytes()
+
+
+def test_the_tour_makes_anew_what_it_made(tmp_path):
+    fresh(tmp_path / "demo")
+    (tmp_path / "demo" / "old").mkdir()
+    fresh(tmp_path / "demo")
+    assert not (tmp_path / "demo" / "old").exists()
+    fresh(tmp_path / "demo")
+
+
+def test_what_goes_wrong_is_said_in_a_line(studio, flat, tmp_path):
+    studio.upload(flat, CAT)
+    (studio.folder / "originals").rename(studio.folder / "unplugged")
+    for folder in (studio.folder, tmp_path / "other"):
+        folder.mkdir(exist_ok=True)
+        if folder != studio.folder:
+            (folder / "staging.db").write_bytes(b"no database" * 1000)
+        done = command(folder, "--work")
+        assert done.returncode == 1
+        assert done.stderr and "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("missing", ["PIL", "skimage"])
+def test_what_is_not_installed_is_named(tmp_path, missing):
+    """A module that cannot be imported stands where Python looks first."""
+    (tmp_path / f"{missing}.py").write_text("raise ModuleNotFoundError(name=__name__)")
+    done = command(tmp_path / "demo", before=tmp_path)
+    assert done.returncode == 1
+    assert f"{'scikit-image' if missing == 'skimage' else missing} is missing" in done.stderr
+    assert "pip install" in done.stderr and "Traceback" not in done.stderr
+    assert not (tmp_path / "demo").exists()

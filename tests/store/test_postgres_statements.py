@@ -52,7 +52,7 @@ ONLY_SQLITE = re.compile(
     r"|\bIFNULL\b|\bgroup_concat\b|\bhex\(|\btotal\(|\bunixepoch\b|\bjulianday\b|\bdatetime\("
 )
 FOR_SQLITE = {
-    "waiting.py": {"take_write_lock"},
+    "waiting.py": {"take_write_lock", "_its_time_out_kept"},
     "among.py": {"_compile"},
     "discovery.py": {"_of_sqlite"},
     "health.py": {"*"},

@@ -182,22 +182,43 @@ def test_usage_shows_trash_apart(store):
     assert (usage.references, usage.quota, usage.scope) == (2, None, "default")
 
 
+def noted(store):
+    return [size for (size,) in rows(store, "SELECT bytes FROM calotype_usage ORDER BY day")]
+
+
 def test_usage_is_noted_at_most_hourly(store, clock):
     store.put(noise(100, 1))
     store.put(noise(100, 2))
-    [first] = store.usage_days()
-    assert first.bytes == 100
+    assert noted(store) == [100]
     clock.advance(hours=1.1)
     store.put(noise(100, 3))
-    days = store.usage_days()
-    assert days[-1].bytes == 300
-    assert days[-1].day == f"{clock.moment:%Y-%m-%d}"
+    assert noted(store)[-1] == 300
+
+
+def test_todays_usage_is_as_things_are(store, clock):
+    store.put(noise(100, 1))
+    store.put(noise(100, 2))
+    [today] = store.usage_days()
+    assert (today.assets, today.bytes) == (2, 200)
+    assert today.day == f"{clock.moment:%Y-%m-%d}"
+
+
+def test_a_days_work_at_once_is_noted_when_it_is_done(store, tmp_path):
+    tree = tmp_path / "tree"
+    tree.mkdir()
+    for number in range(40):
+        (tree / f"{number}").write_bytes(noise(100, number))
+    store.put(noise(100, 1))
+    store.put_many([tree / f"{number}" for number in range(20)]).result()
+    assert noted(store) == [2000]
+    store.import_tree(tree).result()
+    assert noted(store) == [4000]
 
 
 def test_usage_of_each_day_is_kept(store, clock):
     for number in range(4):
-        store.put(noise(100, number))
         clock.advance(days=1)
+        store.put(noise(100, number))
     assert [day.bytes for day in store.usage_days()] == [100, 200, 300, 400]
     assert len(store.usage_days(days=2)) == 2
     assert store.scope("ana").usage_days() == []

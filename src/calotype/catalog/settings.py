@@ -241,10 +241,12 @@ def usage_days(connection: Connection, name: str, since: str) -> list[UsageDay]:
     return [UsageDay(*row) for row in rows]
 
 
-def usage_due(connection: Connection, now: Instant, name: str | None = None) -> bool:
+def usage_due(
+    connection: Connection, now: Instant, name: str | None = None, age: Instant = HOUR
+) -> bool:
     """True when usage (of one scope, or of all) should be counted again.
 
-    Counting reads every asset: after an hour for up to 100,000 of them, else after a day.
+    Counting reads every asset: after ``age`` for up to 100,000 of them, else after a day.
     """
     newest = select(
         func.max(usage_table.c.recorded_at).label("at"),
@@ -256,4 +258,4 @@ def usage_due(connection: Connection, now: Instant, name: str | None = None) -> 
     at, most = connection.execute(select(func.min(each.c.at), func.max(each.c.most))).one()
     if at is None:
         return True
-    return now - int(at) > (HOUR if int(most) <= QUICK_TO_COUNT else 24 * HOUR)
+    return now - int(at) >= (age if int(most) <= QUICK_TO_COUNT else 24 * HOUR)
