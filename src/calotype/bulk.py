@@ -13,6 +13,7 @@ from calotype.errors import CalotypeError, Locked, Unavailable
 from calotype.intake import Intake, Pause, Taken, open_files
 from calotype.ledger import Line
 from calotype.model import PutFailure, PutMany
+from calotype.presence import require_there
 from calotype.progress import Progress
 from calotype.putting import Arrival, Putter
 from calotype.staging import Content
@@ -94,10 +95,20 @@ class Bulk(Generic[S]):
 
         Each batch is durable when its Progress appears; a ``Pause`` among ``sources`` asks for
         one more. Stopping early leaves whole batches. An error of ``sources`` itself passes
-        once what it gave before is kept; a catalog that cannot be used raises before any source is
-        read.
+        once what it gave before is kept; a catalog that cannot be used, or a folder that is away,
+        raises before any source is read.
         """
-        self._putter.catalog.ensure()
+        putter = self._putter
+        putter.catalog.ensure()
+        require_there(putter.catalog, putter.backend, putter.name)
+        try:
+            yield from self._batches(sources, total)
+        finally:
+            putter.withdraw(freeing=True)
+        yield self._progress(total)
+        return self._outcome()
+
+    def _batches(self, sources: Iterable[S | Pause], total: int | None) -> Iterator[Progress]:
         batch = _Batch[S]()
         incoming = self._intake.taken(sources)
         try:
@@ -119,8 +130,6 @@ class Bulk(Generic[S]):
         finally:
             incoming.close()
         self._keep(batch)
-        yield self._progress(total)
-        return self._outcome()
 
     def _arrival(self, source: S, taken: Taken[S]) -> Arrival | None:
         """None for what could not be read or named, which is noted."""
@@ -143,7 +152,6 @@ class Bulk(Generic[S]):
         finally:
             self._intake.forget([arrival.content.digest for _, arrival in batch.arrivals])
             batch.discard()
-            self._putter.withdraw()
 
     def _keep_all(self, arrivals: Sequence[tuple[S, Arrival]], *, first: bool = True) -> None:
         """Keep them together; where that fails part of them, down to the one that is to blame."""

@@ -201,13 +201,16 @@ class Putter:
         blobs = there.blobs | {str(blob.digest): blob for blob in fresh}
         return self._holdings(connection, good, blobs, mended)
 
-    def withdraw(self) -> None:
-        """Doom what was intended in vain, so that gc need not wait for its age; best effort."""
+    def withdraw(self, *, freeing: bool = False) -> None:
+        """Doom what was intended in vain, so that gc need not wait for its age; best effort.
+
+        ``freeing`` takes the room that is kept back for a full disk, where all else is done.
+        """
         if not self.forsaken:
             return
         tokens = [intent.token for intent in self.forsaken]
         with suppress(CalotypeError):
-            with self.catalog.write() as connection:
+            with self.catalog.write(freeing=freeing) as connection:
                 replicas.withdraw(connection, tokens, self.catalog.clock())
             self.forsaken.clear()
 

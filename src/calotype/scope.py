@@ -113,7 +113,8 @@ class Scope(MovesIn):
 
         Iterate the Run for its Progress, or call ``.result()``. A source that fails is listed in
         the result and never stops the others. Sources are taken up to 128 ahead of their reading:
-        give paths, or files that stay open. Memory stays bounded whatever the sizes.
+        give files that stay open, or paths whose files stay as they are until the end. Memory
+        stays bounded whatever the sizes.
         """
         one = isinstance(sources, str | bytes | bytearray | memoryview | os.PathLike)
         if one or hasattr(sources, "read") or not isinstance(sources, Iterable):

@@ -10,9 +10,11 @@ import atexit
 import os
 import random
 import shutil
+import sqlite3
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
@@ -254,6 +256,47 @@ def _imported_before(store: Store) -> None:
         connection.exec_driver_sql("UPDATE calotype_import_seen SET size = 1 WHERE size > 3000")
 
 
+def _table(path: Path) -> None:
+    """An application's table in the store's folder: its rows name files of the tree."""
+    (path / "app").mkdir()
+    with closing(sqlite3.connect(path / "app/app.db")) as raw, raw:
+        raw.execute("CREATE TABLE image (id INTEGER PRIMARY KEY, path TEXT, digest TEXT)")
+        names = [(str(_tree() / name),) for name in ("a", "b/a", "b/c", "d", "f")]
+        raw.executemany("INSERT INTO image (path) VALUES (?)", names)
+
+
+def _import_table(store: Store) -> object:
+    """What rows say is true before, after a crash too, and of all of them afterwards."""
+    catalog = store._rooms.catalog.path
+    assert catalog is not None
+    database = catalog.parent / "app/app.db"
+    _require_rows(store, database, "WHERE digest IS NOT NULL")
+    done = store.import_table(
+        f"sqlite:///{database}",
+        "image",
+        "image/{id}",
+        role="original",
+        path_column="path",
+        digest_column="digest",
+    ).result()
+    for failure in done.failures:
+        raise Unavailable(failure.message, hint=failure.hint)
+    _require_rows(store, database, "")
+    return done.created
+
+
+def _require_rows(store: Store, database: Path, which: str) -> None:
+    try:
+        with closing(sqlite3.connect(database)) as raw:
+            rows = raw.execute(f"SELECT * FROM image {which}").fetchall()
+    except sqlite3.Error as error:
+        raise Unavailable(f"{error}", hint="It is the application's own.") from error
+    for number, name, found in rows:
+        assert found == digest(Path(name).read_bytes()), number
+        has = [(each.role, each.digest) for each in store.references(owner=f"image/{number}")]
+        assert has == [("original", found)], number
+
+
 def _gc(store: Store) -> object:
     report = store.gc(now=True)
     if report.failed:
@@ -291,6 +334,9 @@ def _scenarios() -> Iterator[Scenario]:
     yield Scenario("import", _import, furnish, whole=False, redoes=True, lazy=True)
     again = _after(_doing(_imported_before))
     yield Scenario("import-again", _import, again, whole=False, redoes=True, lazy=True)
+    yield Scenario(
+        "import-table", _import_table, _after(_table), whole=False, redoes=True, lazy=True
+    )
     yield Scenario("attach", lambda s: s.attach(digest(LIBRARY), "scan/9", "original"), furnish)
     yield Scenario(
         "attach-slot", lambda s: s.attach(digest(LIBRARY), "scan/3", "original"), furnish

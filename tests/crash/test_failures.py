@@ -15,6 +15,7 @@ STEPS = {
     "put-first": 12,
     "import": 12,
     "import-again": 12,
+    "import-table": 20,
     "fsck": 60,
 }
 """Every how many calls one fails with EIO, alone; elsewhere ``SPARSE``."""

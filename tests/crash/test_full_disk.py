@@ -194,6 +194,7 @@ def test_of_many_files_at_once_those_are_kept_that_have_room(tmp_path, kind) -> 
         store.gc(now=True)
         assert broken_invariants(place) == []
         assert len(list(place.glob("blobs/sha256/*/*/*"))) == done.created
+        assert store.fsck().result().objects == done.created
 
 
 def _fill_up(path: Path) -> None:

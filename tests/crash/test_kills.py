@@ -10,7 +10,14 @@ import pytest
 from tests.crash.scenario import SCENARIOS
 from tests.crash.sweeping import FULL, every, needs_tracing, swept
 
-KILLS = {"put-checkpoint": 8, "put-many": 4, "put-first": 4, "import": 5, "import-again": 5}
+KILLS = {
+    "put-checkpoint": 8,
+    "put-many": 4,
+    "put-first": 4,
+    "import": 5,
+    "import-again": 5,
+    "import-table": 8,
+}
 """Scenarios of several hundred points that differ little, and every how many of them is tried."""
 
 CUTS = {
@@ -20,6 +27,7 @@ CUTS = {
     "put-staged": 4,
     "import": 10,
     "import-again": 10,
+    "import-table": 16,
 }
 """The same for power cuts."""
 

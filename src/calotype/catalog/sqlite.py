@@ -22,7 +22,7 @@ from sqlalchemy import URL, Connection, Engine, create_engine, event
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.pool import ConnectionPoolEntry, QueuePool, StaticPool
 
-from calotype.catalog import at_rest
+from calotype.catalog import at_rest, wal_index
 from calotype.errors import Misconfigured, Unavailable
 from calotype.quantities import Instant
 
@@ -57,7 +57,7 @@ def engine(path: Path, *, own: bool) -> Engine:
         connect_args={"isolation_level": None, "check_same_thread": False},
     )
     at_rest.watch(made, path)
-    event.listen(made, "connect", _settings(own))
+    event.listen(made, "connect", _settings(own, path if wal_index.has_holes(path) else None))
     return made
 
 
@@ -72,7 +72,11 @@ def memory_engine() -> Engine:
     return made
 
 
-def _settings(own: bool) -> Callable[[DBAPIConnection, ConnectionPoolEntry], None]:
+def _settings(
+    own: bool, holes: Path | None = None
+) -> Callable[[DBAPIConnection, ConnectionPoolEntry], None]:
+    """What every connection begins with; ``holes`` is a catalog whose index has some."""
+
     def set_up(connection: DBAPIConnection, _: ConnectionPoolEntry) -> None:
         assert isinstance(connection, sqlite3.Connection)
         try:
@@ -82,6 +86,9 @@ def _settings(own: bool) -> Callable[[DBAPIConnection, ConnectionPoolEntry], Non
             raise
 
     def settle(connection: sqlite3.Connection) -> None:
+        if own and holes is not None:
+            wal_index.make_room(holes)
+            wal_index.fill(connection, holes)
         connection.create_function("lower", 1, _lower, deterministic=True)
         cursor = connection.cursor()
         cursor.execute(f"PRAGMA busy_timeout={BUSY_MS}")
