@@ -30,7 +30,8 @@ class MovesIn:
     def _run(
         self, steps: Generator[Progress, None, Imported], name: str
     ) -> Run[Progress, Imported]:
-        return Run(lambda: self._rooms.trend.after(steps, self._name), name=name)
+        self._rooms.trend.owe(self._name)
+        return Run(lambda: steps, name=name)
 
     def import_tree(
         self,

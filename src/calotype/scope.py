@@ -136,9 +136,8 @@ class Scope(MovesIn):
             return receive(source, rooms.backend, rooms.limits, in_memory=IN_MEMORY)
 
         bulk = Bulk(self._putter(), received, to_wish)
-        return Run(
-            lambda: rooms.trend.after(bulk.steps(sources, total), self._name), name="put_many"
-        )
+        rooms.trend.owe(self._name)
+        return Run(lambda: bulk.steps(sources, total), name="put_many")
 
     # -- bytes out --------------------------------------------------------------------------
 

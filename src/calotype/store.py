@@ -120,13 +120,14 @@ class Store(Scope):
         self._rooms.catalog.ensure()
 
     def close(self) -> None:
-        """Write the last access counts, end ``gc_every``, close every connection.
+        """Write the last access counts and usage, end ``gc_every``, close every connection.
 
         It can be used again; only gc does not run by itself any more.
         """
         if self._schedule is not None:
             self._schedule.stop()
         self._rooms.accesses.flush()
+        self._rooms.trend.settle()
         self._rooms.catalog.close()
 
     def __enter__(self) -> Self:

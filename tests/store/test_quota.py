@@ -203,15 +203,17 @@ def test_todays_usage_is_as_things_are(store, clock):
     assert today.day == f"{clock.moment:%Y-%m-%d}"
 
 
-def test_a_days_work_at_once_is_noted_when_it_is_done(store, tmp_path):
+def test_a_days_work_at_once_is_noted_at_the_latest_when_the_store_is_closed(store, tmp_path):
     tree = tmp_path / "tree"
     tree.mkdir()
     for number in range(40):
         (tree / f"{number}").write_bytes(noise(100, number))
     store.put(noise(100, 1))
     store.put_many([tree / f"{number}" for number in range(20)]).result()
+    store.close()
     assert noted(store) == [2000]
     store.import_tree(tree).result()
+    store.close()
     assert noted(store) == [4000]
 
 

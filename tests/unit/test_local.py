@@ -346,6 +346,8 @@ def test_only_files_that_were_staged_here_are_published(backend):
 
 def test_sweep_goes_by_the_last_write_and_leaves_folders_alone(backend, root, monkeypatch):
     old, young, real = staged(backend), staged(backend), os.unlink
+    for each in (old, young):
+        backend.rest([each])
     (root / "tmp" / "folder").mkdir()
     ages = sorted(path for path in temporary(root) if path.is_file())
     os.utime(ages[0], (time.time() - 7200,) * 2)

@@ -258,12 +258,13 @@ class Catalog:
             yield connection
         if durable and self.own and self.path is not None:
             self._overdue = not self._checkpointed(self.path)
+            self._settle()
 
     def _checkpointed(self, path: Path) -> bool:
-        """True unless moving a long log into the file failed: what is committed stands anyway."""
+        """True unless a long log could not be moved into the file: what is committed stands."""
         try:
             with translated():
-                sqlite.checkpoint(self.engine, path)
+                sqlite.checkpoint(self._connected, path)
         except CalotypeError:
             return False
         return True
@@ -272,14 +273,14 @@ class Catalog:
         """Move the log into the file where that failed; told while nothing is begun yet."""
         if self._overdue:
             with suppress(CalotypeError) if freeing else nullcontext(), translated():
-                sqlite.checkpoint(self.engine, path)
+                sqlite.checkpoint(self._connected, path)
                 self._overdue = False
 
     def _make_room(self, freeing: bool, path: Path) -> None:
         """Where the disk is full: move the log into the file, and let nothing new in."""
         if reserve.open_when_full(path) if freeing else reserve.is_short(path):
             with suppress(CalotypeError), translated():
-                sqlite.checkpoint(self.engine, path, threshold=0)
+                sqlite.checkpoint(self._connected, path, threshold=0)
             if not freeing:
                 reserve.require(path)
 

@@ -49,6 +49,12 @@ _SIGNS: tuple[tuple[str, type[CalotypeError], str, str], ...] = (
         "Look at the system's log; nothing that was acknowledged is lost by trying again.",
     ),
     (
+        "locking protocol",
+        Unavailable,
+        "The locks of the catalog failed",
+        "Try again. Keep the catalog on a local disk.",
+    ),
+    (
         "closed database",
         Misconfigured,
         "The connection is closed",
@@ -102,10 +108,13 @@ def meaning(error: BaseException, *, committing: bool = False) -> CalotypeError 
     return None
 
 
+_SPOILING = ("attempt to write a readonly", "disk I/O error", "locking protocol")
+
+
 def spoils_connection(error: BaseException) -> bool:
-    """True where the connection itself may stay bad: SQLite opened it read-only, or I/O failed."""
+    """True where the connection itself may stay bad: opened read-only, or I/O or locks failed."""
     text = str(error)
-    return "attempt to write a readonly" in text or "disk I/O error" in text
+    return any(sign in text for sign in _SPOILING)
 
 
 @contextmanager

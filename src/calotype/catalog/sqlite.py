@@ -15,7 +15,7 @@ import sqlite3
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 
 from sqlalchemy import URL, Connection, Engine, create_engine, event
@@ -292,7 +292,12 @@ def _sync(path: Path, flags: int) -> None:
         os.close(handle)
 
 
-def checkpoint(made: Engine, path: Path, *, threshold: int = CHECKPOINT_BYTES) -> bool:
+def checkpoint(
+    connected: Callable[[], AbstractContextManager[Connection]],
+    path: Path,
+    *,
+    threshold: int = CHECKPOINT_BYTES,
+) -> bool:
     """Move a WAL past ``threshold`` bytes into the file, if nobody else is at it; True if done.
 
     TRUNCATE takes the writer's lock, so no one writes or resets the WAL meanwhile. Readers that
@@ -305,7 +310,7 @@ def checkpoint(made: Engine, path: Path, *, threshold: int = CHECKPOINT_BYTES) -
         return False
     with only_one(Path(f"{path}-checkpoint")) as mine:
         if mine:
-            with made.connect() as connection, in_steps(connection, 1):
+            with connected() as connection, in_steps(connection, 1):
                 _require_room(connection, path)
                 tell(connection, "PRAGMA wal_checkpoint(TRUNCATE)")
         return mine
