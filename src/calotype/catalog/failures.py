@@ -108,7 +108,13 @@ def meaning(error: BaseException, *, committing: bool = False) -> CalotypeError 
     return None
 
 
-_SPOILING = ("attempt to write a readonly", "disk I/O error", "locking protocol")
+_FAILING = ("disk I/O error", "locking protocol")
+_SPOILING = ("attempt to write a readonly", *_FAILING)
+
+
+def disk_failed(error: CalotypeError) -> bool:
+    """True where the disk did; not where it is full or may not be written."""
+    return any(sign in str(error.__cause__) for sign in _FAILING)
 
 
 def spoils_connection(error: BaseException) -> bool:

@@ -11,6 +11,7 @@ from datetime import datetime
 from calotype.backends import Backend
 from calotype.catalog import Catalog, copies, settings
 from calotype.catalog.columns import Hosts
+from calotype.catalog.failures import disk_failed
 from calotype.errors import NotFound, Unavailable
 from calotype.gc.collecting import Collector, describe
 from calotype.gc.collecting import Tally as Collected
@@ -62,7 +63,9 @@ class Gc:
             with self.catalog.write(durable=False, freeing=True) as connection:
                 settings.forget_plans(connection, now - REMEMBERED)
                 settings.save_plan(connection, ident, now, terms.to_json())
-        except Unavailable:
+        except Unavailable as error:
+            if disk_failed(error):
+                raise
             return False
         return True
 
