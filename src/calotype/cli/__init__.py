@@ -59,9 +59,14 @@ _YOUNG = 50_000
 """New objects until Python looks for cycles: a batch has many objects and no cycles."""
 
 
+_TURN = 0.0005
+"""Seconds that a thread waits for another one to let it go on; with Python's 5 ms readers starve."""
+
+
 def _ready() -> None:
     """Let a terminal's encoding fail no command, nor a stream that was closed by the caller."""
     gc.set_threshold(_YOUNG)
+    sys.setswitchinterval(_TURN)
     sys.stdout = sys.stdout or open(os.devnull, "w")  # noqa: SIM115, PTH123 - open to the end
     sys.stderr = sys.stderr or open(os.devnull, "w")  # noqa: SIM115, PTH123
     for stream in (sys.stdout, sys.stderr):
