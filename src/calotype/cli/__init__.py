@@ -60,7 +60,7 @@ _YOUNG = 50_000
 
 
 _TURN = 0.0005
-"""Seconds that a thread waits for another one to let it go on; with Python's 5 ms readers starve."""
+"""Seconds that one thread waits for another before it asks for its turn; 5 ms starve readers."""
 
 
 def _ready() -> None:
