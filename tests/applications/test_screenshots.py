@@ -21,10 +21,10 @@ from examples.screenshots.tables import datasets, open_archive, search_results
 from examples.screenshots.tour import fresh
 from sqlalchemy import func, select, text
 from sqlalchemy.orm import Session
+from tests.store.trouble import full_after
 
 from calotype import Digest, Store
-from calotype.backends.local import LocalBackend
-from calotype.errors import DigestMismatch, Misconfigured, NotAnImage, NotFound, Unavailable
+from calotype.errors import DigestMismatch, Misconfigured, NotAnImage, NotFound
 
 TAGS = ("2026-09", "2026-10")
 DAY = 24 * 3600 * 1_000_000
@@ -220,18 +220,9 @@ def test_a_search_that_cannot_be_read_is_one_failure_and_is_imported_when_it_can
     assert again.linked == again.results >= 1
 
 
-def test_results_are_kept_without_pictures_while_the_disk_is_full(archive, source, monkeypatch):
+def test_results_are_kept_without_pictures_while_the_disk_is_full(archive, source):
     engine, store = archive
-    real, calls = LocalBackend.publish, []
-
-    def full(self, items):
-        calls.append(1)
-        if len(calls) > 2:
-            raise Unavailable("No space left on device.")
-        real(self, items)
-
-    with monkeypatch.context() as patched:
-        patched.setattr(LocalBackend, "publish", full)
+    with full_after(2):
         done = import_all(archive, source)
     assert done.failures and count(engine) == done.results
     assert sound(store)

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 from tests.store.pictures import noise, picture
-from tests.store.surgery import backend_of, content, lose, objects, problems, rows
+from tests.store.surgery import content, lose, objects, problems, rows
+from tests.store.trouble import full_after
 
 from calotype import Digest, Store, bulk, staging
 from calotype.errors import CalotypeError, Misconfigured, NotFound, Unavailable
@@ -422,17 +423,7 @@ def test_a_backend_that_fails_in_the_middle_loses_nothing_and_the_next_import_go
 ):
     monkeypatch.setattr(bulk, "BATCH_COUNT", 2)
     with folder.open() as store:
-        kind = type(backend_of(store))
-        real, calls = kind.publish, []
-
-        def failing(self, items):
-            calls.append(1)
-            if len(calls) > 1:
-                raise Unavailable("No space left on device.")
-            real(self, items)
-
-        with monkeypatch.context() as patched:
-            patched.setattr(kind, "publish", failing)
+        with full_after(1):
             done = store.import_tree(folder_of, "d/1").result()
         assert done.created and {f.code for f in done.failures} == {"backend-unreachable"}
         assert problems(store) == []

@@ -11,10 +11,11 @@ from contextlib import closing
 import pytest
 from tests.store.legacy import TO_ASSET, TO_BLOB, Application, furnished, moved, pointing
 from tests.store.pictures import picture
-from tests.store.surgery import backend_of, content, problems
+from tests.store.surgery import content, problems
+from tests.store.trouble import full_after
 
 from calotype import Digest, Store, bulk
-from calotype.errors import Locked, Misconfigured, NotFound, Unavailable
+from calotype.errors import Locked, Misconfigured, NotFound
 from calotype.importing import rows as application
 
 
@@ -223,17 +224,7 @@ def test_a_full_disk_in_the_middle_leaves_rows_without_a_digest_for_the_next_run
 ):
     monkeypatch.setattr(bulk, "BATCH_COUNT", 2)
     with folder.open() as store:
-        kind = type(backend_of(store))
-        real, calls = kind.publish, []
-
-        def failing(self, items):
-            calls.append(1)
-            if len(calls) > 1:
-                raise Unavailable("No space left on device.")
-            real(self, items)
-
-        with monkeypatch.context() as patched:
-            patched.setattr(kind, "publish", failing)
+        with full_after(1):
             done = moved(store, app)
         assert {f.code for f in done.failures} == {"backend-unreachable"}
         assert len([d for d in app.digests().values() if d]) == 5 - len(done.failures)

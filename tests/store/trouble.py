@@ -107,3 +107,20 @@ def troubled(trouble: Trouble) -> Iterator[None]:
             yield
     finally:
         event.remove(Engine, "do_connect", connect)
+
+
+@contextmanager
+def full_after(batches: int) -> Iterator[None]:
+    """A disk that takes so many batches of files, and none after them."""
+    taken = 0
+    real = LocalBackend.publish
+
+    def publish(self: LocalBackend, items: Any) -> None:
+        nonlocal taken
+        taken += 1
+        if taken > batches:
+            raise Unavailable("No space left on device.")
+        real(self, items)
+
+    with mock.patch.object(LocalBackend, "publish", publish):
+        yield
