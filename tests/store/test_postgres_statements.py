@@ -60,6 +60,7 @@ FOR_SQLITE = {
     "schema.py": {"_copy"},
     "sqlite.py": {"*"},
     "triggers.py": {"*"},
+    "wal_index.py": {"*"},
 }
 """Where SQLite's own words may stand: functions that are not run on PostgreSQL, or ask first."""
 
@@ -181,6 +182,7 @@ NOT_FOR_POSTGRESQL = {
     "calotype.catalog.discovery",
     "calotype.catalog.prepared",
     "calotype.catalog.migrations",
+    "calotype.catalog.wal_index",
 }
 """Modules without statements of Core, and what runs on a connection given by an application."""
 

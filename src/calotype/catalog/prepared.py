@@ -66,12 +66,21 @@ class Prepared:
 
     def __call__(self, connection: Connection, **parameters: object) -> list[Found]:
         """Its rows; lists of text among the parameters are values for ``among_given``."""
+        names, rows = self._run(connection, parameters)
+        return [dict(zip(names, row, strict=True)) for row in rows]
+
+    def tuples(self, connection: Connection, **parameters: object) -> Sequence[tuple[Any, ...]]:
+        """The same rows without names, for where there are thousands."""
+        return self._run(connection, parameters)[1]
+
+    def _run(
+        self, connection: Connection, parameters: Mapping[str, object]
+    ) -> tuple[list[str], Sequence[tuple[Any, ...]]]:
         text = self._text(connection.dialect)
         cursor = connection.connection.cursor()
         try:
             _checked(connection, text.sql, cursor.execute, text.fill(parameters))
-            names = [column[0] for column in cursor.description]
-            return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
+            return [column[0] for column in cursor.description], cursor.fetchall()
         finally:
             cursor.close()
 

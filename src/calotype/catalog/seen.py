@@ -17,7 +17,13 @@ Stamped = tuple[int, int, int]
 """A file's size, the instant of its last change in nanoseconds, and its inode."""
 
 _BETWEEN = Prepared(
-    select(import_seen)
+    select(
+        import_seen.c.path,
+        import_seen.c.size,
+        import_seen.c.modified,
+        import_seen.c.inode,
+        import_seen.c.digest,
+    )
     .where(import_seen.c.path > bindparam("after"), import_seen.c.path < bindparam("before"))
     .order_by(import_seen.c.path)
 )
@@ -27,13 +33,10 @@ def between(
     connection: Connection, after: bytes, before: bytes
 ) -> dict[bytes, tuple[Stamped, Digest]]:
     """What was seen of the paths after one and before another."""
-    rows = _BETWEEN(connection, after=after, before=before)
+    rows = _BETWEEN.tuples(connection, after=after, before=before)
     return {
-        bytes(row["path"]): (
-            (row["size"], row["modified"], row["inode"]),
-            Digest.known(row["digest"]),
-        )
-        for row in rows
+        bytes(path): ((size, modified, inode), Digest.known(digest))
+        for path, size, modified, inode, digest in rows
     }
 
 
@@ -97,7 +100,7 @@ def referred(
     roles: Sequence[str],
 ) -> dict[str, str]:
     """What an owner has in some roles, where its bytes are trusted: role -> digest."""
-    rows = _REFERRED(
+    rows = _REFERRED.tuples(
         connection,
         scope_name=scope,
         backend_name=backend,
@@ -105,7 +108,7 @@ def referred(
         ident=owner[1],
         roles=roles,
     )
-    return {row["role"]: row["digest"] for row in rows}
+    return dict(rows)
 
 
 _KEPT = Prepared(
@@ -121,5 +124,5 @@ _KEPT = Prepared(
 
 def kept(connection: Connection, scope: str, backend: str, digests: Sequence[Digest]) -> set[str]:
     """Those of ``digests`` that the scope keeps for themselves, in trusted bytes."""
-    rows = _KEPT(connection, scope_name=scope, backend_name=backend, digests=digests)
-    return {row["digest"] for row in rows}
+    rows = _KEPT.tuples(connection, scope_name=scope, backend_name=backend, digests=digests)
+    return {digest for (digest,) in rows}

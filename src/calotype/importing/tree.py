@@ -6,9 +6,10 @@ import glob
 import os
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from itertools import islice
+from typing import NamedTuple
 
 from calotype import staging
 from calotype.bulk import Bulk
@@ -32,8 +33,7 @@ CHUNK = 2000
 """How many files are compared at a time with what was seen."""
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(NamedTuple):
     """A file on its way in: where it is, how it was found, and who is to have it.
 
     ``known`` is the digest that it had when it was seen just so before.
@@ -103,10 +103,10 @@ class TreeImport:
             stamp, digest = past.get(found.path, (None, None))
             known = digest if stamp == found.stamp and self._resume else None
             entries += [Entry(*found, link, known) for link in self._linked(found.path)]
-        standing = self._standing([entry for entry in entries if entry.known is not None])
+        standing = self._standing(entries)
         self._unchanged += len(standing)
-        for entry in entries:
-            if (entry.path, entry.link) not in standing:
+        for number, entry in enumerate(entries):
+            if number not in standing:
                 yield entry
 
     def _linked(self, path: bytes) -> list[Link]:
@@ -136,28 +136,25 @@ class TreeImport:
                 seen.forget(connection, sorted(gone))
         return past
 
-    def _standing(self, entries: Sequence[Entry]) -> set[tuple[bytes, Link]]:
-        """Those whose owner has just these bytes, or that are kept for themselves; all sound."""
-        by_owner: dict[object, list[Entry]] = {}
-        for entry in entries:
-            by_owner.setdefault(entry.link.owner, []).append(entry)
-        standing: set[tuple[bytes, Link]] = set()
+    def _standing(self, entries: Sequence[Entry]) -> set[int]:
+        """Where those stand whose owner has just these bytes, or that are kept for themselves."""
+        by_owner: dict[Owner | None, list[tuple[int, str, Digest]]] = {}
+        for number, entry in enumerate(entries):
+            if (known := entry.known) is not None:
+                owner, role = entry.link
+                by_owner.setdefault(owner, []).append((number, role or known, known))
+        standing: set[int] = set()
+        scope, name = self._putter.scope, self._putter.name
         with self._putter.catalog.read() as connection:
-            for some in by_owner.values():
-                owner = some[0].link.owner
-                scope, name = self._putter.scope, self._putter.name
+            for owner, some in by_owner.items():
                 if owner is None:
-                    digests = [entry.known for entry in some if entry.known is not None]
-                    kept = seen.kept(connection, scope, name, digests)
-                    standing.update((e.path, e.link) for e in some if e.known in kept)
+                    kept = seen.kept(connection, scope, name, [known for _, _, known in some])
+                    standing.update(number for number, _, known in some if known in kept)
                 else:
-                    roles = [str(e.link.role or e.known) for e in some]
-                    whose = (owner.kind, owner.id)
+                    whose, roles = (owner.kind, owner.id), [role for _, role, _ in some]
                     has = seen.referred(connection, scope, name, whose, roles)
                     standing.update(
-                        (e.path, e.link)
-                        for e, role in zip(some, roles, strict=True)
-                        if has.get(role) == e.known
+                        number for number, role, known in some if has.get(role) == known
                     )
         return standing
 
