@@ -1,8 +1,8 @@
 """A tour of the archive, or one of its parts.
 
-python -m examples.screenshots [tour [HOME]]             makes HOME (screenshots-demo) anew
+python -m examples.screenshots [tour [DEMO]]             makes DEMO (screenshots-demo) anew
 python -m examples.screenshots render FOLDER TAG
-python -m examples.screenshots import FOLDER TAG [HOME]
+python -m examples.screenshots import FOLDER TAG [HOME]  into HOME (screenshots-archive)
 python -m examples.screenshots link TAG [HOME]           link what an import could not
 python -m examples.screenshots clean [HOME]              free what was orphaned a day ago
 """
@@ -26,7 +26,9 @@ from examples.screenshots.image_storage import ImageStorage
 from examples.screenshots.importer import DatasetGone, Failure, StateImporter
 from examples.screenshots.tables import open_archive
 
-HOME = "screenshots-demo"
+HOME = "screenshots-archive"
+DEMO = "screenshots-demo"
+"""Another folder: each tour deletes the one of the last."""
 
 
 def render(folder: Path, tag: str) -> None:
@@ -35,7 +37,7 @@ def render(folder: Path, tag: str) -> None:
 
 
 def import_(folder: Path, tag: str, home: Path) -> None:
-    """Import one dataset; what fails is written down, and linked by ``link`` or the next import."""
+    """Import one dataset; what fails is listed, and linked by ``link`` or the next import."""
     if not (folder / tag).is_dir():
         raise SystemExit(f"No folder {folder / tag}. Render it first.")
     with _archive(home) as (engine, store):
@@ -103,7 +105,7 @@ def _run(words: list[str]) -> None:
         case [] | ["tour"] | ["tour", _]:
             from examples.screenshots.tour import tour
 
-            tour(Path(*words[1:] or [HOME]))
+            tour(Path(*words[1:] or [DEMO]))
         case _:
             raise SystemExit(__doc__)
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import logging
-from collections.abc import Callable, Iterator, Sequence
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from urllib.parse import quote
 
-from sqlalchemy import ColumnElement, Engine, and_, insert, select, update
+from sqlalchemy import ColumnElement, Engine, and_, func, insert, select, update
 from sqlalchemy.dialects.sqlite import insert as insert_or_not
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
@@ -74,18 +77,22 @@ class StateImporter:
     def import_directory(self, folder: Path, tag: str) -> Imported:
         """Import every ``state/name.json`` below ``folder``; again, only what is missing is added.
 
+        A search is a file, known by its place below ``folder``: two of one state and name are two
+        searches, each with its own results and picture.
+
         No file stops the others. Results whose picture cannot be stored are kept without it, and
         get it from the next import or ``link_later``; a search that cannot be read is left to the
         next import. ``DatasetGone`` when somebody deletes the dataset meanwhile.
         """
-        done, dataset = Imported(), self._dataset(tag)
-        for file in sorted(folder.absolute().rglob("*.json")):
+        done, dataset, folder = Imported(), self._dataset(tag), folder.absolute()
+        for file in sorted(folder.rglob("*.json")):
             try:
                 search, picture = pages.read(file)
             except pages.Unreadable as error:
                 done.fail(file, f"unreadable: {error}")
                 continue
-            self._keep(picture, partial(self._insert, dataset, search, picture), done)
+            own = {"dataset_id": dataset, "file": _text(file.relative_to(folder))}
+            self._keep(picture, partial(self._insert, own, search, picture), done)
             done.searches += 1
         return done
 
@@ -123,22 +130,24 @@ class StateImporter:
             done.fail(picture, why, results)
 
     def _insert(
-        self, dataset: int, search: pages.Search, picture: Path, digest: str | None
+        self, own: Mapping[str, object], search: pages.Search, picture: Path, digest: str | None
     ) -> Written:
         """The results of one search in one transaction; those that are there are left alone.
 
+        Those that the file does not name any more are of another page: they go on waiting for it.
         It begins with a write: on SQLite one that has read cannot always become the writer.
         """
-        mine = _where(dataset_id=dataset, state=search.state, search_name=search.name)
+        mine, dataset = _where(**own), own["dataset_id"]
         with Session(self._engine) as session, session.begin():
             touch = update(datasets).where(datasets.c.id == dataset).values(id=dataset)
             if not session.execute(touch).rowcount:  # type: ignore[attr-defined]
                 raise DatasetGone(f"Dataset {dataset} was deleted while it was imported.")
             known = set(session.scalars(select(search_results.c.license_number).where(mine)))
-            new = [row for row in _rows(dataset, search) if row["license_number"] not in known]
+            new = [row for row in _rows(search) if row["license_number"] not in known]
             for row in new:
-                session.execute(insert(search_results).values(row | {"screenshot": str(picture)}))
-            return len(new), _link(session, mine, picture, digest)
+                place = {**own, "screenshot": str(picture)}
+                session.execute(insert(search_results).values(row | place))
+            return len(new), _link(session, and_(mine, _named(search)), picture, digest)
 
     def _relink(self, dataset: int, picture: Path, digest: str | None) -> Written:
         mine = _where(dataset_id=dataset, screenshot=str(picture))
@@ -178,11 +187,22 @@ def _where(**values: object) -> ColumnElement[bool]:
     return and_(*(search_results.c[name] == value for name, value in values.items()))
 
 
-def _rows(dataset: int, search: pages.Search) -> Iterator[dict[str, object]]:
+def _text(file: Path) -> str:
+    """A file's name as text that a database takes, whatever its bytes; no two have the same."""
+    return quote(os.fsencode(file), safe="/ ")
+
+
+def _named(search: pages.Search) -> ColumnElement[bool]:
+    """Results of the licences that a search found, in one parameter however many."""
+    numbers = json.dumps([row["license_number"] for row in _rows(search)])
+    found = func.json_each(numbers).table_valued("value")
+    return search_results.c.license_number.in_(select(found.c.value))
+
+
+def _rows(search: pages.Search) -> Iterator[dict[str, object]]:
     """A row for each licence; a search without one is a result too, and has its picture."""
     for licence in search.licences or [pages.Licence("", "no records", "none")]:
         yield {
-            "dataset_id": dataset,
             "state": search.state,
             "search_name": search.name,
             "license_number": licence.number,

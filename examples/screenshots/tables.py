@@ -37,6 +37,7 @@ search_results = Table(
     metadata,
     Column("id", Integer, primary_key=True),
     Column("dataset_id", Integer, ForeignKey("datasets.id", ondelete="CASCADE"), nullable=False),
+    Column("file", Text, nullable=False, comment="the search, below its dataset's folder"),
     Column("state", String(2), nullable=False),
     Column("search_name", Text, nullable=False),
     Column("license_number", Text, nullable=False),

@@ -63,7 +63,7 @@ def run(store: Store, engine: Engine, now: int, job: int) -> str | None:
     except (Corrupt, NoPicture) as error:
         return _end(engine, job, "failed", now, str(error))
     name = f"{ticket.image}-{ticket.style}.jpg"
-    return keep(store, engine, made, lambda c, put: _finish(store, c, ticket, put, now), name)
+    return keep(store, engine, now, made, lambda c, put: _finish(store, c, ticket, put, now), name)
 
 
 def _ticket(engine: Engine, job: int) -> Ticket | None:

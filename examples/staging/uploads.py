@@ -50,7 +50,7 @@ def upload(
         made = add_images(store, connection, now, project, put.digest, styles)
         return Upload(put.digest, put.status, made)
 
-    return keep(store, engine, picture, write)
+    return keep(store, engine, now, picture, write)
 
 
 def add_images(

@@ -44,6 +44,7 @@ class _Batch(Generic[S]):
     def add(self, source: S, arrival: Arrival) -> None:
         self.arrivals.append((source, arrival))
         self.memory += arrival.content.in_memory
+        self.memory += len(source) if isinstance(source, bytes | bytearray | memoryview) else 0
         self.disk += arrival.content.on_disk
         self.open += arrival.content.again is None and arrival.content.on_disk > 0
         self.open += hasattr(source, "fileno")

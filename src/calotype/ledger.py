@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Container, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -40,7 +40,7 @@ class Ledger:
         now: Instant,
         rows: Mapping[str, Found],
         blobs: Mapping[str, Blob],
-        mended: Container[str],
+        mended: set[str],
     ) -> None:
         self._scope = scope
         self._now = now
@@ -54,13 +54,15 @@ class Ledger:
 
     def enter(self, wish: Wish) -> Status:
         """Note one wish and say what status its put has."""
+        mended = wish.digest in self._mended
+        self._mended.discard(wish.digest)  # who comes later finds sound bytes
         before = self._holding(wish.digest)
         if before is None:
             self._create(wish)
             return "created"
-        status: Status = "restored" if before.trashed else "duplicate"
-        if status == "duplicate" and wish.digest in self._mended:
-            status = "healed"
+        status: Status = "healed" if mended else "duplicate"
+        if before.trashed:
+            status = "restored"
         self._merge(before, wish)
         return status
 

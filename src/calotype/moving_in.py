@@ -30,8 +30,7 @@ class MovesIn:
     def _run(
         self, steps: Generator[Progress, None, Imported], name: str
     ) -> Run[Progress, Imported]:
-        self._rooms.trend.owe(self._name)
-        return Run(lambda: steps, name=name)
+        return Run(lambda: self._rooms.trend.after(steps, self._name), name=name)
 
     def import_tree(
         self,

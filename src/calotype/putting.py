@@ -8,7 +8,7 @@ commit. A writer that was fenced off meanwhile goes round again with the same by
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 
@@ -28,6 +28,9 @@ from calotype.model import Blob
 from calotype.presence import require_there
 from calotype.staging import Content
 from calotype.wishes import Wish
+
+RECALLED = 24 << 20
+"""Bytes that were let go and are had again, at a time."""
 
 ROUNDS = 20
 """How often a put goes round again after gc or another writer came between; each is rare."""
@@ -77,7 +80,8 @@ class Putter:
             hits = [each for each in rest if each[1].content.digest in sound]
             misses = [each for each in rest if each[1].content.digest not in sound]
             done.update(self._link(hits, sound, mended))
-            done.update(self._keep(misses, mended))
+            for part in _recallable(misses):
+                done.update(self._keep(part, mended))
         raise Locked(
             "The bytes were let go again each time they were kept.",
             hint="Run gc less eagerly than in a tight loop with grace 0, and try again.",
@@ -120,7 +124,7 @@ class Putter:
             return {}
         digests = sorted({arrival.content.digest for _, arrival in hits})
         try:
-            with self.catalog.write() as connection:
+            with self.catalog.write(rows=len(hits)) as connection:
                 copies.lock_blobs(connection, digests)
                 tokens = [sound[digest].token for digest in digests]
                 live = copies.still_sound(connection, tokens)
@@ -137,16 +141,29 @@ class Putter:
         unique: dict[str, Content] = {}
         for _, arrival in misses:
             unique.setdefault(arrival.content.digest, arrival.content)
-        for content in unique.values():
+        gone = [content for content in unique.values() if content.is_gone]
+        for content in gone:
             content.recall()
+        try:
+            return self._publish(misses, unique, mended)
+        finally:
+            for content in gone:
+                content.let_go()
+
+    def _publish(
+        self,
+        misses: Sequence[tuple[int, Arrival]],
+        unique: Mapping[str, Content],
+        mended: set[str],
+    ) -> dict[int, Line]:
         self.catalog.ensure()
         require_there(self.catalog, self.backend, self.name)
         self.withdraw()
-        with self.catalog.write(durable=False) as connection:
+        with self.catalog.write(durable=False, rows=len(misses)) as connection:
             intents = self._intend(connection, unique)
         try:
             staging.keep(self.backend, [(intent.key, unique[intent.digest]) for intent in intents])
-            with self.catalog.write() as connection:
+            with self.catalog.write(rows=len(misses)) as connection:
                 return self._settle(connection, misses, intents, unique, mended)
         except BaseException:
             self.forsaken.extend(intents)
@@ -244,6 +261,22 @@ class Putter:
             number: Line(ledger, wish.digest, status)
             for (number, _), wish, status in zip(good, wishes, answers, strict=True)
         }
+
+
+def _recallable(
+    misses: Sequence[tuple[int, Arrival]],
+) -> Iterator[Sequence[tuple[int, Arrival]]]:
+    """All of them, unless more was let go than may be had again at a time."""
+    part: list[tuple[int, Arrival]] = []
+    recalled = 0
+    for each in misses:
+        content = each[1].content
+        recalled += content.size if content.is_gone else 0
+        if part and recalled > RECALLED:
+            yield part
+            part, recalled = [], content.size
+        part.append(each)
+    yield part
 
 
 def _wanted(content: Content, known: Blob | None) -> tuple[Digest, str, int]:

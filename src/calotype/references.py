@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -10,16 +10,20 @@ from datetime import datetime
 from sqlalchemy import Connection
 from sqlalchemy.exc import IntegrityError
 
-from calotype.catalog import Catalog, garbage, holdings, slots
+from calotype.catalog import Catalog, garbage, holdings, reserve, slots
 from calotype.catalog.columns import Hosts
+from calotype.catalog.failures import disk_full
 from calotype.catalog.joining import Joinable, joined
 from calotype.catalog.prepared import Found
 from calotype.digest import Digest
-from calotype.errors import NotFound
+from calotype.errors import NotFound, Unavailable
 from calotype.model import Asset, Discarded, Kept, Released, Restored
 from calotype.names import Owner
 from calotype.quantities import FOREVER, Instant, human_duration, when
 from calotype.wishes import Wish
+
+PART = 256
+"""How many roles are released at a time where the disk has no room for all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,9 +58,30 @@ class Referrer:
         """Let go of an owner's references, all or those of one role; harmless to repeat."""
         if not self.catalog.exists():
             return Released(0, ())
-        with self._transaction(connection, needs_keys=False, freeing=True) as joint:
-            digests = slots.release(joint, self.scope, owner, role, self.catalog.clock())
+        try:
+            with self._transaction(connection, needs_keys=False, freeing=True) as joint:
+                digests = slots.release(joint, self.scope, owner, role, self.catalog.clock())
+        except Unavailable as error:
+            if connection is not None or role is not None or not disk_full(error):
+                raise
+            digests = self._released_in_parts(owner)
         return Released(len(digests), tuple(sorted(set(digests))))
+
+    def _released_in_parts(self, owner: Owner) -> list[Digest]:
+        """Role by role in smaller transactions, for a disk that has no room for a large one."""
+        digests: list[Digest] = []
+
+        def release(roles: Sequence[str]) -> None:
+            now = self.catalog.clock()
+            with self.catalog.write(freeing=True) as ours:
+                gone = [slots.release(ours, self.scope, owner, role, now) for role in roles]
+            digests.extend(digest for each in gone for digest in each)
+
+        with self.catalog.read() as connection:
+            roles = slots.roles(connection, self.scope, owner)
+        for first in range(0, len(roles), PART):
+            reserve.in_parts(roles[first : first + PART], release)
+        return digests
 
     def let_go(self, owner: Owner, role: str, digest: Digest) -> None:
         """Release what an owner has in one role, if it is still this digest."""

@@ -136,8 +136,8 @@ class Scope(MovesIn):
             return receive(source, rooms.backend, rooms.limits, in_memory=IN_MEMORY)
 
         bulk = Bulk(self._putter(), received, to_wish)
-        rooms.trend.owe(self._name)
-        return Run(lambda: bulk.steps(sources, total), name="put_many")
+        steps = bulk.steps(sources, total)
+        return Run(lambda: rooms.trend.after(steps, self._name), name="put_many")
 
     # -- bytes out --------------------------------------------------------------------------
 
@@ -243,7 +243,8 @@ class Scope(MovesIn):
     def usage_days(self, days: int = 30) -> list[UsageDay]:
         """A row for each day on which something changed, the last ``days`` days, today among them.
 
-        Today's is as things are; one of another day is at most an hour older than its last change.
+        Today's is as things are, where the catalog can be written; one of another day is at most an
+        hour older than its last change.
         """
         catalog = self._rooms.catalog
         if not catalog.exists():

@@ -86,6 +86,11 @@ class Content:
         return self.size if isinstance(self.held, _Memory) else 0
 
     @property
+    def is_gone(self) -> bool:
+        """True where the bytes were let go, and are to be had again."""
+        return isinstance(self.held, _Gone)
+
+    @property
     def on_disk(self) -> int:
         """How many bytes wait on disk."""
         return 0 if isinstance(self.held, _Memory | _Gone) else self.size

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Generator
 from contextlib import suppress
+from typing import TypeVar
 
 from calotype.catalog import Catalog, settings
 from calotype.errors import CalotypeError
 from calotype.quantities import Instant
+
+S = TypeVar("S")
+R = TypeVar("R")
 
 
 class Trend:
@@ -24,9 +29,13 @@ class Trend:
             self._noted[scope] = now
             self._write(scope, now, settings.HOUR)
 
-    def owe(self, scope: str) -> None:
-        """Much is about to change, perhaps a day's work: its row is written at the latest last."""
+    def after(self, steps: Generator[S, None, R], scope: str) -> Generator[S, None, R]:
+        """The same steps, then a note, or one owed: they may be a day's work."""
         self._owed.add(scope)
+        try:
+            return (yield from steps)
+        finally:
+            self.note(scope)
 
     def settle(self) -> None:
         """Write the rows that are owed."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import random
 import shutil
 import signal
@@ -26,6 +27,7 @@ from tests.store.trouble import full_after
 from calotype import Digest, Store
 from calotype.errors import DigestMismatch, Misconfigured, NotAnImage, NotFound
 
+ROOT = Path(__file__).parents[2]
 TAGS = ("2026-09", "2026-10")
 DAY = 24 * 3600 * 1_000_000
 WANTED = {("CA", "Belmar"), ("CA", "Olympia"), ("CA", "Empower"), ("TX", "Wells"), ("FL", "Wells")}
@@ -175,6 +177,62 @@ def test_pictures_that_moved_are_linked_by_an_import_from_their_new_place(archiv
     assert count(archive[0], search_results.c.image_hash.is_(None)) == 0
 
 
+def search_again(source, name: str, *numbers: str) -> Path:
+    """One more file for CA/Belmar, which found ``numbers``; where its picture belongs."""
+    place = source / TAGS[0] / "CA" / f"{name}.json"
+    found = [{"number": each, "name": "Belmar Rx", "status": "Active"} for each in numbers]
+    shot = f"{Digest.of(os.fsencode(name))[:8]}.png"
+    place.write_text(json.dumps(FACTS | {"licences": found, "screenshot": shot}))
+    return place.with_name(shot)
+
+
+def shown(engine) -> dict[str, list[tuple[str | None, str]]]:
+    """Hash and path of CA/Belmar's results by licence, in the order of their files."""
+    c = search_results.c
+    rows = select(c.license_number, c.image_hash, c.screenshot).where(c.search_name == "Belmar")
+    found: dict[str, list[tuple[str | None, str]]] = {}
+    with Session(engine) as session:
+        for number, digest, path in session.execute(rows.order_by(c.file)):
+            found.setdefault(number, []).append((digest, path))
+    return found
+
+
+@pytest.mark.parametrize(
+    "names", [("Belmar.1", "Belmar.2"), ("caf\\xe9", "caf\udce9")], ids=["times", "bytes"]
+)
+def test_of_one_search_in_two_files_each_result_has_the_picture_of_its_own_file(
+    archive, source, names
+):
+    (source / TAGS[0] / "CA" / "Belmar.json").unlink()
+    taken = [source / TAGS[0] / state / "Wells.png" for state in ("TX", "FL")]
+    first = search_again(source, names[0], "1", "both")
+    second = search_again(source, names[1], "3", "both")
+    first.write_bytes(b"<html>504 Gateway Time-out</html>")
+    shutil.copy(taken[1], second)
+    for _ in range(2):
+        assert [each.source for each in import_all(archive, source).failures] == [str(first)]
+        waits, done = (None, str(first)), (str(Digest.of(taken[1])), str(second))
+        assert shown(archive[0]) == {"1": [waits], "3": [done], "both": [waits, done]}
+    shutil.copy(taken[0], first)
+    assert StateImporter(*archive).link_later(TAGS[0]).linked == 2
+    linked = (str(Digest.of(taken[0])), str(first))
+    assert shown(archive[0]) == {"1": [linked], "3": [done], "both": [linked, done]}
+    assert linked[0] != done[0] and import_all(archive, source).results == 0
+
+
+def test_results_that_wait_get_no_picture_of_a_later_page_that_does_not_name_them(archive, source):
+    first = search_again(source, "Belmar.1", "1", "both")
+    assert [each.error for each in import_all(archive, source).failures] == ["not-found"]
+    later = source.with_name("later")
+    shutil.copytree(source, later)
+    second = search_again(later, "Belmar.1", "3", "both")
+    shutil.copy(later / TAGS[0] / "TX" / "Wells.png", second)
+    import_all(archive, later)
+    waits, done = (None, str(first)), (str(Digest.of(second)), str(second))
+    found = shown(archive[0])
+    assert (found["1"], found["3"], found["both"]) == ([waits], [done], [done])
+
+
 HALF = '{"state": "CA", "name": "Bel'
 FACTS = {"state": "CA", "name": "Belmar", "licences": [], "screenshot": "Belmar.png"}
 
@@ -298,6 +356,7 @@ def test_a_transaction_that_is_rolled_back_leaves_only_a_held_picture(archive, s
 def _row(digest):
     return {
         "dataset_id": 1,
+        "file": "CA/Belmar.json",
         "state": "CA",
         "search_name": "Belmar",
         "license_number": "1",
@@ -610,9 +669,10 @@ def test_the_page_shows_each_result_with_its_picture(archive, source, tmp_path):
     assert widths == [900] * done.results
 
 
-def command(*words) -> subprocess.CompletedProcess[str]:
+def command(*words, folder: Path = ROOT) -> subprocess.CompletedProcess[str]:
     program = [sys.executable, "-m", "examples.screenshots", *map(str, words)]
-    return subprocess.run(program, capture_output=True, text=True)
+    paths = os.environ | {"PYTHONPATH": str(ROOT)}
+    return subprocess.run(program, capture_output=True, text=True, cwd=folder, env=paths)
 
 
 def test_the_command_links_what_an_import_could_not_even_one_that_was_killed(tmp_path, source):
@@ -632,6 +692,7 @@ def test_the_command_links_what_an_import_could_not_even_one_that_was_killed(tmp
     (failure,) = map(json.loads, (home / f"{TAGS[0]}.failures.jsonl").read_text().splitlines())
     assert (failure["source"], failure["error"]) == (str(broken), "not-an-image")
     broken.write_bytes(whole)
+    (home / f"{TAGS[0]}.failures.jsonl").unlink()  # it is for people
     linked = f"{len(failure['results'])} results linked later, 0 failed again"
     assert linked in command("link", TAGS[0], home).stdout
     assert (home / f"{TAGS[0]}.failures.jsonl").read_text() == ""
@@ -683,6 +744,13 @@ def test_the_tour_makes_anew_what_it_made(tmp_path):
     fresh(tmp_path / "demo")
     assert not (tmp_path / "demo" / "source").exists()
     fresh(tmp_path / "demo")
+
+
+def test_an_import_that_names_no_archive_goes_where_no_tour_deletes_it(tmp_path, source):
+    fresh(tmp_path / "screenshots-demo")
+    assert "0 failed" in command("import", source, TAGS[0], folder=tmp_path).stdout
+    fresh(tmp_path / "screenshots-demo")
+    assert command("link", TAGS[0], folder=tmp_path).stdout.startswith(f"{TAGS[0]}: 0 results")
 
 
 def test_the_tour_runs(tmp_path):

@@ -269,6 +269,21 @@ def test_an_upload_whose_bytes_are_taken_before_its_commit_puts_them_again(
     assert rows(studio) == 3
 
 
+@pytest.mark.parametrize("how", [{}, {"hold": "52w"}], ids=["for itself", "for a year"])
+def test_what_somebody_keeps_in_the_store_outlives_uploads_jobs_and_deletions(
+    studio, flat, clock, how
+):
+    kept = [studio.store.put(each, **how).digest for each in (CAT, make("warm", CAT.read_bytes()))]
+    [image] = studio.upload(flat, CAT, ["warm"]).images
+    assert studio.work() == {"done": 1}
+    assert [row(studio, image).original_digest, row(studio, image).staged_digest] == kept
+    assert studio.delete_image(image) is False
+    clock.advance(hours=49)
+    assert studio.cleanup_orphans() == 0
+    assert files(studio) == dict.fromkeys(kept, 1)
+    assert content(studio, kept[0]) == CAT.read_bytes()
+
+
 # Deleting
 
 
@@ -635,7 +650,7 @@ def stop_at(folder: str, moment: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "moment", ["before put", "after put", "after attach", "before discard", "after discard"]
+    "moment", ["before put", "after put", "before attach", "after attach", "before close"]
 )
 def test_a_job_that_is_killed_leaves_the_store_whole_and_can_be_run_again(
     studio, flat, clock, moment
@@ -649,7 +664,7 @@ def test_a_job_that_is_killed_leaves_the_store_whole_and_can_be_run_again(
         assert worker.stdout.readline() == "here\n"
         worker.send_signal(signal.SIGKILL)
     assert problems(studio) == 0
-    committed = moment.endswith("discard")
+    committed = moment.endswith("close")
     assert len(references(studio)) == (2 if committed else 1)
     assert studio.work() == ({} if committed else {"done": 1})
     staged = row(studio, done.images[0]).staged_digest

@@ -134,6 +134,27 @@ def test_not_one_byte_of_room_refuses_more_but_lets_go(tmp_path) -> None:
         assert broken_invariants(place) == []
 
 
+@pytest.mark.parametrize(("room", "size"), [("24m", 240), ("48m", 4000)])
+def test_a_disk_full_of_many_small_files_can_be_freed(tmp_path, room, size) -> None:
+    place = tmp_path / "small" / "store"
+    with small_disk(tmp_path / "small", room):
+        with Store(place) as store:
+            for number in count():
+                files = [noise(f"{number}/{each}", size) for each in range(200)]
+                if store.put_many(files, owner=f"file/{number % 3}").result().failures:
+                    break
+            kept = store.stats().blobs
+            assert kept > 1500
+        with Store(place) as store:
+            for number in range(3):
+                assert store.release(f"file/{number}").references > 500
+            report = store.gc(now=True, force=True)
+            assert (report.doomed, report.failed) == (kept, 0)
+            assert report.erased >= kept
+            assert broken_invariants(place) == []
+            assert store.put(noise("again")).status == "created"
+
+
 def _refused_at_last(taking: Callable[[int], object], ballast: Path) -> None:
     """On a disk filled to the last byte; its log may give some bytes back, which are filled too."""
     for number in range(5):

@@ -388,6 +388,23 @@ def test_a_copy_that_cannot_be_read_for_the_moment_is_not_called_damaged(
     assert content(store, digest) == picture()
 
 
+def test_a_temporary_file_that_may_not_be_looked_at_ends_no_run(durable, monkeypatch):
+    with durable.open() as store:
+        digest = let_go(store, picture())
+        aged(durable.blobs / "tmp" / ("a" * 32), 5)
+        real = os.open
+
+        def refused(path, flags, *arguments, **options):
+            if path == "a" * 32:
+                raise PermissionError(13, "Permission denied", path)
+            return real(path, flags, *arguments, **options)
+
+        monkeypatch.setattr(os, "open", refused)
+        report = store.gc(now=True)
+        assert (report.erased, report.temporary) == (1, 1)
+        assert store.explain(digest).verdict == "erased"
+
+
 def test_drafts_of_a_catalog_are_reclaimed(folder):
     with folder.open() as store:
         store.put(picture())

@@ -296,3 +296,13 @@ def test_few_open_files_are_enough_for_any_sources(folder, tmp_path):
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
         intake.open_files.cache_clear()
+
+
+def test_bytes_that_one_scope_mends_are_nobody_elses_news(store):
+    digest = store.put(picture()).digest
+    truncate(store, digest)
+    other = store.scope("other").put_many([picture(), picture()]).result()
+    assert (other.created, other.duplicate, other.healed) == (1, 1, 0)
+    truncate(store, digest)
+    again = store.put_many([picture(), picture()]).result()
+    assert (again.healed, again.duplicate) == (1, 1)

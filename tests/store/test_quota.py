@@ -203,6 +203,13 @@ def test_todays_usage_is_as_things_are(store, clock):
     assert today.day == f"{clock.moment:%Y-%m-%d}"
 
 
+def test_days_of_work_at_once_have_a_row_each(store, clock):
+    for day in range(3):
+        store.put_many([noise(100, 10 * day + number) for number in range(5)]).result()
+        clock.advance(days=1)
+    assert noted(store) == [500, 1000, 1500]
+
+
 def test_a_days_work_at_once_is_noted_at_the_latest_when_the_store_is_closed(store, tmp_path):
     tree = tmp_path / "tree"
     tree.mkdir()

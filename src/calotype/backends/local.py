@@ -185,7 +185,7 @@ class LocalBackend:
         ):
             for found in folder.listed("", ""):
                 if isinstance(found, Listed) and found.modified < older_than:
-                    with suppress(FileNotFoundError):
+                    with suppress(FileNotFoundError, PermissionError):
                         if not _is_held(folder, found.name):
                             folder.unlink(found.name)
                             swept += 1
@@ -254,7 +254,11 @@ class LocalBackend:
 
 
 def _is_held(folder: Folder, name: str) -> bool:
-    descriptor = folder.open(name, READ)
+    """False for one that this user may not open: no writer of ours made it."""
+    try:
+        descriptor = folder.open(name, READ)
+    except PermissionError:
+        return False
     try:
         return is_held(descriptor)
     finally:

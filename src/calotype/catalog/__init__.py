@@ -238,33 +238,43 @@ class Catalog:
 
     @contextmanager
     def write(
-        self, *, durable: bool = True, freeing: bool = False, patience: float | None = None
+        self,
+        *,
+        durable: bool = True,
+        freeing: bool = False,
+        rows: int = 1,
+        patience: float | None = None,
     ) -> Iterator[Connection]:
         """One transaction, committed when the block ends well and rolled back otherwise.
 
         On SQLite writers take turns from the start (BEGIN IMMEDIATE). ``durable=False`` spares
         the sync of a commit that may be lost to a power cut, but never out of order: the next
         durable commit carries it. ``freeing`` is for whoever lets go of something: it may use the
-        room that is kept back for a full disk. Raises ``NoStore`` where there is no catalog, and
+        room that is kept back for a full disk; others need room for as many assets as ``rows``
+        says. Raises ``NoStore`` where there is no catalog, and
         ``Locked`` when another writer does not end within ``patience`` seconds.
         """
         self.require()
         self._settle()
         if self.own and self.path is not None:
-            self._make_room(freeing, self.path)
+            if freeing:
+                self._make_room(self.path)
+            else:
+                self._require_room(self.path, rows)
             self._catch_up(freeing, self.path)
         hasty = sqlite.HASTY if not durable and self.own and self.path is not None else None
         with translated(), self._writing(self.engine, hasty, patience) as connection:
             yield connection
         if durable and self.own and self.path is not None:
             self._overdue = not self._checkpointed(self.path)
-            self._settle()
+            with suppress(CalotypeError):  # else before the next write, which then begins nothing
+                self._settle()
 
-    def _checkpointed(self, path: Path) -> bool:
+    def _checkpointed(self, path: Path, threshold: int = sqlite.CHECKPOINT_BYTES) -> bool:
         """True unless a long log could not be moved into the file: what is committed stands."""
         try:
             with translated():
-                sqlite.checkpoint(self._connected, path)
+                sqlite.checkpoint(self._connected, path, threshold=threshold)
         except CalotypeError:
             return False
         return True
@@ -276,13 +286,22 @@ class Catalog:
                 sqlite.checkpoint(self._connected, path)
                 self._overdue = False
 
-    def _make_room(self, freeing: bool, path: Path) -> None:
-        """Where the disk is full: move the log into the file, and let nothing new in."""
-        if reserve.open_when_full(path) if freeing else reserve.is_short(path):
-            with suppress(CalotypeError), translated():
-                sqlite.checkpoint(self._connected, path, threshold=0)
-            if not freeing:
-                reserve.require(path)
+    def _require_room(self, path: Path, rows: int) -> None:
+        """Let nothing new in where the disk is full; where it nearly is, keep the log short."""
+        if reserve.is_tight(path) or reserve.is_short(path, rows):
+            self._checkpointed(path, threshold=0)
+            reserve.require(path, rows)
+
+    def _make_room(self, path: Path) -> None:
+        """Where the disk is nearly full: move the log into the file, which gives its room back.
+
+        Should even that find no room, it has what is kept back.
+        """
+        if reserve.is_tight(path) and not self._checkpointed(path, threshold=0):
+            reserve.open(path)
+            self._checkpointed(path, threshold=0)
+        if reserve.open_when_full(path):
+            self._checkpointed(path, threshold=0)
 
     def _settle(self) -> None:
         """Write again what a failed sync may have left in the page cache alone.

@@ -112,6 +112,11 @@ _FAILING = ("disk I/O error", "locking protocol")
 _SPOILING = ("attempt to write a readonly", *_FAILING)
 
 
+def disk_full(error: CalotypeError) -> bool:
+    """True where a commit found no room for its log."""
+    return "database or disk is full" in str(error.__cause__)
+
+
 def disk_failed(error: CalotypeError) -> bool:
     """True where the disk did; not where it is full or may not be written."""
     return any(sign in str(error.__cause__) for sign in _FAILING)

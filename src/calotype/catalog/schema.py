@@ -136,15 +136,20 @@ def to(catalog: Catalog, revision: str) -> Path | None:
 
 
 def _copy(catalog: Catalog, found: int, copies: list[Path]) -> None:
-    """Copy an SQLite catalog; its name goes to ``copies`` before there is anything to remove."""
+    """Copy an SQLite catalog; its name goes to ``copies`` before there is anything to remove.
+
+    It has another name until it is whole; what a kill leaves of that is gc's to sweep.
+    """
     if catalog.path is None:
         return
     copy = catalog.path.with_name(f"{catalog.path.name}.schema{found}.{secrets.token_hex(3)}")
-    copies.append(copy)
-    copy.touch(mode=0o600)
+    draft = copy.with_name(f".{copy.name}")
+    copies += [copy, draft]
+    draft.touch(mode=0o600)
     pool = catalog.engine.pool.recreate()  # the writer may hold an application's only connection
     try:
         with closing(pool.connect()) as another:
-            another.cursor().execute("VACUUM INTO ?", (str(copy),))
+            another.cursor().execute("VACUUM INTO ?", (str(draft),))
     finally:
         pool.dispose()
+    draft.rename(copy)

@@ -115,6 +115,14 @@ def release(
     return [Digest(digest) for digest in released.scalars()]
 
 
+def roles(connection: Connection, scope: str, owner: Owner) -> list[str]:
+    """The roles in which an owner has something."""
+    statement = select(reference.c.role).where(
+        *of_owner(scope, owner, None), reference.c.released_at.is_(None)
+    )
+    return list(connection.scalars(statement))
+
+
 def release_only(
     connection: Connection, scope: str, owner: Owner, role: str, digest: Digest, now: Instant
 ) -> None:

@@ -40,7 +40,7 @@ def make_room(path: Path) -> None:
     """On a full disk let the first touch of the index have the room that is kept back."""
     with suppress(OSError):
         if shutil.disk_usage(path.parent).free < SIZE:
-            reserve.place(path).unlink(missing_ok=True)
+            reserve.open(path)
 
 
 def fill(connection: sqlite3.Connection, path: Path) -> None:

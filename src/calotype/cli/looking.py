@@ -159,12 +159,13 @@ def url(
     if duration(expires) == 0:
         raise Usage("--expires: A URL lives at least one second.", hint="Give 1h, for example.")
     with common.open_store() as store:
+        found = store.resolve(digest) if digest is not None else None
         if rotate:
             store.rotate_url_key()
-        if digest is None:
+        if found is None:
             common.printer.record({"rotated": True}, "URLs are signed with a new key from now on")
             return Exit.OK
-        made = store.url(store.resolve(digest), expires=expires)
+        made = store.url(found, expires=expires)
     common.printer.record({"url": made}, made)
     return Exit.OK
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from sqlalchemy import Connection
 from sqlalchemy.exc import IntegrityError
 
-from calotype.catalog import Catalog, candidates, garbage, replicas
+from calotype.catalog import Catalog, candidates, garbage, replicas, reserve
 from calotype.catalog.candidates import Look
 from calotype.catalog.columns import Hosts
 from calotype.catalog.garbage import Garbage
@@ -121,6 +121,9 @@ class Collector:
         yield from self._due(None)
 
     def _batch(self, looks: Sequence[Look], tally: Tally, allowance: Allowance) -> None:
+        reserve.in_parts(looks, lambda part: self._part(part, tally, allowance))
+
+    def _part(self, looks: Sequence[Look], tally: Tally, allowance: Allowance) -> None:
         try:
             self._transaction(looks, tally, allowance)
         except IntegrityError:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from sqlalchemy import Connection
 
 from calotype.backends import Backend, Stages
-from calotype.catalog import Catalog, copies, replicas
+from calotype.catalog import Catalog, copies, replicas, reserve
 from calotype.catalog.copies import Copy
 from calotype.catalog.replicas import INTENT_AGE, Due
 from calotype.catalog.states import DOOMED, ERASED, ERASING, WRITING
@@ -79,13 +79,13 @@ class Eraser:
             for batch in _batches(self._rows(states, cutoff)):
                 chosen = [item for item in batch if allowance.take(item.size)]
                 if chosen:
-                    self._erase(chosen, tally)
+                    reserve.in_parts(chosen, lambda part: self._erase(part, tally))
                 yield
                 if stop() or len(chosen) < len(batch):
                     tally.stopped = allowance.stopped
                     return
         for batch in _batches(self._rows((ERASED,), now)):
-            self._sweep(batch, tally)
+            reserve.in_parts(batch, lambda part: self._sweep(part, tally))
             yield
 
     def _rows(self, states: Sequence[str], cutoff: Instant) -> Iterator[Due]:
@@ -109,8 +109,13 @@ class Eraser:
     def _abort_stale(self, tally: Tally) -> None:
         now = self.catalog.clock()
         for batch in _batches(self._rows((WRITING,), now)):
-            with self.catalog.write(freeing=True) as connection:
-                tally.intents += replicas.abort(connection, [item.token for item in batch], now)
+            reserve.in_parts(batch, lambda part: self._abort(part, tally))
+
+    def _abort(self, items: Sequence[Due], tally: Tally) -> None:
+        tokens = [item.token for item in items]
+        with self.catalog.write(freeing=True) as connection:
+            aborted = replicas.abort(connection, tokens, self.catalog.clock())
+        tally.intents += aborted
 
     def _erase(self, due: Sequence[Due], tally: Tally) -> None:
         unread = self._look_at_live(due)
