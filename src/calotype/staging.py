@@ -32,8 +32,7 @@ SMALL = 8 << 20
 """Contents up to this many bytes stay in memory until it is known that they are new."""
 
 Located = str | os.PathLike[str] | os.PathLike[bytes]
-Unread = Located | BinaryIO | Iterable[bytes]
-Source = Unread | bytes | bytearray | memoryview
+Source = Located | BinaryIO | Iterable[bytes] | bytes | bytearray | memoryview
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +44,7 @@ class Limits:
 
 
 class Held(Protocol):
-    """Bytes that can be read again from the start, any number of times."""
+    """Bytes that can be read from the start, any number of times."""
 
     def open(self) -> BinaryIO:
         """The bytes from the start."""
@@ -87,7 +86,7 @@ class Content:
 
     @property
     def is_gone(self) -> bool:
-        """True where the bytes were let go, and are to be had again."""
+        """True for bytes that were let go."""
         return isinstance(self.held, _Gone)
 
     @property
@@ -103,7 +102,7 @@ class Content:
 
     def recall(self) -> None:
         """Have the bytes again that were let go; ``Unavailable`` where others are there now."""
-        if self.again is None or not isinstance(self.held, _Gone):
+        if self.again is None or not self.is_gone:
             return
         fresh = self.again()
         if fresh.digest != self.digest:
@@ -174,8 +173,7 @@ class _Gone:
     def open(self) -> BinaryIO:
         raise Unavailable("These bytes were let go.", hint="Put the file again.")
 
-    def discard(self) -> None:
-        return
+    def discard(self) -> None: ...
 
 
 class _Spooled:
@@ -241,8 +239,7 @@ def _read_whole(
 ) -> Content:
     if size > in_memory:
         return _gather(_pieces_of(handle), backend, limits, in_memory)
-    data = os.read(handle, size + 1)
-    if len(data) == size:
+    if len(data := os.read(handle, size + 1)) == size:
         return Content(Digest.of(data), size, _Memory(data), limits.pixels)
     pieces = chain([data], _pieces_of(handle))  # being written, or without a size as in /proc
     return _gather(pieces, backend, limits, in_memory)
@@ -272,7 +269,7 @@ def _gather(chunks: Iterator[bytes], backend: Backend, limits: Limits, in_memory
             spill.discard()
         raise
     held = spill if spill is not None else _Memory(start.getvalue())
-    return Content(Digest(sha.hexdigest()), size, held, limits.pixels)
+    return Content(Digest.known(sha.hexdigest()), size, held, limits.pixels)
 
 
 def _check_size(size: int, limits: Limits) -> None:
@@ -356,14 +353,14 @@ def _pieces_of(handle: int) -> Iterator[bytes]:
         yield chunk
 
 
-def _staging(backend: Backend) -> Stages | None:
-    """The backend if it stages; asked once a type, since a protocol is slow to answer."""
-    return cast(Stages, backend) if _can_stage(type(backend)) else None
-
-
 @cache
 def _can_stage(kind: type) -> bool:
     return issubclass(kind, Stages)
+
+
+def _staging(backend: Backend) -> Stages | None:
+    """The backend if it stages."""
+    return cast(Stages, backend) if _can_stage(type(backend)) else None
 
 
 def rest(backend: Backend, contents: Sequence[Content]) -> None:

@@ -40,8 +40,9 @@ class Scenario:
     """``whole`` says that nobody may ever see a part of it; ``ahead`` sets the store's clock on.
 
     ``damaged`` are digests whose bytes ``prepare`` spoiled; the operation ``mends`` them. One that
-    ``redoes`` its failed steps by itself may be acknowledged after a failed sync, and one that is
-    ``lazy`` writes last what a power cut may take (usage, access counts).
+    ``redoes`` its failed steps by itself may be acknowledged after a failed sync, one that is
+    ``lazy`` writes last what a power cut may take (usage, access counts), and one that ``holds``
+    has bytes under a hold before it puts them to use.
     """
 
     name: str
@@ -53,6 +54,7 @@ class Scenario:
     mends: bool = True
     redoes: bool = False
     lazy: bool = False
+    holds: bool = False
 
     def spoiled(self, *, done: bool) -> tuple[str, ...]:
         """The digests whose bytes are not there, before the operation or when it is done."""
@@ -335,7 +337,13 @@ def _scenarios() -> Iterator[Scenario]:
     again = _after(_doing(_imported_before))
     yield Scenario("import-again", _import, again, whole=False, redoes=True, lazy=True)
     yield Scenario(
-        "import-table", _import_table, _after(_table), whole=False, redoes=True, lazy=True
+        "import-table",
+        _import_table,
+        _after(_table),
+        whole=False,
+        redoes=True,
+        lazy=True,
+        holds=True,
     )
     yield Scenario("attach", lambda s: s.attach(digest(LIBRARY), "scan/9", "original"), furnish)
     yield Scenario(

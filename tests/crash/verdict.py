@@ -87,15 +87,26 @@ def _reads(scope: Scope, digest: str) -> bool:
         return False
 
 
-def between(found: View, before: View, after: View, *, whole: bool) -> list[str]:
-    """How ``found`` is neither ``before`` nor ``after`` (each by itself, unless ``whole``)."""
+def between(
+    found: View, before: View, after: View, *, whole: bool, holds: bool = False
+) -> list[str]:
+    """How ``found`` is neither ``before`` nor ``after`` (each by itself, unless ``whole``).
+
+    ``holds``: bytes may be held that nobody uses yet.
+    """
     if whole:
         return [] if found in (before, after) else [f"half done: {_difference(found, after)}"]
     return [
         f"{name}: {found.get(name)}, neither {before.get(name)} nor {after.get(name)}"
         for name in found.keys() | before.keys() | after.keys()
         if found.get(name) not in (before.get(name), after.get(name))
+        and not (holds and _is_held(found.get(name), before.get(name)))
     ]
+
+
+def _is_held(found: Holding | None, before: Holding | None) -> bool:
+    uses = before.uses if before is not None else ()
+    return found is not None and (found.kept, found.uses, found.readable) == ("hold", uses, True)
 
 
 def _difference(found: View, wanted: View) -> str:
@@ -133,7 +144,19 @@ def judge(scenario: Scenario, path: Path, expected: Expected, end: End) -> list[
     try:
         with Store(path, clock=clock) as store:
             found = view(store)
-            faults += between(found, expected.before, expected.after, whole=scenario.whole)
+            faults += between(
+                found,
+                expected.before,
+                expected.after,
+                whole=scenario.whole,
+                holds=scenario.holds,
+            )
+            if scenario.holds:  # which is over before the last of the collecting
+                found = {
+                    name: each
+                    for name, each in found.items()
+                    if each in (expected.before.get(name), expected.after.get(name))
+                }
             if end.acked:
                 faults += _same("acknowledged and lost", found, expected.after)
             if end.repeat:

@@ -169,7 +169,8 @@ def test_a_damaged_copy_is_mended_from_a_file_that_did_not_change(store, folder_
     digest = Digest.of(folder_of / "b.txt")
     lose(store, digest)
     store.fsck().result()
-    assert store.import_tree(folder_of, "dataset/7").result().healed == 2  # and linked.txt
+    done = store.import_tree(folder_of, "dataset/7").result()
+    assert (done.healed, done.duplicate) == (1, 1), "linked.txt is the same file"
     assert content(store, digest) == (folder_of / "b.txt").read_bytes()
     assert problems(store) == []
 
@@ -270,6 +271,10 @@ def test_names_that_are_no_unicode_too_long_or_like_a_digest(store, tmp_path):
     done = store.import_tree(os.fsdecode(root), "d/1").result()
     assert done.failures == ()
     found = sorted(roles(store, "d/1"))
+    os.rename(root, root + b"-2")
+    elsewhere = store.import_tree(os.fsdecode(root + b"-2"), "d/1").result()
+    assert (elsewhere.duplicate, sorted(roles(store, "d/1"))) == (5, found)
+    os.rename(root + b"-2", root)
     assert found[:4] == ["-rf", f"./{'a' * 64}", "./bad \\xff.png", "new\nline"]
     assert found[4].startswith("nnn") and "~" in found[4] and len(found[4]) < 1000
     assert store.import_tree(os.fsdecode(root), "d/1").result().unchanged == 5
@@ -313,6 +318,29 @@ def test_a_map_says_who_has_what(store, folder_of, tmp_path):
     assert store.import_tree(folder_of, "dataset/7", links=links).result().unchanged >= 8
 
 
+def test_what_a_map_names_beside_the_tree_is_not_read_again(store, folder_of, tmp_path, reads):
+    """Hidden files, those in hidden folders, empty ones, and those that lie elsewhere."""
+    (folder_of / ".git").mkdir(exist_ok=True)
+    for path in (folder_of / ".git/config", folder_of / ".note", tmp_path / "outside.png"):
+        path.write_bytes(path.name.encode())
+    named = [".git/config", ".git", ".hidden.png", ".note", "empty.png", "../outside.png"]
+    links = tmp_path / "links.csv"
+    links.write_text("\n".join(["path,owner", *(f"{name},scan/1" for name in named)]))
+    before = store.import_tree(folder_of, "d/1").result()
+    for path in [folder_of / name for name in named]:
+        os.utime(path, (AGED, AGED))
+    done = store.import_tree(folder_of, "d/1", links=links).result()
+    assert len(roles(store, "scan/1")) == 5
+    assert [Path(f.source).name for f in done.failures] == [".git"], "a folder is no file"
+    assert (before.empty - done.empty, before.hidden - done.hidden) == (1, 2)
+    reads.clear()
+    again = store.import_tree(folder_of, "d/1", links=links).result()
+    assert (again.unchanged, [path for path in reads if not path.endswith(".git")]) == (12, [])
+    (folder_of / ".git/config").write_bytes(b"changed")
+    assert store.import_tree(folder_of, "d/1", links=links).result().created == 1
+    assert Digest.of(b"changed") in roles(store, "scan/1").values()
+
+
 def test_a_line_of_the_map_whose_file_is_not_there_fails_by_itself(store, folder_of, tmp_path):
     links = tmp_path / "links.csv"
     links.write_text("path, owner\nnowhere.png, scan/1\n../outside.png, scan/2\n")
@@ -328,6 +356,7 @@ def test_a_line_of_the_map_whose_file_is_not_there_fails_by_itself(store, folder
         ("a.png,scan/1\n", "does not name the columns"),
         ("", "does not name the columns"),
         ("path,owner,colour\n", "does not name the columns"),
+        ("path,path,owner\na.png,b.txt,s/1\n", "each once"),
         ("path,owner\na.png,nobody\n", ":2: Not an owner"),
         ("path,owner\na.png,s/1\n,s/1\n", ":3 has no path"),
         ("path,owner\na.png,s/1,x,y\n", ":2 has no path, or more"),
@@ -460,12 +489,15 @@ def test_two_names_never_have_one_role(store, tmp_path):
     """One has the byte, the other the four characters that stand for it elsewhere."""
     root = os.fsencode(tmp_path / "tree")
     os.mkdir(root)
-    for name, data in {b"\xff": b"byte", b"\\xff": b"characters", b"x" * 64: b"1"}.items():
+    ending = b"\\xff".rjust(64, b"x")
+    names = [b"\xff", b"\\xff", b"\xff\\xfe", b"\\xff\xfe", ending, ending[:-4] + b"\xff"]
+    for number, name in enumerate(names):
         with open(os.path.join(root, name), "wb") as file:
-            file.write(data)
+            file.write(b"%d" % number)
     store.import_tree(os.fsdecode(root), "d/1").result()
-    assert len(roles(store, "d/1")) == 3
-    assert store.import_tree(os.fsdecode(root), "d/1").result().unchanged == 3
+    assert len(roles(store, "d/1")) == len(names)
+    assert roles(store, "d/1")["\\xff"] == Digest.of(b"1"), "an ordinary name is its own role"
+    assert store.import_tree(os.fsdecode(root), "d/1").result().unchanged == len(names)
 
 
 def test_a_map_gives_no_slot_to_two_files(store, folder_of, tmp_path):

@@ -17,6 +17,7 @@ from tests.store.trouble import full_after
 from calotype import Digest, Store, bulk
 from calotype.errors import Locked, Misconfigured, NotFound
 from calotype.importing import rows as application
+from calotype.importing import table as importing
 
 
 @pytest.fixture
@@ -288,6 +289,159 @@ def test_a_newer_picture_that_the_application_gave_a_row_meanwhile_stays(durable
             moved(store, app, owner="image/{id}", role="original")
         (reference,) = store.references(owner="image/5")
         assert reference.digest == Digest.of(b"newer") == app.digests()[5]
+
+
+def once_read(monkeypatch, act) -> None:
+    """Let ``act`` happen once, when the import has read its first file."""
+    real = importing.TableImport._receive
+    pending = [act]
+
+    def late(self, row):
+        content = real(self, row)
+        if pending:
+            pending.pop()()
+        return content
+
+    monkeypatch.setattr(importing.TableImport, "_receive", late)
+
+
+def only_row_5(app) -> dict[str, object]:
+    app.tell("DELETE FROM images WHERE id != 5")
+    (app.root / "new").write_bytes(b"newer")
+    return {"owner": "image/{id}", "role": "original"}
+
+
+def slot_of_5(store) -> list[str]:
+    return [reference.digest for reference in store.references(owner="image/5")]
+
+
+def test_a_newer_picture_that_came_while_the_old_one_was_read_stays(durable, app, monkeypatch):
+    given = only_row_5(app)
+    with durable.open() as store:
+
+        def act() -> None:
+            digest = store.put(b"newer", owner="image/5", role="original").digest
+            app.tell("UPDATE images SET path = 'new', digest = ?", digest)
+
+        once_read(monkeypatch, act)
+        done = moved(store, app, **given)
+        assert "another file" in done.failures[0].message
+        store.gc(now=True, full=True)
+        assert slot_of_5(store) == [app.digests()[5]] == [Digest.of(b"newer")]
+        assert content(store, app.digests()[5]) == b"newer"
+
+
+def test_of_two_imports_at_once_the_late_one_takes_nothing_away(durable, app, monkeypatch):
+    given = only_row_5(app) | {"remove_sources": True}
+    with durable.open() as store:
+
+        def act() -> None:
+            app.tell("UPDATE images SET path = 'new'")
+            assert moved(store, app, **given).removed == 1
+
+        once_read(monkeypatch, act)
+        assert [f.source for f in moved(store, app, **given).failures] == ["images[id=5]"]
+        store.gc(now=True, full=True)
+        assert slot_of_5(store) == [app.digests()[5]] == [Digest.of(b"newer")]
+        assert content(store, app.digests()[5]) == b"newer"
+        assert (app.root / "tx/FL/c.1.png").exists()
+
+
+def test_a_file_that_only_a_slot_has_is_not_displaced(store, app):
+    """The application fills the slot first, and the row perhaps much later."""
+    given = only_row_5(app)
+    store.put(b"newer", owner="image/5", role="original")
+    done = moved(store, app, **given, remove_sources=True)
+    assert (done.removed, app.digests()) == (0, {5: None})
+    assert "has another file" in done.failures[0].message
+    assert slot_of_5(store) == [Digest.of(b"newer")]
+    store.release("image/5", "original")
+    assert moved(store, app, **given).failures == ()
+    assert slot_of_5(store) == [app.digests()[5]] == [Digest.of(picture(2))]
+
+
+@pytest.mark.parametrize("released", [False, True])
+def test_a_row_whose_slot_was_changed_meanwhile_has_its_digest_taken_back(
+    durable, app, monkeypatch, released
+):
+    given = only_row_5(app)
+    real = application.Rows.write
+    with durable.open() as store:
+
+        def late(self, digests):
+            if released:
+                store.release("image/5")
+            else:
+                store.put(b"newer", owner="image/5", role="original")
+            return real(self, digests)
+
+        with monkeypatch.context() as patched:
+            patched.setattr(application.Rows, "write", late)
+            done = moved(store, app, **given)
+        assert ("was changed" in done.failures[0].message, app.digests()) == (True, {5: None})
+        assert slot_of_5(store) == ([] if released else [Digest.of(b"newer")])
+
+
+def test_a_slot_that_was_filled_before_is_not_emptied_for_a_row_that_refuses(
+    durable, app, monkeypatch
+):
+    given = only_row_5(app)
+    real = application.Rows.write
+    with durable.open() as store:
+        store.put(picture(2), owner="image/5", role="original")
+
+        def late(self, digests):
+            app.tell("UPDATE images SET path = 'new'")
+            return real(self, digests)
+
+        monkeypatch.setattr(application.Rows, "write", late)
+        assert len(moved(store, app, **given).failures) == 1
+        assert slot_of_5(store) == [Digest.of(picture(2))]
+
+
+def test_an_import_that_ends_between_slot_and_row_is_finished_by_the_next(
+    durable, app, monkeypatch
+):
+    def killed(self, digests):
+        raise KeyboardInterrupt
+
+    with durable.open() as store:
+        with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+            patched.setattr(application.Rows, "write", killed)
+            moved(store, app)
+        assert set(app.digests().values()) == {None}
+        store.gc(now=True, full=True)
+        done = moved(store, app, remove_sources=True)
+        assert (done.duplicate, done.removed, done.failures) == (5, 4, ())
+        assert problems(store) == []
+
+
+def test_what_was_held_for_its_row_is_held_no_longer_than_that(store, app):
+    store.put(picture(0), hold="48h")
+    store.put(picture(1))
+    moved(store, app)
+    kept = {asset.digest: asset.kept for asset in store.assets()}
+    assert kept.pop(Digest.of(picture(1))) == "library"
+    assert kept.pop(Digest.of(picture(2))) is None
+    assert len(kept) == 1 and None not in kept.values()
+
+
+def test_a_foreign_key_that_fails_is_worth_another_import(shared, clock, monkeypatch):
+    real = application.Rows.write
+    with shared.open() as store:
+        store.create()
+        app = pointing(shared, TO_BLOB)
+
+        def late(self, digests):
+            clock.advance(hours=25)
+            store.gc(now=True, full=True)
+            return real(self, digests)
+
+        with monkeypatch.context() as patched:
+            patched.setattr(application.Rows, "write", late)
+            done = moved(store, app, owner=None, role=None)
+        assert {failure.hint.split(":")[0] for failure in done.failures} == {"Import again"}
+        assert moved(store, app, owner=None, role=None).failures == ()
 
 
 def test_rows_without_a_key_are_told(store, app):

@@ -55,6 +55,75 @@ def test_a_file_that_a_row_still_needs_is_not_removed(durable, app, monkeypatch)
         assert not (app.root / "tx/NY/b.1.png").exists()
 
 
+def test_a_file_that_a_row_without_a_key_names_is_not_removed(durable, app):
+    app.tell("CREATE TABLE loose (id TEXT PRIMARY KEY, path TEXT, digest TEXT)")
+    for key in ("1", None):
+        app.tell("INSERT INTO loose VALUES (?, 'tx/CA/a.1.png', NULL)", key)
+    with durable.open() as store:
+        given = {"table": "loose", "owner": "loose/{id}", "role": None, "remove_sources": True}
+        done = moved(store, app, **given)
+        assert (done.removed, len(done.failures)) == (0, 1)
+        app.tell("UPDATE loose SET id = '2' WHERE id IS NULL")
+        done = moved(store, app, **given)
+        assert (done.removed, done.failures) == (1, ())
+
+
+def test_bytes_that_may_not_be_cleared_are_one_failure(durable, app):
+    app.tell("DELETE FROM images")
+    for number in range(3):
+        app.add(number, None, picture(number), inside=True)
+    app.tell(
+        "CREATE TRIGGER archived BEFORE UPDATE OF data ON images WHEN old.id = 1 "
+        "BEGIN SELECT RAISE(ABORT, 'this row is archived'); END"
+    )
+    with durable.open() as store:
+        done = moved(store, app, path_column=None, bytes_column="data", remove_sources=True)
+        assert (done.removed, [f.source for f in done.failures]) == (2, ["images[id=1]"])
+        assert "archived" in done.failures[0].message
+        assert app.tell("SELECT id FROM images WHERE data IS NOT NULL") == [(1,)]
+
+
+@pytest.mark.parametrize("inside", [False, True])
+@pytest.mark.parametrize("slot", [False, True])
+def test_a_source_whose_row_or_slot_changed_since_it_was_verified_is_not_removed(
+    durable, app, monkeypatch, slot, inside
+):
+    app.tell("DELETE FROM images WHERE id != 5")
+    if inside:
+        app.tell("UPDATE images SET data = ?", picture(2))
+    given = {"path_column": None, "bytes_column": "data"} if inside else {}
+    real = removing_sources.Remover._verify
+    with durable.open() as store:
+
+        def late(self, *rest):
+            real(self, *rest)
+            if slot:
+                store.release("result/50")
+            else:
+                app.tell("UPDATE images SET digest = ?", Digest.of(b"newer"))
+
+        monkeypatch.setattr(removing_sources.Remover, "_verify", late)
+        done = moved(store, app, remove_sources=True, **given)
+        assert (done.removed, len(done.failures)) == (0, 1)
+        assert (app.root / "tx/FL/c.1.png").exists()
+        assert app.tell("SELECT data FROM images") == [(picture(2) if inside else None,)]
+
+
+def test_a_file_of_which_a_row_is_told_that_it_stays_does_stay(durable, app):
+    """It changed between the imports of two rows that name it."""
+    with durable.open() as store:
+        moved(store, app)
+        (app.root / "tx/FL/c.1.png").write_bytes(picture(9))
+        app.tell("INSERT INTO images VALUES (7, 70, 'tx/FL/c.1.png', NULL, NULL)")
+        done = moved(store, app, remove_sources=True)
+        assert [f.source for f in done.failures] == ["images[id=5]"]
+        assert (app.root / "tx/FL/c.1.png").exists()
+        store.release("result/50")
+        app.tell("UPDATE images SET digest = NULL WHERE id = 5")
+        done = moved(store, app, remove_sources=True)
+        assert (done.removed, done.failures) == (1, ())
+
+
 def test_bytes_are_set_to_null_when_they_are_removed(durable, app):
     app.tell("DELETE FROM images")
     app.add(1, None, picture(0), inside=True)

@@ -19,6 +19,7 @@ from sqlalchemy.pool import SingletonThreadPool, StaticPool
 from calotype.catalog import at_rest, reserve, schema, sqlite
 from calotype.catalog.columns import OURS
 from calotype.catalog.failures import spoils_connection, translated
+from calotype.catalog.log import Log
 from calotype.catalog.places import beside, file_of
 from calotype.catalog.waiting import begin
 from calotype.errors import CalotypeError, Corrupt, Locked, Misconfigured, NoStore
@@ -68,7 +69,7 @@ class Catalog:
         self._setup = threading.Lock()
         self._forked_in_use: Engine | None = None
         self._doubtful = False
-        self._overdue = False
+        self._log = Log(self.path, self._connected) if self.own and self.path is not None else None
         self._forget()
 
     def _forget(self) -> None:
@@ -256,52 +257,15 @@ class Catalog:
         """
         self.require()
         self._settle()
-        if self.own and self.path is not None:
-            if freeing:
-                self._make_room(self.path)
-            else:
-                self._require_room(self.path, rows)
-            self._catch_up(freeing, self.path)
-        hasty = sqlite.HASTY if not durable and self.own and self.path is not None else None
+        if self._log is not None:
+            self._log.before(rows, freeing=freeing)
+        hasty = sqlite.HASTY if not durable and self._log is not None else None
         with translated(), self._writing(self.engine, hasty, patience) as connection:
             yield connection
-        if durable and self.own and self.path is not None:
-            self._overdue = not self._checkpointed(self.path)
+        if durable and self._log is not None:
+            self._log.after()
             with suppress(CalotypeError):  # else before the next write, which then begins nothing
                 self._settle()
-
-    def _checkpointed(self, path: Path, threshold: int = sqlite.CHECKPOINT_BYTES) -> bool:
-        """True unless a long log could not be moved into the file: what is committed stands."""
-        try:
-            with translated():
-                sqlite.checkpoint(self._connected, path, threshold=threshold)
-        except CalotypeError:
-            return False
-        return True
-
-    def _catch_up(self, freeing: bool, path: Path) -> None:
-        """Move the log into the file where that failed; told while nothing is begun yet."""
-        if self._overdue:
-            with suppress(CalotypeError) if freeing else nullcontext(), translated():
-                sqlite.checkpoint(self._connected, path)
-                self._overdue = False
-
-    def _require_room(self, path: Path, rows: int) -> None:
-        """Let nothing new in where the disk is full; where it nearly is, keep the log short."""
-        if reserve.is_tight(path) or reserve.is_short(path, rows):
-            self._checkpointed(path, threshold=0)
-            reserve.require(path, rows)
-
-    def _make_room(self, path: Path) -> None:
-        """Where the disk is nearly full: move the log into the file, which gives its room back.
-
-        Should even that find no room, it has what is kept back.
-        """
-        if reserve.is_tight(path) and not self._checkpointed(path, threshold=0):
-            reserve.open(path)
-            self._checkpointed(path, threshold=0)
-        if reserve.open_when_full(path):
-            self._checkpointed(path, threshold=0)
 
     def _settle(self) -> None:
         """Write again what a failed sync may have left in the page cache alone.

@@ -52,15 +52,18 @@ def role_of(path: bytes, root: bytes, owner: Owner | None) -> str | None:
     """The role that a path below ``root`` gives: itself, and for no two paths the same.
 
     ``./`` stands before a name of 64 characters, which could be taken for a digest, and before one
-    that is not UTF-8, whose other bytes are escapes. A very long one ends in a digest of itself.
+    that is not UTF-8, whose other bytes are escapes; their backslashes are doubled. A very long
+    one ends in a digest of itself.
     """
     if owner is None:
         return None
     name = os.fsdecode(path.removeprefix(root.rstrip(b"/") + b"/"))
-    role = escaped(name)
-    if role != name or (len(role) == 64 and "/" not in role):
-        role = f"./{role}"
-    return role if len(role) <= LONGEST else f"{role[:900]}~{Digest.of(path)[:32]}"
+    role = name
+    if escaped(name) != name or (len(name) == 64 and "/" not in name):
+        role = "./" + escaped(name.replace("\\", "\\\\"))
+    if len(role) <= LONGEST:
+        return role
+    return f"{role[:900]}~{Digest.of(os.fsencode(name))[:32]}"
 
 
 def read_map(file: str | os.PathLike[str], root: bytes, owner: Owner | None) -> Links:
@@ -142,9 +145,9 @@ def _lines(text: str, shown: str) -> Iterator[tuple[int, str, tuple[str, str]]]:
     rows = _rows(text, shown)
     _, first = next(rows, (1, []))
     names = [name.strip().lower() for name in first]
-    if "path" not in names or set(names) - set(COLUMNS):
+    if "path" not in names or set(names) - set(COLUMNS) or len(names) > len(set(names)):
         raise Misconfigured(
-            f"{shown}:1 does not name the columns path, owner and role.",
+            f"{shown}:1 does not name the columns path, owner and role, each once.",
             hint="Begin the map with a line that is just: path,owner,role.",
         )
     for number, cells in rows:

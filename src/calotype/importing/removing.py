@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
@@ -98,8 +99,19 @@ class Remover:
         if self.rows.is_path:
             return [*self._file(row, digest)]
         self._verify(digest, Digest.of(as_bytes(self.rows.fetch(row))), None)
+        self._require_agreement(row)
         self.removed += self.rows.clear(row, digest)
         return []
+
+    def _require_agreement(self, row: Values) -> None:
+        """Raise unless, at this moment, the row has its digest and its slot has it as well."""
+        digest = self._digest(row)
+        self.require_kept(row, digest)
+        if not self.rows.has(row, digest, as_read=True):
+            raise Unavailable(
+                "The row was deleted or changed; its source was not removed.",
+                hint="Import again, if it is still there.",
+            )
 
     def _digest(self, row: Values) -> Digest:
         assert self.rows.digest is not None
@@ -140,22 +152,26 @@ class Remover:
 
     def _unlink(self, due: Sequence[Verified]) -> None:
         """Remove files, but for those that a row still needs; looks at the rows again."""
-        needed = self._lost | set(self._files(self.rows.pending() if due else ()))
+        waiting = chain(self.rows.pending(), self.rows.unnamed()) if due else ()
+        needed = self._lost | set(self._files(waiting))
         for row, path, stamp in due:
             with self._noting(row), suppress(FileNotFoundError):  # of two rows with one file
                 if stamp[0] in needed:
                     continue
                 if _stamp(path.lstat()) != stamp:
                     raise Unavailable("It changed while it was removed.", hint="Import again.")
+                self._require_agreement(row)
                 path.unlink()
                 self.removed += 1
 
     def _verify(self, digest: Digest, found: Digest, file: File | None) -> None:
         """Read the store's own copy, which must be another file than the source."""
         if found != digest:
+            self._lost.update([file] if file is not None else ())
             raise Misconfigured(
                 f"The source hashes to {found}, the row says {digest}; it was not removed.",
-                hint="It changed since: set the row's digest to NULL, and import again.",
+                hint="It changed since: release what the row's owner has, set the row's digest to "
+                "NULL, and import again.",
             )
         if file is not None and file in self._copies(digest):
             raise Misconfigured(

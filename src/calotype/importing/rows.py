@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +20,7 @@ from sqlalchemy import (
     func,
     inspect,
     make_url,
+    not_,
     or_,
     select,
     tuple_,
@@ -125,12 +126,18 @@ class Rows:
     def without_key(self) -> int:
         """How many rows to import have NULL in their primary key, and so no name."""
         with _speaking(self.engine), self.engine.connect() as connection:
-            missing = or_(*(key.is_(None) for key in self.table.primary_key.columns))
-            return self._counted(connection, self._pending(), missing)
+            return self._counted(connection, self._pending(), not_(self._has_key()))
 
     def pending(self) -> Iterator[Values]:
         """Rows that have a source and no digest, by their key; a page is one short transaction."""
         yield from self._pages(self._pending())
+
+    def unnamed(self) -> Iterator[Values]:
+        """Rows with NULL in their primary key that have a source."""
+        wanted = select(_raw(self.source)).where(self.source.is_not(None), not_(self._has_key()))
+        with _speaking(self.engine), self.engine.connect() as connection:
+            for row in connection.execute(wanted).mappings():
+                yield dict(row)
 
     def done(self) -> Iterator[Values]:
         """Rows that have a source and a digest."""
@@ -199,10 +206,10 @@ class Rows:
             return refused
 
     def _refusal(self, error: IntegrityError) -> Misconfigured:
-        return Misconfigured(
-            f"The table refused the row's digest: {error.orig}.",
-            hint="Importing again does not help: change the row, or what its table demands.",
-        )
+        hint = "Importing again does not help: change the row, or what its table demands."
+        if "foreign key" in str(error.orig).lower():
+            hint = "Import again: what was kept for the row may have gone meanwhile."
+        return Misconfigured(f"The table refused the row's digest: {error.orig}.", hint=hint)
 
     def _written(self, digests: Sequence[tuple[Values, Digest]]) -> list[Refused]:
         with _speaking(self.engine), self.engine.begin() as connection:
@@ -225,14 +232,43 @@ class Rows:
     def _counted(self, connection: Connection, *which: ColumnElement[bool]) -> int:
         return connection.scalar(select(func.count()).select_from(self.table).where(*which)) or 0
 
+    def has(self, row: Values, digest: Digest, *, as_read: bool = False) -> bool:
+        """True while a row has this digest; with ``as_read`` its path must be the same too."""
+        if self.digest is None:
+            return False
+        same = and_(self._is(row), self.digest == str(digest))
+        if as_read and self.is_path:
+            same = and_(same, _raw(self.source) == _given(row[self.source.name]))
+        with _speaking(self.engine), self.engine.connect() as connection:
+            return self._counted(connection, same) == 1
+
+    def take_back(self, row: Values, digest: Digest) -> None:
+        """Set a row's digest to NULL if it is still this one, and its table lets it be."""
+        if self.digest is None:
+            return
+        same = and_(self._is(row), self.digest == str(digest))
+        with suppress(IntegrityError), _speaking(self.engine), self.engine.begin() as connection:
+            connection.execute(update(self.table).where(same).values({self.digest: None}))
+
     def clear(self, row: Values, digest: Digest) -> bool:
-        """Set a row's bytes to NULL, unless they are others by now."""
-        with _speaking(self.engine), self.engine.begin() as connection:
-            data = self._fetched(connection, row)
-            if data is None or digest_of(data) != digest:
-                return False
-            same = update(self.table).where(self._is(row))
-            return bool(connection.execute(same.values({self.source: None})).rowcount)
+        """Set a row's bytes to NULL, unless they or its digest are others by now.
+
+        ``Misconfigured`` where its table refuses.
+        """
+        assert self.digest is not None
+        same = and_(self._is(row), self.digest == str(digest))
+        try:
+            with _speaking(self.engine), self.engine.begin() as connection:
+                data = self._fetched(connection, row)
+                if data is None or digest_of(data) != digest:
+                    return False
+                cleared = update(self.table).where(same).values({self.source: None})
+                return bool(connection.execute(cleared).rowcount)
+        except IntegrityError as error:
+            raise Misconfigured(
+                f"The table refused to part with the row's bytes: {error.orig}.",
+                hint="They are kept in the store as well; let the column be NULL.",
+            ) from error
 
     def _is(self, row: Values) -> ColumnElement[bool]:
         keys = self.table.primary_key.columns

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Sequence
+from dataclasses import replace
 
 from calotype import staging
 from calotype.bulk import Bulk
@@ -10,6 +11,7 @@ from calotype.catalog import seen
 from calotype.catalog.tables import asset, blob
 from calotype.digest import Digest
 from calotype.errors import CalotypeError, Misconfigured, NotFound
+from calotype.importing.giving import Asked, Giver
 from calotype.importing.removing import Remover
 from calotype.importing.rows import Rows, Values, as_bytes, open_database
 from calotype.importing.slots import tell_apart
@@ -18,12 +20,13 @@ from calotype.importing.terms import Terms, fields, filled
 from calotype.model import Imported, PutFailure, PutMany
 from calotype.progress import Progress
 from calotype.putting import Putter
+from calotype.quantities import Instant, duration
 from calotype.references import Referrer
 from calotype.staging import Content, Limits
 from calotype.wishes import Wish, wish
 
 HOLD = "24h"
-"""How long bytes are held until the row points at them by a foreign key."""
+"""How long bytes are held until the row has them: by its slot, or by a foreign key."""
 
 
 class TableImport:
@@ -42,6 +45,8 @@ class TableImport:
         self._limits = limits
         self._rows = rows
         self._terms = terms
+        self._giver = Giver(rows, referrer, self._is_alone())
+        self._until: Instant = 0
         self._pointers: list[dict[str, str]] = []
         self._failures: list[PutFailure] = []
 
@@ -115,7 +120,18 @@ class TableImport:
         return content
 
     def _wish(self, row: Values, content: Content) -> Wish:
-        return self._wish_of(row, content.digest)
+        """What is first wanted of the bytes: with an owner no more than to be held for it."""
+        asked = self._wish_of(row, content.digest)
+        if asked.owner is None:
+            return asked
+        return replace(asked, owner=None, role=None, kept_until=self._held_until())
+
+    def _held_until(self) -> Instant:
+        """One instant for as long as it will do, by which the hold is known as ours."""
+        now = self._putter.catalog.clock()
+        if self._until < now + duration(HOLD) // 2:
+            self._until = now + duration(HOLD)
+        return self._until
 
     def _wish_of(self, row: Values, digest: Digest) -> Wish:
         terms = self._terms
@@ -131,20 +147,20 @@ class TableImport:
         )
 
     def _kept(self, kept: Sequence[tuple[Values, Content]]) -> None:
-        """Write the digests; what was kept for a row that took none is let go of again.
-
-        Only where the row's whole key is the one thing that its owner is named by: then no other
-        row can have the slot. And only while the slot has these very bytes.
-        """
-        for row, digest, error in self._rows.write([(row, each.digest) for row, each in kept]):
-            asked = self._wish_of(row, digest)
-            if asked.owner is not None and self._is_alone():
-                self._referrer.let_go(asked.owner, asked.role or digest, digest)
-            self._failures.append(PutFailure.of(self._rows.name(row), error))
+        """Let the rows have what was kept; those that have not are noted."""
+        if self._terms.owner is not None:
+            asked = [Asked(row, self._wish_of(row, each.digest)) for row, each in kept]
+            refused = self._giver.give(asked, self._until)
+        else:
+            given = self._rows.write([(row, each.digest) for row, each in kept])
+            refused = [(row, error) for row, _, error in given]
+        self._failures += [PutFailure.of(self._rows.name(row), error) for row, error in refused]
 
     def _is_alone(self) -> bool:
+        """True where no two rows have one slot: a role is compared, or the owner is the key."""
         named = [name for template in self._terms.templates for name in fields(template)]
-        return named == [key.name for key in self._rows.table.primary_key]
+        keys = [key.name for key in self._rows.table.primary_key]
+        return self._terms.role is not None or named == keys
 
     def _require_kept(self, row: Values, digest: Digest) -> None:
         """Raise ``NotFound`` unless the row's own slot, the row or the scope keeps the digest."""

@@ -91,9 +91,9 @@ class TreeImport:
             yield Pause()
             after = chunk[-1].path
         self._seen(after, top + b"0", ())
+        unvisited.difference_update(path for path, _ in self._walk.failures)
         for path in sorted(unvisited):  # hidden, elsewhere, or not there, which its reading tells
-            for link in self._links.of(path):
-                yield Entry(*found_at(path), link)
+            yield from self._compared([found_at(path)], _just_before(path))
 
     def _compared(self, chunk: Sequence[Found], after: bytes) -> Iterator[Entry]:
         """Of some neighbours those that are new, changed, or not kept any more."""
@@ -130,7 +130,7 @@ class TreeImport:
         catalog = self._putter.catalog
         with catalog.read() as connection:
             past = seen.between(connection, after, before)
-        gone = past.keys() - {each.path for each in found}
+        gone = past.keys() - {each.path for each in found} - self._links.listed.keys()
         if gone:
             with suppress(CalotypeError), catalog.write(durable=False) as connection:
                 seen.forget(connection, sorted(gone))
@@ -241,11 +241,16 @@ def tree_import(
     if isinstance(only, str | bytes | os.PathLike):
         raise Misconfigured("only= wants several files.", hint="Give a list of one.")
     root = os.path.abspath(given)  # noqa: PTH100 - resolve() would follow links
-    walk = Walk(root, lambda: _own(putter), os.fsencode(_folder(putter)))
+    whose = Links(root, owner) if links is None else read_map(links, root, owner)
+    walk = Walk(root, lambda: _own(putter), os.fsencode(_folder(putter)), whose.listed.keys())
     if only is not None:
         walk = Named(root, map(os.fsencode, only))
-    whose = Links(root, owner) if links is None else read_map(links, root, owner)
     return TreeImport(putter, limits, walk, whose, resume=resume)
+
+
+def _just_before(path: bytes) -> bytes:
+    """What stands before a path, and after every other one that is any text."""
+    return path[:-1] + bytes([path[-1] - 1]) + b"\xff"
 
 
 def _folder(putter: Putter) -> str:

@@ -43,7 +43,8 @@ class Walk:
     Passed over and counted in ``skipped``: ``empty`` files, ``hidden`` ones and folders (their
     name begins with a dot), and ``special``: neither file nor folder, or a link to a folder.
     Links to files are followed. Folders and files that are ``own()`` (device, inode) when the walk
-    begins are not entered and not counted. ``failures`` are those that could not be looked at.
+    begins are not entered and not counted. Files that are ``named`` are neither empty nor hidden,
+    as long as their folder is not. ``failures`` are those that could not be looked at.
     """
 
     whole = True
@@ -54,8 +55,10 @@ class Walk:
         root: bytes,
         own: Callable[[], Collection[tuple[int, int]]] = frozenset,
         folder: bytes = b"",
+        named: Collection[bytes] = frozenset(),
     ) -> None:
         self.root = root
+        self._named = named
         self.skipped: Counter[str] = Counter()
         self.failures: list[tuple[bytes, CalotypeError]] = []
         self._find_own = own
@@ -102,11 +105,15 @@ class Walk:
         return [one for _, one in found]
 
     def _entry(self, entry: os.DirEntry[bytes]) -> Found | bytes | None:
-        if entry.name.startswith(b"."):
+        hidden = entry.name.startswith(b".")
+        if hidden and entry.path not in self._named:
             self.skipped["hidden"] += 1
             return None
         try:
             if entry.is_dir(follow_symlinks=False):
+                if hidden:
+                    self.skipped["hidden"] += 1
+                    return None
                 return None if self._is_our_folder(entry) else entry.path
             return self._file(entry.path, entry.stat())
         except FileNotFoundError as error:
@@ -119,7 +126,7 @@ class Walk:
     def _file(self, path: bytes, facts: os.stat_result) -> Found | None:
         if not stat.S_ISREG(facts.st_mode):
             self.skipped["special"] += 1
-        elif not facts.st_size:
+        elif not facts.st_size and path not in self._named:
             self.skipped["empty"] += 1
         elif not self._is_ours(facts):
             return Found(path, Stamp.of(facts))
