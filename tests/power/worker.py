@@ -113,9 +113,9 @@ def sabotage(mutant: str) -> None:
         sqlite.FULL = 0
         settings = sqlite._settings
 
-        def lazy(own: bool):
+        def lazy(*arguments):
             def set_up(connection, record):
-                settings(own)(connection, record)
+                settings(*arguments)(connection, record)
                 connection.execute("PRAGMA synchronous=OFF")
 
             return set_up

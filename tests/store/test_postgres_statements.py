@@ -11,6 +11,7 @@ import importlib
 import inspect
 import pkgutil
 import re
+import sqlite3
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -30,7 +31,7 @@ from tests.store.test_statements import HOSTS, tour
 
 from calotype import Digest, Store, catalog
 from calotype.backends import Key
-from calotype.catalog import tables
+from calotype.catalog import slots, tables
 from calotype.catalog.prepared import Prepared, _compiled
 from calotype.errors import GcLimit, Unavailable
 from calotype.gc.safety import SAFE_COUNT
@@ -221,6 +222,18 @@ def called() -> Iterator[set[CodeType]]:
         sys.setprofile(before)
 
 
+def fails_first(error: Exception, real):
+    """The first call raises."""
+    errors = [error]
+
+    def call(*arguments):
+        if errors:
+            raise errors.pop()
+        return real(*arguments)
+
+    return call
+
+
 def detours(store: Store) -> None:
     """What happens only when something else went wrong before."""
     kind = type(backend_of(store))
@@ -235,6 +248,12 @@ def detours(store: Store) -> None:
         patched.setattr(kind, "vacant", lambda _: True, raising=False)
         with pytest.raises(Unavailable, match="no object"):
             store.fsck().result()
+    full = Unavailable("The disk is full.")
+    full.__cause__ = sqlite3.OperationalError("database or disk is full")
+    store.put(b"let go in parts", owner="scan/2")
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(slots, "release", fails_first(full, slots.release))
+        assert store.release("scan/2").references == 1
     change(store, "DROP INDEX calotype_replica_digest")
     store.fsck(repair=True).result()
     store._rooms.catalog.clock.advance(seconds=16 * 60)
