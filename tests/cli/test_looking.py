@@ -162,6 +162,14 @@ def test_the_key_of_urls_is_rotated_alone_and_where_it_was_lost(desk, monkeypatc
     assert desk("url", digest).out.startswith("https://media.example.com/")
 
 
+def test_a_url_of_what_is_not_there_rotates_no_key(desk, monkeypatch):
+    monkeypatch.setenv("CALOTYPE_PUBLIC_URL", "https://media.example.com")
+    digest = desk.put("a")
+    first = desk("url", digest).out
+    desk("url", "feedbeef", "--rotate-key", code=5)
+    assert desk("url", digest).out == first
+
+
 def test_a_url_of_nothing_is_a_wrong_command(desk):
     desk.put("a")
     assert "DIGEST" in desk("url", "--help").out
