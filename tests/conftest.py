@@ -5,9 +5,27 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
+from tests import mounts
 from tests.store.places import Clock, Place
 
 from calotype import Store
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Name the mark."""
+    config.addinivalue_line("markers", "mounts: needs small or read-only disks of its own")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Collect what needs disks of its own only where they can be made."""
+    if mounts.MISSING:
+        items[:] = [item for item in items if item.get_closest_marker("mounts") is None]
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say what was not collected, and why."""
+    if mounts.MISSING:
+        terminalreporter.write_line(f"not collected: {mounts.MISSING}")
 
 
 @pytest.fixture

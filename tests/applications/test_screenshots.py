@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import logging
 import os
@@ -12,6 +13,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -367,17 +369,20 @@ def _row(digest):
     }
 
 
-def test_a_dataset_that_is_deleted_while_it_is_imported(archive, source, clock, monkeypatch):
-    engine, store = archive
-    real, calls = StateImporter._insert, []
+def before_the_third_insert(monkeypatch, act: Callable[[], object]) -> None:
+    real, calls = StateImporter._insert, itertools.count(1)
 
     def late(self, *arguments):
-        calls.append(1)
-        if len(calls) == 3:
-            results.delete_dataset(engine, TAGS[0])
+        if next(calls) == 3:
+            act()
         return real(self, *arguments)
 
     monkeypatch.setattr(StateImporter, "_insert", late)
+
+
+def test_a_dataset_that_is_deleted_while_it_is_imported(archive, source, clock, monkeypatch):
+    engine, store = archive
+    before_the_third_insert(monkeypatch, lambda: results.delete_dataset(engine, TAGS[0]))
     with pytest.raises(DatasetGone):
         import_all(archive, source)
     assert count(engine) == 0
@@ -389,16 +394,12 @@ def test_a_dataset_that_is_deleted_while_it_is_imported(archive, source, clock, 
 
 def test_an_importer_whose_dataset_was_deleted_writes_into_no_other(archive, source, monkeypatch):
     engine, _ = archive
-    real, calls = StateImporter._insert, []
 
-    def late(self, *arguments):
-        calls.append(1)
-        if len(calls) == 3:
-            results.delete_dataset(engine, TAGS[0])
-            import_all(archive, source, TAGS[1])
-        return real(self, *arguments)
+    def replaced() -> None:
+        results.delete_dataset(engine, TAGS[0])
+        import_all(archive, source, TAGS[1])
 
-    monkeypatch.setattr(StateImporter, "_insert", late)
+    before_the_third_insert(monkeypatch, replaced)
     with pytest.raises(DatasetGone):
         import_all(archive, source)
     shown = results.results(engine)

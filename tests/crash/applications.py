@@ -68,13 +68,14 @@ class Kind(Generic[T]):
 class Flow(Generic[T]):
     """What an application does; done again it goes on where it was stopped.
 
-    ``act`` says what it has done, sentence by sentence; ``lost`` tells which of the sentences that
-    were heard is not true. One that ``must_go_on`` leaks until it was done again.
+    What comes ``before`` meets no fault. ``act`` says what it has done, sentence by sentence;
+    ``lost`` tells which of the sentences that were heard is not true. One that ``must_go_on``
+    leaks until it was done again.
     """
 
     name: str
     kind: Kind[T]
-    prepare: Callable[[Path], None]
+    before: Sequence[Callable[[T], object]]
     act: Callable[[T, Say], None]
     lost: Callable[[T, Collection[str]], list[str]]
     must_go_on: bool = False
@@ -93,7 +94,9 @@ class FlowBench(Generic[T]):
         self._judged: set[Hashable] = set()
         self._base, self._home, self._aside = (folder / n for n in ("base", "home", "aside"))
         self._plain = _as_a_store(folder / "plain", self._home, flow.kind)
-        flow.prepare(self._base)
+        for step in flow.before:
+            with flow.kind.open(self._base, Clock(0)) as opened:
+                step(opened)
         self._before, self._after = self._seen(act=False), self._seen(act=True)
         self._run(FAULTS["kill"], lambda _: False)  # whatever is imported late is imported by now
         self.calls: Sequence[Call] = self._run(FAULTS["kill"], lambda _: False)[0].calls

@@ -7,7 +7,7 @@ import json
 import logging
 import shutil
 import tempfile
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
@@ -130,15 +130,6 @@ def _kept(archive: Archive) -> Collection[str]:
 # -- the flows ------------------------------------------------------------------------------
 
 
-def _prepare(*steps: Callable[[Archive], object]) -> Callable[[Path], None]:
-    def prepare(home: Path) -> None:
-        for step in steps:
-            with _open(home, Clock(0)) as archive:
-                step(archive)
-
-    return prepare
-
-
 def _old(archive: Archive) -> None:
     archive.import_(OLD)
 
@@ -227,11 +218,11 @@ ARCHIVE = Kind("archive.db", "imagecache", COLUMN, _open, _state, _wrong, _kept)
 FLOWS = {
     flow.name: flow
     for flow in (
-        Flow("screenshots-first", ARCHIVE, lambda _: None, _import, _unlinked),
-        Flow("screenshots-import", ARCHIVE, _prepare(_old), _import, _unlinked),
-        Flow("screenshots-link", ARCHIVE, _prepare(_old, _new, _cleared), _link, _unlinked),
-        Flow("screenshots-delete", ARCHIVE, _prepare(_old, _new), _delete, _not_gone),
-        Flow("screenshots-clear", ARCHIVE, _prepare(_old, _new), _clear, _not_gone),
+        Flow("screenshots-first", ARCHIVE, (), _import, _unlinked),
+        Flow("screenshots-import", ARCHIVE, (_old,), _import, _unlinked),
+        Flow("screenshots-link", ARCHIVE, (_old, _new, _cleared), _link, _unlinked),
+        Flow("screenshots-delete", ARCHIVE, (_old, _new), _delete, _not_gone),
+        Flow("screenshots-clear", ARCHIVE, (_old, _new), _clear, _not_gone),
     )
 }
 
@@ -267,8 +258,8 @@ def _says_so_before(archive: Archive, say: Say) -> None:
 MUTANTS = {
     flow.name: flow
     for flow in (
-        Flow("screenshots-rows-first", ARCHIVE, _prepare(_old), _rows_first, _unlinked),
-        Flow("screenshots-holds-for-ever", ARCHIVE, _prepare(_old), _holds_for_ever, _unlinked),
-        Flow("screenshots-says-so-before", ARCHIVE, _prepare(_old), _says_so_before, _unlinked),
+        Flow("screenshots-rows-first", ARCHIVE, (_old,), _rows_first, _unlinked),
+        Flow("screenshots-holds-for-ever", ARCHIVE, (_old,), _holds_for_ever, _unlinked),
+        Flow("screenshots-says-so-before", ARCHIVE, (_old,), _says_so_before, _unlinked),
     )
 }

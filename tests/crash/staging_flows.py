@@ -6,7 +6,7 @@ import atexit
 import io
 import shutil
 import tempfile
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
@@ -102,15 +102,6 @@ def _kept(studio: Studio) -> Collection[str]:
 # -- the flows ------------------------------------------------------------------------------
 
 
-def _prepare(*steps: Callable[[Studio], object]) -> Callable[[Path], None]:
-    def prepare(home: Path) -> None:
-        for step in steps:
-            with _open(home, Clock(0)) as studio:
-                step(studio)
-
-    return prepare
-
-
 def _two_projects(studio: Studio) -> None:
     """An original that both use, and one that is the first's own."""
     assert (studio.new_project("flat"), studio.new_project("house")) == (FLAT, HOUSE)
@@ -201,15 +192,15 @@ STUDIO = Kind("staging.db", "originals", None, _open, _state, _wrong, _kept)
 FLOWS = {
     flow.name: flow
     for flow in (
-        Flow("staging-first", STUDIO, lambda _: None, _begin, _lost),
-        Flow("staging-upload", STUDIO, _prepare(_two_projects), _upload, _lost),
-        Flow("staging-work", STUDIO, _prepare(_two_projects), _work, _lost),
-        Flow("staging-delete", STUDIO, _prepare(_two_projects, _worked), _delete_images, _lost),
-        Flow("staging-project", STUDIO, _prepare(_two_projects, _worked), _delete_project, _lost),
+        Flow("staging-first", STUDIO, (), _begin, _lost),
+        Flow("staging-upload", STUDIO, (_two_projects,), _upload, _lost),
+        Flow("staging-work", STUDIO, (_two_projects,), _work, _lost),
+        Flow("staging-delete", STUDIO, (_two_projects, _worked), _delete_images, _lost),
+        Flow("staging-project", STUDIO, (_two_projects, _worked), _delete_project, _lost),
         Flow(
             "staging-backfill",
             STUDIO,
-            _prepare(_two_projects, _worked, _old_images),
+            (_two_projects, _worked, _old_images),
             _backfill,
             _lost,
             must_go_on=True,
@@ -232,8 +223,6 @@ def _in_two_steps(studio: Studio, say: Say) -> None:
 MUTANTS = {
     flow.name: flow
     for flow in (
-        Flow(
-            "staging-in-two-steps", STUDIO, _prepare(_two_projects, _worked), _in_two_steps, _lost
-        ),
+        Flow("staging-in-two-steps", STUDIO, (_two_projects, _worked), _in_two_steps, _lost),
     )
 }

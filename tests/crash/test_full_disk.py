@@ -8,9 +8,9 @@ from itertools import count
 from pathlib import Path
 
 import pytest
-from tests.crash.mounts import needs_mounts, small_disk
 from tests.crash.scenario import digest, noise, pieces
 from tests.invariants import broken_invariants, temporary_of
+from tests.mounts import needs_mounts, small_disk
 
 from calotype import Store
 from calotype.errors import Unavailable

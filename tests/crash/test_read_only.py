@@ -9,7 +9,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from tests.crash.mounts import needs_mounts, read_only
 from tests.crash.powers import unwritable, without_powers
 from tests.crash.scenario import LIBRARY, furnish, noise
 from tests.crash.visits import (
@@ -20,6 +19,7 @@ from tests.crash.visits import (
     visit_to_read,
     visit_to_write,
 )
+from tests.mounts import needs_mounts, read_only
 from tests.races.crowd import at_once
 
 from calotype import Store

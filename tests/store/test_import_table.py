@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 
 import pytest
-from tests.store.legacy import TO_ASSET, TO_BLOB, Application, furnished, moved, pointing
+from tests.store.legacy import Application, furnished, moved
 from tests.store.pictures import picture
 from tests.store.surgery import content, problems
 from tests.store.trouble import full_after
@@ -57,28 +57,6 @@ def test_bytes_in_the_database(store, app):
 def test_without_an_owner_files_are_kept_for_themselves(store, app):
     moved(store, app, owner=None, role=None)
     assert [asset.kept for asset in store.assets()] == ["library"] * 3
-
-
-def test_a_column_that_points_at_the_store_is_enough(shared, clock):
-    """The rows keep the bytes from then on; the hold is over after a day."""
-    with shared.open() as store:
-        store.put(b"so that the tables are there", hold=0)
-        app = Application.__new__(Application)
-        app.root, app.database = shared.root / "files", shared.database
-        app.url = f"sqlite:///{app.database}"
-        app.tell(
-            "CREATE TABLE images (id INTEGER PRIMARY KEY, result INT, path TEXT, data BLOB, "
-            "digest CHAR(64) REFERENCES calotype_blob (digest))"
-        )
-        app.add(1, "a.png", picture(0))
-        app.add(2, "b.png", picture(1))
-        assert moved(store, app, owner=None, role=None).created == 2
-        clock.advance(days=3)
-        app.tell("DELETE FROM images WHERE id = 2")
-        store.gc(now=True, full=True)
-        assert content(store, Digest.of(picture(0))) == picture(0)
-        with pytest.raises(NotFound):
-            store.stat(Digest.of(picture(1)))
 
 
 def test_a_row_that_fails_stops_no_other_and_is_had_next_time(store, app):
@@ -426,24 +404,6 @@ def test_what_was_held_for_its_row_is_held_no_longer_than_that(store, app):
     assert len(kept) == 1 and None not in kept.values()
 
 
-def test_a_foreign_key_that_fails_is_worth_another_import(shared, clock, monkeypatch):
-    real = application.Rows.write
-    with shared.open() as store:
-        store.create()
-        app = pointing(shared, TO_BLOB)
-
-        def late(self, digests):
-            clock.advance(hours=25)
-            store.gc(now=True, full=True)
-            return real(self, digests)
-
-        with monkeypatch.context() as patched:
-            patched.setattr(application.Rows, "write", late)
-            done = moved(store, app, owner=None, role=None)
-        assert {failure.hint.split(":")[0] for failure in done.failures} == {"Import again"}
-        assert moved(store, app, owner=None, role=None).failures == ()
-
-
 def test_rows_without_a_key_are_told(store, app):
     app.tell("CREATE TABLE loose (a TEXT, b TEXT, path TEXT, digest TEXT, PRIMARY KEY (a, b))")
     for number in range(4):
@@ -512,50 +472,6 @@ def test_a_row_whose_bytes_were_removed_has_its_slot_still(store, app):
     with pytest.raises(Misconfigured, match="same owner and role"):
         moved(store, app, **given)
     assert content(store, Digest.of(picture(0))) == picture(0)
-
-
-def test_in_a_scope_that_the_column_does_not_speak_for_files_are_kept_for_themselves(shared, clock):
-    with shared.open() as store:
-        store.create()
-        app = pointing(shared, TO_BLOB)
-        ana = store.scope("ana")
-        done = moved(ana, app, owner=None, role=None, remove_sources=True)
-        assert (done.created, done.removed, done.failures) == (2, 2, ())
-        clock.advance(days=3)
-        app.tell("DELETE FROM images WHERE id = 2")
-        store.gc(now=True, full=True)
-        assert [content(ana, Digest.of(picture(n))) for n in (1, 2)] == [picture(1), picture(2)]
-
-
-def test_in_the_column_scope_the_rows_alone_keep_their_files(shared, clock):
-    with shared.open(column_scope="ana") as store:
-        store.create()
-        app = pointing(shared, TO_BLOB)
-        ana = store.scope("ana")
-        done = moved(ana, app, owner=None, role=None, remove_sources=True)
-        assert (done.removed, done.failures) == (2, ())
-        clock.advance(days=3)
-        app.tell("DELETE FROM images WHERE id = 2")
-        store.gc(now=True, full=True)
-        assert content(ana, Digest.of(picture(1))) == picture(1)
-        with pytest.raises(NotFound):
-            ana.stat(Digest.of(picture(2)))
-
-
-def test_a_key_to_scope_and_digest_keeps_files_of_its_own_scope(shared, clock):
-    with shared.open() as store:
-        store.create()
-        app = pointing(shared, TO_ASSET)
-        ana = store.scope("ana")
-        done = moved(ana, app, owner=None, role=None)
-        assert [(f.source, f.code) for f in done.failures] == [("images[id=2]", "misconfigured")]
-        clock.advance(days=3)
-        store.gc(now=True, full=True)
-        assert content(ana, Digest.of(picture(1))) == picture(1)
-        app.tell("DELETE FROM images WHERE id = 1")
-        store.gc(now=True, full=True)
-        with pytest.raises(NotFound):
-            ana.stat(Digest.of(picture(1)))
 
 
 def test_a_file_that_changes_while_it_is_read_is_not_kept_as_it_never_was(folder, app):

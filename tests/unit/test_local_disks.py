@@ -8,12 +8,11 @@ import io
 import os
 import re
 import stat
-import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from tests.mounts import needs_mounts, read_only, small_disk
 
 from calotype.backends import folders, local
 from calotype.backends.local import LocalBackend
@@ -57,45 +56,31 @@ def failing(monkeypatch, module, name: str, code: int, when=lambda *_: True) -> 
     monkeypatch.setattr(module, name, fail)
 
 
-def mount(where: Path, options: str) -> None:
-    done = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", options, "tmpfs", where], capture_output=True, text=True
-    )
-    if done.returncode:
-        pytest.skip(f"needs root (CAP_SYS_ADMIN) to mount a small disk: {done.stderr.strip()}")
+@needs_mounts
+def test_a_full_disk_is_unavailable_and_keeps_what_it_had(tmp_path):
+    with small_disk(tmp_path / "disk", "256k"):
+        root = tmp_path / "disk/blobs"
+        backend = LocalBackend(root)
+        put(backend, A, BYTES)
+        with pytest.raises(Unavailable, match="No space left on device") as raised:
+            backend.put(key("b"), source(noise(400_000)), 400_000)
+        assert "Free some space" in raised.value.hint
+        assert absent(backend, key("b"))
+        assert temporary(root) == []
+        put(backend, key("b"), BYTES)
+        assert read(backend, A) == read(backend, key("b")) == BYTES
 
 
-@pytest.fixture
-def disk(tmp_path) -> Iterator[Path]:
-    """A file system of 256 KiB."""
-    where = tmp_path / "disk"
-    where.mkdir()
-    mount(where, "size=256k")
-    yield where
-    subprocess.run(["umount", where], check=True)
-
-
-def test_a_full_disk_is_unavailable_and_keeps_what_it_had(disk):
-    backend = LocalBackend(disk / "blobs")
+@needs_mounts
+def test_a_read_only_disk_is_read_and_refuses_the_rest(root, backend, tmp_path):
     put(backend, A, BYTES)
-    with pytest.raises(Unavailable, match="No space left on device") as raised:
-        backend.put(key("b"), source(noise(400_000)), 400_000)
-    assert "Free some space" in raised.value.hint
-    assert absent(backend, key("b"))
-    assert temporary(disk / "blobs") == []
-    put(backend, key("b"), BYTES)
-    assert read(backend, A) == read(backend, key("b")) == BYTES
-
-
-def test_a_read_only_disk_is_read_and_refuses_the_rest(disk):
-    backend = LocalBackend(disk / "blobs")
-    put(backend, A, BYTES)
-    subprocess.run(["mount", "-o", "remount,ro", disk], check=True)
-    assert read(backend, A) == BYTES
-    for change in (lambda: put(backend, key("b"), BYTES), lambda: backend.delete(A)):
-        with pytest.raises(Unavailable, match="Read-only file system") as raised:
-            change()
-        assert "remount" in raised.value.hint
+    with read_only(root, tmp_path / "view"):
+        seen = LocalBackend(tmp_path / "view")
+        assert read(seen, A) == BYTES
+        for change in (lambda: put(seen, key("b"), BYTES), lambda: seen.delete(A)):
+            with pytest.raises(Unavailable, match="Read-only file system") as raised:
+                change()
+            assert "remount" in raised.value.hint
 
 
 def test_a_root_that_cannot_be_is_unavailable_to_all(tmp_path):

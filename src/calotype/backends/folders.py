@@ -186,34 +186,32 @@ def _stepped(outer: int, name: str, flags: int) -> int:
 
 def hold(descriptor: int) -> None:
     """Show other processes that the file is being written, for as long as it is open."""
-    if not sys.platform.startswith("win"):
-        import fcntl
-
-        with suppress(OSError):  # where the file system knows no locks, its age must do
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    _lock(descriptor, "LOCK_EX")
 
 
 def hold_no_more(descriptor: int) -> None:
     """The opposite of ``hold``, for a file that a copy of the descriptor keeps open."""
-    if not sys.platform.startswith("win"):
-        import fcntl
-
-        with suppress(OSError):
-            fcntl.flock(descriptor, fcntl.LOCK_UN)
+    _lock(descriptor, "LOCK_UN")
 
 
 def is_held(descriptor: int) -> bool:
     """True for a file that its writer, still alive, holds."""
-    if not sys.platform.startswith("win"):
-        import fcntl
+    return not _lock(descriptor, "LOCK_SH")
 
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
-        except OSError:
-            return False
-    return False
+
+def _lock(descriptor: int, kind: str) -> bool:
+    """False where another has it; a file system that knows no locks leaves it to a file's age."""
+    if sys.platform == "win32":
+        return True
+    import fcntl
+
+    try:
+        fcntl.flock(descriptor, getattr(fcntl, kind) | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:
+        return True
+    return True
 
 
 def sync_folder(path: str) -> None:

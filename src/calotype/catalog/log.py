@@ -48,7 +48,7 @@ class Log:
         Should even that find no room, it has what is kept back.
         """
         if reserve.is_tight(self._path) and not self._emptied(threshold=0):
-            reserve.open(self._path)
+            reserve.give_back(self._path)
             self._emptied(threshold=0)
         if reserve.open_when_full(self._path):
             self._emptied(threshold=0)

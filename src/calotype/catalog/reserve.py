@@ -38,9 +38,11 @@ def place(catalog: Path) -> Path:
 def keep(catalog: Path) -> bool:
     """Take the room unless it is taken; False, and no failure, where the disk is short."""
     file = place(catalog)
+    if _taken(file):
+        return True
     with suppress(OSError):
         room = shutil.disk_usage(catalog.parent)
-        if not _taken(file) and (room.free >= ENOUGH or room.total == 0):  # ramfs says nothing
+        if room.free >= ENOUGH or room.total == 0:  # ramfs says nothing
             handle = os.open(file, os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0), 0o600)
             try:
                 _allocate(handle)
@@ -119,12 +121,12 @@ def open_when_full(catalog: Path) -> bool:
     """Give the room back to the disk if less than half of it is free there; True if so."""
     with suppress(OSError):
         if shutil.disk_usage(catalog.parent).free < SIZE // 2:
-            open(catalog)
+            give_back(catalog)
             return True
     return False
 
 
-def open(catalog: Path) -> None:
+def give_back(catalog: Path) -> None:
     """Give the room back to the disk."""
     with suppress(OSError):
         place(catalog).unlink(missing_ok=True)

@@ -33,7 +33,7 @@ def refer(connection: Connection, scope: str, wishes: Sequence[Wish], now: Insta
     The same digest there already: nothing changes. Another digest: its row is released first,
     so that history stays. Of several wishes for one slot the last one wins.
     """
-    held = _slots(connection, scope, wishes)
+    held = filled(connection, scope, wishes)
     last = {wish.slot: wish for wish in wishes if wish.slot is not None}
     fresh = [wish for slot, wish in last.items() if held.get(slot) != wish.digest]
     displaced = [wish for wish in fresh if wish.slot in held]
@@ -59,17 +59,19 @@ _LIVE_SLOTS = Prepared(
 )
 
 
-def _slots(
+def filled(
     connection: Connection, scope: str, wishes: Sequence[Wish]
 ) -> dict[tuple[str, str, str] | None, str]:
-    owners = {wish.owner for wish in wishes if wish.owner is not None}
+    """Of the slots that these wishes name those that have something: slot -> digest."""
+    roles: dict[tuple[str, str], list[str]] = {}
+    for wish in wishes:
+        if wish.slot is not None:
+            kind, ident, role = wish.slot
+            roles.setdefault((kind, ident), []).append(role)
     found: dict[tuple[str, str, str] | None, str] = {}
-    for owner in owners:
-        roles = [wish.slot[2] for wish in wishes if wish.owner == owner and wish.slot]
-        rows = _LIVE_SLOTS(
-            connection, scope_name=scope, kind=owner.kind, ident=owner.id, roles=roles
-        )
-        found.update({(owner.kind, owner.id, row["role"]): row["digest"] for row in rows})
+    for (kind, ident), some in roles.items():
+        rows = _LIVE_SLOTS(connection, scope_name=scope, kind=kind, ident=ident, roles=some)
+        found.update({(kind, ident, row["role"]): row["digest"] for row in rows})
     return found
 
 

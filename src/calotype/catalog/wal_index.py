@@ -20,7 +20,7 @@ from pathlib import Path
 from calotype.catalog import reserve
 
 SIZE = 256 << 10
-"""Bytes of the index for 32,000 pages in the log, four times what it has when it is emptied."""
+"""Bytes of the index for 32,000 pages in the log, which is emptied at 2,000."""
 
 _KEEP_SIZE = 1
 """FALLOC_FL_KEEP_SIZE: SQLite finds the file as long as it made it."""
@@ -40,7 +40,7 @@ def make_room(path: Path) -> None:
     """On a full disk let the first touch of the index have the room that is kept back."""
     with suppress(OSError):
         if shutil.disk_usage(path.parent).free < SIZE:
-            reserve.open(path)
+            reserve.give_back(path)
 
 
 def fill(connection: sqlite3.Connection, path: Path) -> None:

@@ -6,27 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from sqlalchemy import Connection, bindparam, select
-
 from calotype.catalog import holdings, slots
-from calotype.catalog.prepared import Prepared
-from calotype.catalog.tables import reference
-from calotype.digest import Digest
 from calotype.errors import CalotypeError, Misconfigured, NotFound, Unavailable
 from calotype.importing.rows import Rows, Values
 from calotype.quantities import Instant
 from calotype.references import Referrer
 from calotype.wishes import Wish
-
-_LIVE = Prepared(
-    select(reference.c.digest).where(
-        reference.c.scope == bindparam("scope_name"),
-        reference.c.owner_kind == bindparam("kind"),
-        reference.c.owner_id == bindparam("ident"),
-        reference.c.role == bindparam("role_name"),
-        reference.c.released_at.is_(None),
-    )
-)
 
 Slot = tuple[str, str, str]
 
@@ -89,38 +74,21 @@ class Giver:
             now = catalog.clock()
             digests = {each.wish.digest for each in asked}
             there = holdings.assets(connection, scope, digests, self.referrer.hosts)
+            held = slots.filled(connection, scope, [each.wish for each in asked])
             for each in asked:
-                before = filled.get(each.slot)
-                has = before.digest if before is not None else self._has(connection, each.slot)
+                has = held.get(each.slot)
                 if each.wish.digest not in there:
                     refused.append((each.row, _went()))
                 elif has is None:
                     filled[each.slot] = each.wish
+                    held[each.slot] = each.wish.digest
                 elif has != each.wish.digest:
                     refused.append((each.row, _other(each.slot)))
             slots.refer(connection, scope, list(filled.values()), now)
-            ended = {
-                digest: {
-                    "kept_until": now,
-                    "filename": row["filename"],
-                    "metadata": row["metadata"],
-                }
-                for digest, row in there.items()
-                if int(row["kept_until"]) == held_until
-            }
-            holdings.update_assets(connection, scope, ended)
+            for digest, row in there.items():
+                if int(row["kept_until"]) == held_until:
+                    holdings.set_kept_until(connection, scope, digest, now)
         return set(filled), refused
-
-    def _has(self, connection: Connection, slot: Slot) -> Digest | None:
-        kind, ident, role = slot
-        found = _LIVE(
-            connection,
-            scope_name=self.referrer.scope,
-            kind=kind,
-            ident=ident,
-            role_name=role,
-        )
-        return next((Digest(row["digest"]) for row in found), None)
 
     def _empty(self, unwanted: Asked) -> None:
         """Unless the row has the digest by now; one that comes by it later loses it again."""
@@ -132,8 +100,10 @@ class Giver:
 
     def _taken_back(self, asked: Sequence[Asked]) -> list[tuple[Values, CalotypeError]]:
         """Rows whose slot has something else, or nothing, by now; they have no digest any more."""
+        wishes = [each.wish for each in asked]
         with self.referrer.catalog.read() as connection:
-            gone = [a for a in asked if self._has(connection, a.slot) != a.wish.digest]
+            held = slots.filled(connection, self.referrer.scope, wishes)
+        gone = [each for each in asked if held.get(each.slot) != each.wish.digest]
         for each in gone:
             self.rows.take_back(each.row, each.wish.digest)
         return [(each.row, _changed(each.slot)) for each in gone]
