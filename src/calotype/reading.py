@@ -9,6 +9,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import BinaryIO
 
+from sqlalchemy import Connection
+
 from calotype.backends import Backend
 from calotype.catalog import Catalog, copies, replicas
 from calotype.catalog.copies import Copy
@@ -18,13 +20,22 @@ from calotype.presence import require_there
 from calotype.staging import SMALL
 
 
+def _permit_all(_: Connection, __: Digest) -> None:
+    """Refuse nothing."""
+
+
 @dataclass(frozen=True, slots=True)
 class Reader:
-    """What reading needs: the rows and the place of the bytes."""
+    """What reading needs: the rows, the place of the bytes, and who may have them.
+
+    ``permit`` raises what refuses a digest, in the same view of the catalog in which its copy is
+    looked up.
+    """
 
     catalog: Catalog
     backend: Backend
     name: str
+    permit: Callable[[Connection, Digest], object] = _permit_all
 
     def open(self, digest: Digest, start: int | None = None, stop: int | None = None) -> BinaryIO:
         """The bytes of ``digest``, or those from ``start`` to before ``stop``.
@@ -66,6 +77,7 @@ class Reader:
 
     def _copy(self, digest: Digest) -> Copy:
         with self.catalog.read() as connection:
+            self.permit(connection, digest)
             found = copies.live(connection, [digest], self.name)
         if not found:
             raise NotFound(f"No bytes of {digest}.", hint="Put the file again.")

@@ -44,7 +44,7 @@ class Referrer:
         ``connection`` it stands or falls with the caller's transaction, which stays usable
         after an error. Never gives a scope an asset that it did not have.
         """
-        self._require_store(digest)
+        self.require_store(digest)
         with self._transaction(connection, needs_keys=True) as joint:
             if not holdings.lock(joint, self.scope, digest):
                 raise self._not_found(digest)
@@ -104,7 +104,7 @@ class Referrer:
 
     def restore_asset(self, digest: Digest, connection: Joinable | None) -> Restored:
         """Keep a trashed asset for itself again; brings back no owner's reference."""
-        self._require_store(digest)
+        self.require_store(digest)
         with self._transaction(connection, needs_keys=False) as joint:
             if holdings.to_asset(self._row(joint, digest), self.catalog.clock()).trashed:
                 holdings.set_kept_until(joint, self.scope, digest, FOREVER)
@@ -125,7 +125,7 @@ class Referrer:
 
     def discard(self, digest: Digest) -> Discarded:
         """End the library entry or hold now; references stay, and keep it."""
-        self._require_store(digest)
+        self.require_store(digest)
         with self.catalog.write(freeing=True) as connection:
             now = self.catalog.clock()
             if int(self._row(connection, digest)["kept_until"]) > now:
@@ -140,16 +140,23 @@ class Referrer:
         with self.catalog.write() as connection:
             holdings.describe(connection, self.scope, digest, filename, metadata)
 
+    def require_store(self, digest: Digest) -> None:
+        """``NotFound`` before the first put: asking makes no store."""
+        if not self.catalog.exists():
+            raise self._not_found(digest)
+
     def asset(self, digest: Digest, *, trashed: bool = False) -> Asset:
         """The asset; ``NotFound`` unless it is visible (or in the trash, where asked for)."""
-        if self.catalog.exists():
-            with self.catalog.read() as connection:
-                rows = holdings.assets(connection, self.scope, [digest], self.hosts)
-            if digest in rows:
-                found = holdings.to_asset(rows[digest], self.catalog.clock())
-                if trashed or not found.trashed:
-                    return found
-        raise self._not_found(digest)
+        self.require_store(digest)
+        with self.catalog.read() as connection:
+            return self.seen(connection, digest, trashed=trashed)
+
+    def seen(self, connection: Connection, digest: Digest, *, trashed: bool = False) -> Asset:
+        """``asset``, as ``connection`` sees it."""
+        found = holdings.to_asset(self._row(connection, digest), self.catalog.clock())
+        if found.trashed and not trashed:
+            raise self._not_found(digest)
+        return found
 
     def check(self, digests: Iterable[Digest]) -> dict[Digest, Asset | None]:
         """For each digest the scope's asset, one in the trash too, or None."""
@@ -188,11 +195,6 @@ class Referrer:
     def trash_ends(self, connection: Connection, digest: Digest) -> datetime:
         """Until when the grace keeps an asset that nothing else keeps."""
         return when(garbage.ended(connection, self.scope, digest) + self.grace)
-
-    def _require_store(self, digest: Digest) -> None:
-        """Before the first put nothing is there; asking makes no store."""
-        if not self.catalog.exists():
-            raise self._not_found(digest)
 
     def _visible(self, digest: Digest) -> None:
         self.asset(digest)

@@ -146,11 +146,11 @@ class Scope(MovesIn):
 
         A full read is verified: wrong bytes raise ``Corrupt`` and never pass as right ones.
         """
-        found = self.stat(digest)
-        file = Reader(self._rooms.catalog, self._rooms.backend, self._rooms.name).open(
-            found.digest, start, stop
-        )
-        self._rooms.accesses.note(self._name, found.digest)
+        parsed, rooms, referrer = Digest.parse(digest), self._rooms, self._referrer()
+        referrer.require_store(parsed)
+        reader = Reader(rooms.catalog, rooms.backend, rooms.name, referrer.seen)
+        file = reader.open(parsed, start, stop)
+        rooms.accesses.note(self._name, parsed)
         return file
 
     def url(self, digest: str, expires: Duration = 3600, *, disposition: str | None = None) -> str:
