@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 import time
 from collections import Counter
-from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Generic, TypeVar
+from typing import Generic, NamedTuple, TypeVar
 
 from calotype.errors import CalotypeError, Locked, Unavailable
 from calotype.intake import Intake, Pause, Taken, open_files
@@ -30,6 +30,18 @@ BATCH_SECONDS = 2.0
 
 
 S = TypeVar("S")
+
+
+class Done(NamedTuple, Generic[S]):
+    """A source that is durably kept, and what it came to."""
+
+    source: S
+    content: Content
+    line: Line
+
+
+Refused = Sequence[tuple[S, CalotypeError]]
+"""Sources that failed after all, and why."""
 
 
 @dataclass(slots=True)
@@ -68,7 +80,8 @@ class Bulk(Generic[S]):
     """One run of putting many sources.
 
     ``receive`` reads one, on a thread; ``wish`` says what is wanted of it; ``kept`` is told what
-    each durable batch kept; ``name`` is how one that fails is listed.
+    each durable batch kept, and answers which of them failed after all; ``name`` is how one that
+    fails is listed.
     """
 
     def __init__(
@@ -76,7 +89,7 @@ class Bulk(Generic[S]):
         putter: Putter,
         receive: Callable[[S], Content],
         wish: Callable[[S, Content], Wish],
-        kept: Callable[[Sequence[tuple[S, Content]]], None] = lambda _: None,
+        kept: Callable[[Sequence[Done[S]]], Refused[S]] = lambda _: (),
         name: Callable[[S], str] = lambda source: _name(source),
     ) -> None:
         self._putter = putter
@@ -163,11 +176,8 @@ class Bulk(Generic[S]):
             rest = [each for number, each in enumerate(arrivals) if number not in done]
             self._keep_rest(rest, error, first=first)
         finally:
-            self._note(done.values())
             if done:
-                self._kept([(arrivals[n][0], arrivals[n][1].content) for n in done])
-                for n in done:
-                    arrivals[n][1].content.discard()
+                self._note([Done(arrivals[n][0], arrivals[n][1].content, done[n]) for n in done])
 
     def _keep_rest(
         self, rest: Sequence[tuple[S, Arrival]], error: CalotypeError, *, first: bool
@@ -188,9 +198,17 @@ class Bulk(Generic[S]):
         for part in _parts(rest):
             self._keep_all(part, first=False)
 
-    def _note(self, lines: Collection[Line]) -> None:
+    def _note(self, done: Sequence[Done[S]]) -> None:
+        """Count what is kept, but for what failed after all."""
+        refused = self._kept(done)
+        failed = {id(source) for source, _ in refused}
+        for source, error in refused:
+            self._fail(source, error)
+        lines = [each.line for each in done if id(each.source) not in failed]
         self._counts.update(line.status for line in lines)
         self._bytes += sum(line.size for line in lines)
+        for each in done:
+            each.content.discard()
 
     def _fail(self, source: S, error: CalotypeError) -> None:
         self._failures.append(PutFailure.of(self._name(source), error))

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from calotype.catalog import holdings
 from calotype.catalog.prepared import Found
+from calotype.catalog.slots import Slot
 from calotype.digest import Digest
 from calotype.model import Asset, Blob, Put, Status
 from calotype.quantities import Instant, when
@@ -31,7 +32,7 @@ class Ledger:
 
     ``rows`` are the assets that are there, ``blobs`` those of every wish, ``mended`` the digests
     whose bytes were replaced. Afterwards ``new`` are the assets to insert and ``changed`` the
-    columns to update.
+    columns to update, ``referred`` the slots that were filled.
     """
 
     def __init__(
@@ -51,6 +52,7 @@ class Ledger:
         self.blobs = blobs
         self.new: dict[str, Wish] = {}
         self.changed: dict[str, dict[str, object]] = {}
+        self.referred: set[Slot | None] = set()
 
     def enter(self, wish: Wish) -> Status:
         """Note one wish and say what status its put has."""
@@ -66,9 +68,11 @@ class Ledger:
         self._merge(before, wish)
         return status
 
-    def refer(self, digests: Iterable[Digest]) -> None:
-        """Note the digests of references that are new."""
-        self._referred.update(digests)
+    def refer(self, wishes: Iterable[Wish]) -> None:
+        """Note the wishes whose references are new."""
+        for wish in wishes:
+            self._referred[wish.digest] += 1
+            self.referred.add(wish.slot)
 
     def _holding(self, digest: Digest) -> _Holding | None:
         if (known := self._holdings.get(digest)) is None and (row := self._rows.get(digest)):
@@ -132,11 +136,21 @@ class Ledger:
 
 
 class Line(NamedTuple):
-    """A line of the ledger: what one wish came to."""
+    """A line of the ledger: what was granted of one wish, and what it came to."""
 
     ledger: Ledger
-    digest: Digest
+    wish: Wish
     status: Status
+
+    @property
+    def digest(self) -> Digest:
+        """Of the bytes."""
+        return self.wish.digest
+
+    @property
+    def filled(self) -> bool:
+        """True where its owner's slot was filled by it."""
+        return self.wish.owner is not None and self.wish.slot in self.ledger.referred
 
     @property
     def size(self) -> int:

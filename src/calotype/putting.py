@@ -242,7 +242,8 @@ class Putter:
         if not good:
             return {}
         now = self.catalog.clock()
-        wishes = [arrival.wish for _, arrival in good]
+        asked = [arrival.wish for _, arrival in good]
+        wishes = slots.yielded(connection, self.scope, asked, now)
         rows = holdings.assets(
             connection,
             self.scope,
@@ -258,7 +259,7 @@ class Putter:
         holdings.update_assets(connection, self.scope, ledger.changed)
         ledger.refer(slots.refer(connection, self.scope, wishes, now))
         return {
-            number: Line(ledger, wish.digest, status)
+            number: Line(ledger, wish, status)
             for (number, _), wish, status in zip(good, wishes, answers, strict=True)
         }
 

@@ -11,6 +11,7 @@ from tests.store.places import Place
 
 from calotype import Scope
 from calotype.model import Imported
+from calotype.progress import Progress, Run
 
 TO_BLOB = "FOREIGN KEY (digest) REFERENCES calotype_blob (digest)"
 TO_ASSET = "FOREIGN KEY (shop, digest) REFERENCES calotype_asset (scope, digest)"
@@ -79,7 +80,9 @@ def pointing(shared: Place, key: str) -> Application:
     return app
 
 
-def moved(store: Scope, app: Application, table: str = "images", **more: object) -> Imported:
+def moving(
+    store: Scope, app: Application, table: str = "images", **more: object
+) -> Run[Progress, Imported]:
     """The import that most tests run."""
     given = {
         "owner": "result/{result}",
@@ -88,4 +91,9 @@ def moved(store: Scope, app: Application, table: str = "images", **more: object)
         "digest_column": "digest",
         "root": app.root,
     }
-    return store.import_table(app.url, table, **(given | more)).result()
+    return store.import_table(app.url, table, **(given | more))
+
+
+def moved(store: Scope, app: Application, table: str = "images", **more: object) -> Imported:
+    """What it did."""
+    return moving(store, app, table, **more).result()

@@ -154,14 +154,30 @@ def test_what_was_released_is_had_again_without_reading(store, folder_of, reads)
     assert len(roles(store, "dataset/7")) == 7
 
 
-def test_another_owner_and_another_scope_have_the_files_without_reading(store, folder_of, reads):
+def test_another_owner_has_the_files_without_reading(store, folder_of, reads):
     store.import_tree(folder_of, "dataset/7").result()
     reads.clear()
     assert store.import_tree(folder_of, "dataset/8").result().duplicate == 7
-    assert store.scope("ana").import_tree(folder_of).result().created == 5
     assert reads == []
     assert len(roles(store, "dataset/8")) == 7
-    assert len(list(store.scope("ana").assets())) == 5
+
+
+def test_another_scope_reads_the_files_to_have_them(store, folder_of, reads):
+    """What one scope has is no secret that a path alone would tell another."""
+    store.import_tree(folder_of, "dataset/7").result()
+    path = folder_of / "b.txt"
+    facts, was = path.stat(), path.read_bytes()
+    path.write_bytes(bytes(reversed(was)))
+    os.utime(path, ns=(facts.st_atime_ns, facts.st_mtime_ns))
+    reads.clear()
+    ana = store.scope("ana")
+    assert ana.import_tree(folder_of).result().created == 5
+    assert len(reads) == 7
+    with pytest.raises(NotFound):
+        ana.stat(Digest.of(was))
+    reads.clear()
+    assert ana.import_tree(folder_of).result().unchanged == 7
+    assert reads == []
 
 
 def test_a_damaged_copy_is_mended_from_a_file_that_did_not_change(store, folder_of):
@@ -178,10 +194,10 @@ def test_a_damaged_copy_is_mended_from_a_file_that_did_not_change(store, folder_
 def test_a_file_whose_blob_went_and_that_changed_meanwhile_fails_and_is_had_next_time(
     store, folder_of, monkeypatch
 ):
-    """Its known digest is not here any more, and what is read now is something else."""
+    """The bytes of its known digest are not here any more, and what is read now is others."""
     store.import_tree(folder_of, "dataset/7").result()
-    store.release("dataset/7")
-    store.gc(now=True)
+    lose(store, Digest.of(folder_of / "b/c.png"))
+    store.fsck().result()
     real = tree.TreeImport._read
 
     def late(self, entry):

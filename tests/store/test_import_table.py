@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import itertools
+import os
 import sqlite3
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 
 import pytest
-from tests.store.legacy import Application, furnished, moved
+from tests.store.legacy import Application, furnished, moved, moving
 from tests.store.pictures import picture
 from tests.store.surgery import content, problems
 from tests.store.trouble import full_after
@@ -394,14 +395,89 @@ def test_an_import_that_ends_between_slot_and_row_is_finished_by_the_next(
         assert problems(store) == []
 
 
-def test_what_was_held_for_its_row_is_held_no_longer_than_that(store, app):
-    store.put(picture(0), hold="48h")
-    store.put(picture(1))
-    moved(store, app)
-    kept = {asset.digest: asset.kept for asset in store.assets()}
-    assert kept.pop(Digest.of(picture(1))) == "library"
-    assert kept.pop(Digest.of(picture(2))) is None
-    assert len(kept) == 1 and None not in kept.values()
+@pytest.mark.parametrize("hold", ["1h", "24h", "48h"])
+@pytest.mark.parametrize("taken", [False, True])
+def test_an_import_neither_ends_nor_makes_a_hold(store, app, hold, taken):
+    given = only_row_5(app)
+    if taken:
+        store.put(b"newer", owner="image/5", role="original")
+    store.put(picture(0))
+    before = store.put(picture(2), hold=hold).asset.kept
+    assert len(moved(store, app, **given).failures) == taken
+    assert store.stat(Digest.of(picture(2))).kept == before
+    assert store.stat(Digest.of(picture(0))).kept == "library"
+
+
+def test_what_is_imported_is_kept_by_its_slot_alone(store, app):
+    moved(store, app, **only_row_5(app))
+    assert store.stat(Digest.of(picture(2))).kept is None
+    store.release("image/5")
+    assert store.gc(now=True).doomed == 1
+
+
+def test_what_no_row_got_is_kept_by_nothing(store, app):
+    given = only_row_5(app)
+    store.put(b"newer", owner="image/5", role="original")
+    moved(store, app, **given)
+    store.gc(now=True)
+    with pytest.raises(NotFound):
+        store.stat(Digest.of(picture(2)))
+    assert slot_of_5(store) == [Digest.of(b"newer")]
+    assert problems(store) == []
+
+
+def test_what_a_row_did_not_get_is_not_counted_as_kept(store, app):
+    given = only_row_5(app)
+    store.put(b"newer", owner="image/5", role="original")
+    run = moving(store, app, **given)
+    last = list(run)[-1]
+    assert (last.done, last.computed, last.failed) == (1, 0, 1)
+    assert (run.result().created, len(run.result().failures)) == (0, 1)
+
+
+@pytest.mark.parametrize("removing", [False, True])
+def test_bytes_do_not_change_between_the_look_at_them_and_what_follows(
+    durable, app, monkeypatch, removing
+):
+    """A writer who comes in between has to wait until the row is written."""
+    app.tell("DELETE FROM images")
+    app.add(1, None, picture(0), inside=True)
+    given = {"path_column": None, "bytes_column": "data", "remove_sources": removing}
+    real, waited = application.digest_of, []
+
+    def late(data):
+        with closing(sqlite3.connect(app.database, timeout=0)) as other:
+            try:
+                with other:
+                    other.execute("UPDATE images SET data = x'00', digest = NULL")
+            except sqlite3.OperationalError as error:
+                waited.append(str(error))
+        return real(data)
+
+    monkeypatch.setattr(application, "digest_of", late)
+    with durable.open() as store:
+        assert moved(store, app, **given).failures == ()
+    assert set(waited) == {"database is locked"}
+    left = None if removing else picture(0)
+    assert app.tell("SELECT data, digest FROM images") == [(left, Digest.of(picture(0)))]
+
+
+def test_text_that_is_not_utf_8_is_no_matter(store, app):
+    odd = os.path.join(os.fsencode(app.root), b"caf\xe9.png")
+    with open(odd, "wb") as file:
+        file.write(picture(3))
+    app.tell("CREATE TABLE odd (name TEXT PRIMARY KEY, path TEXT, digest TEXT)")
+    app.tell("INSERT INTO odd VALUES ('a', CAST(x'636166e92e706e67' AS TEXT), NULL)")
+    app.tell("INSERT INTO odd VALUES (CAST(x'e9' AS TEXT), 'tx/CA/a.1.png', NULL)")
+    app.tell("INSERT INTO odd VALUES ('c', 'tx/NY/b.1.png', NULL)")
+    done = moved(store, app, "odd", owner="odd/{name}", role=None, remove_sources=True)
+    assert (done.created, done.removed) == (2, 2)
+    assert [failure.code for failure in done.failures] == ["misconfigured"], "not of Unicode"
+    rows = dict(app.tell("SELECT CAST(name AS BLOB), digest FROM odd"))
+    assert rows == {b"a": Digest.of(picture(3)), b"c": Digest.of(picture(1)), b"\xe9": None}
+    assert not os.path.exists(odd)
+    again = moved(store, app, "odd", owner=None, role=None)
+    assert (again.duplicate + again.created, again.failures) == (1, ())
 
 
 def test_rows_without_a_key_are_told(store, app):

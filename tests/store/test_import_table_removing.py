@@ -271,3 +271,37 @@ def test_removing_tells_how_long_it_takes(durable, app):
         assert [(each.total, each.done) for each in told[:5]] == [(5, n) for n in range(1, 6)]
         assert told[0].eta is not None and told[0].eta > 0
         assert (told[-1].computed, told[-1].eta) == (4, 0)
+
+
+@pytest.mark.parametrize(
+    "moments", [("before",), ("between",), ("aside",), ("between", "aside")], ids=" and ".join
+)
+def test_a_file_that_is_replaced_at_the_last_moment_stays(durable, app, monkeypatch, moments):
+    """Before the rows are asked, after it, and when it was moved aside already."""
+    path = app.root / "tx/FL/c.1.png"
+    real, newer = removing_sources._require_same, []
+
+    def replaced_at(moment):
+        if moment in moments:
+            newer.append(b"newer at the moment " + moment.encode())
+            (app.root / "newer").write_bytes(newer[-1])
+            os.replace(app.root / "newer", path)
+
+    def late(where, stamp):
+        if where == path:
+            replaced_at("before")
+            real(where, stamp)
+            replaced_at("between")
+        else:
+            if where.parent == path.parent:
+                replaced_at("aside")
+            real(where, stamp)
+
+    with durable.open() as store:
+        moved(store, app)
+        monkeypatch.setattr(removing_sources, "_require_same", late)
+        done = moved(store, app, remove_sources=True)
+    assert path.read_bytes() == newer[-1]
+    assert [name.name for name in path.parent.iterdir()] == [path.name]
+    assert done.removed + len(done.failures) == 4
+    assert len(done.failures) == (moments != ("aside",))

@@ -126,3 +126,15 @@ def kept(connection: Connection, scope: str, backend: str, digests: Sequence[Dig
     """Those of ``digests`` that the scope keeps for themselves, in trusted bytes."""
     rows = _KEPT.tuples(connection, scope_name=scope, backend_name=backend, digests=digests)
     return {digest for (digest,) in rows}
+
+
+_HAD = Prepared(
+    select(asset.c.digest).where(
+        asset.c.scope == bindparam("scope_name"), among_given(asset.c.digest, "digests")
+    )
+)
+
+
+def had(connection: Connection, scope: str, digests: Sequence[Digest]) -> set[str]:
+    """Those of ``digests`` that are assets of the scope, in the trash too."""
+    return {digest for (digest,) in _HAD.tuples(connection, scope_name=scope, digests=digests)}

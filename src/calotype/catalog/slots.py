@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from sqlalchemy import ColumnElement, Connection, bindparam, select, update
 
@@ -27,8 +28,30 @@ _SLOT = (
 )
 
 
-def refer(connection: Connection, scope: str, wishes: Sequence[Wish], now: Instant) -> list[Digest]:
-    """Put each wish's digest into its slot; the digests of the references that are new.
+Slot = tuple[str, str, str]
+"""Kind and id of an owner, and a role."""
+
+
+def yielded(
+    connection: Connection, scope: str, wishes: Sequence[Wish], now: Instant
+) -> Sequence[Wish]:
+    """The wishes; those that yield without their owner, where another file is in the slot."""
+    if not any(wish.yields for wish in wishes):
+        return wishes
+    held = filled(connection, scope, wishes)
+    granted = []
+    for wish in wishes:
+        there = held.get(wish.slot, wish.digest)
+        if wish.yields and there != wish.digest:
+            granted.append(replace(wish, owner=None, role=None, kept_until=now))
+        else:
+            granted.append(wish)
+            held[wish.slot] = wish.digest
+    return granted
+
+
+def refer(connection: Connection, scope: str, wishes: Sequence[Wish], now: Instant) -> list[Wish]:
+    """Put each wish's digest into its slot; those whose references are new.
 
     The same digest there already: nothing changes. Another digest: its row is released first,
     so that history stays. Of several wishes for one slot the last one wins.
@@ -45,7 +68,7 @@ def refer(connection: Connection, scope: str, wishes: Sequence[Wish], now: Insta
             [_slot_parameters(wish) for wish in displaced],
         )
     _INSERT_REFERENCE.many(connection, [_reference_row(scope, wish, now) for wish in fresh])
-    return [wish.digest for wish in fresh]
+    return fresh
 
 
 _LIVE_SLOTS = Prepared(
@@ -59,16 +82,14 @@ _LIVE_SLOTS = Prepared(
 )
 
 
-def filled(
-    connection: Connection, scope: str, wishes: Sequence[Wish]
-) -> dict[tuple[str, str, str] | None, str]:
+def filled(connection: Connection, scope: str, wishes: Sequence[Wish]) -> dict[Slot | None, str]:
     """Of the slots that these wishes name those that have something: slot -> digest."""
     roles: dict[tuple[str, str], list[str]] = {}
     for wish in wishes:
         if wish.slot is not None:
             kind, ident, role = wish.slot
             roles.setdefault((kind, ident), []).append(role)
-    found: dict[tuple[str, str, str] | None, str] = {}
+    found: dict[Slot | None, str] = {}
     for (kind, ident), some in roles.items():
         rows = _LIVE_SLOTS(connection, scope_name=scope, kind=kind, ident=ident, roles=some)
         found.update({(kind, ident, row["role"]): row["digest"] for row in rows})

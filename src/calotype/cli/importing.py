@@ -195,4 +195,4 @@ def _told(done: Imported, printer: Printer, list_: Path | None) -> Exit:
     printer.line(f"{total}{taken}: {', '.join(parts) or 'nothing to do'}{rest}{removed}")
     if not failed:
         return Exit.OK
-    return Exit.PARTLY if kept else Exit.ERROR
+    return Exit.PARTLY if kept or done.removed else Exit.ERROR

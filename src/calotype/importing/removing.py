@@ -9,6 +9,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
+from secrets import token_hex
 from typing import NamedTuple
 
 from calotype.backends import Locates
@@ -32,13 +33,16 @@ SECONDS = 2.0
 File = tuple[int, int]
 """Device and inode."""
 
+Stamp = tuple[File, int, int]
+"""A file as it was: which, its size, its last change."""
+
 
 class Verified(NamedTuple):
     """A file that may go as long as it is as it was: device and inode, bytes, last change."""
 
     row: Values
     path: Path
-    stamp: tuple[File, int, int]
+    stamp: Stamp
 
 
 @dataclass
@@ -158,10 +162,9 @@ class Remover:
             with self._noting(row), suppress(FileNotFoundError):  # of two rows with one file
                 if stamp[0] in needed:
                     continue
-                if _stamp(path.lstat()) != stamp:
-                    raise Unavailable("It changed while it was removed.", hint="Import again.")
+                _require_same(path, stamp)
                 self._require_agreement(row)
-                path.unlink()
+                _remove(path, stamp)
                 self.removed += 1
 
     def _verify(self, digest: Digest, found: Digest, file: File | None) -> None:
@@ -205,5 +208,27 @@ class Remover:
             self.failures.append(PutFailure.of(self.rows.name(row), error))
 
 
-def _stamp(facts: os.stat_result) -> tuple[File, int, int]:
+def _remove(path: Path, stamp: Stamp) -> None:
+    """Remove the file if it is as it was; one that came in its place meanwhile stays.
+
+    It is moved aside before the last look at it, for nothing can replace it there.
+    """
+    aside = path.with_name(f".{token_hex(8)}.calotype-removes")
+    path.rename(aside)
+    try:
+        _require_same(aside, stamp)
+    except Unavailable:
+        with suppress(FileExistsError):  # then it was replaced once more
+            os.link(aside, path, follow_symlinks=False)
+        aside.unlink()
+        raise
+    aside.unlink()
+
+
+def _require_same(path: Path, stamp: Stamp) -> None:
+    if _stamp(path.lstat()) != stamp:
+        raise Unavailable("It changed while it was removed.", hint="Import again.")
+
+
+def _stamp(facts: os.stat_result) -> Stamp:
     return (facts.st_dev, facts.st_ino), facts.st_size, facts.st_mtime_ns

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -12,9 +13,12 @@ from sqlalchemy import (
     ColumnElement,
     Connection,
     Engine,
+    LargeBinary,
     MetaData,
     Table,
+    Text,
     and_,
+    cast,
     create_engine,
     event,
     func,
@@ -39,6 +43,7 @@ from sqlalchemy.types import NullType
 from calotype.digest import Digest
 from calotype.errors import CalotypeError, Locked, Misconfigured, NotFound, Unavailable
 from calotype.importing.terms import Terms, fields
+from calotype.names import escaped
 
 PAGE = 500
 
@@ -67,8 +72,14 @@ def open_database(url: str) -> Engine:
             hint="Write sqlite:///app.db, and install the driver of any other database.",
         ) from error
     if engine.dialect.name == "sqlite":
-        event.listen(engine, "connect", lambda raw, _: raw.execute("PRAGMA foreign_keys=ON"))
+        event.listen(engine, "connect", _settle)
     return engine
+
+
+def _settle(raw: sqlite3.Connection, _: object) -> None:
+    """Foreign keys count; text that is not UTF-8 is read as Python reads such file names."""
+    raw.execute("PRAGMA foreign_keys=ON")
+    raw.text_factory = lambda data: data.decode(errors="surrogateescape")
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,10 +194,10 @@ class Rows:
         if self.is_path:
             return row[self.source.name]
         with _speaking(self.engine), self.engine.connect() as connection:
-            return self._fetched(connection, row)
+            return connection.scalar(select(_raw(self.source)).where(self._is(row)))
 
     def _fetched(self, connection: Connection, row: Values) -> object:
-        return connection.scalar(select(_raw(self.source)).where(self._is(row)))
+        return connection.scalar(select(_raw(self.source)).where(self._is(row)).with_for_update())
 
     def write(self, digests: Sequence[tuple[Values, Digest]]) -> list[Refused]:
         """Give rows their digests; which had none to take, and why.
@@ -212,8 +223,16 @@ class Rows:
         return Misconfigured(f"The table refused the row's digest: {error.orig}.", hint=hint)
 
     def _written(self, digests: Sequence[tuple[Values, Digest]]) -> list[Refused]:
-        with _speaking(self.engine), self.engine.begin() as connection:
+        with self._changing() as connection:
             return [(*each, _gone()) for each in digests if not self._give(connection, *each)]
+
+    @contextmanager
+    def _changing(self) -> Iterator[Connection]:
+        """A transaction in which what was read stays so until it was written."""
+        with _speaking(self.engine), self.engine.begin() as connection:
+            if self.engine.dialect.name == "sqlite":
+                connection.exec_driver_sql("BEGIN IMMEDIATE")  # else its reading begins none
+            yield connection
 
     def _give(self, connection: Connection, row: Values, digest: Digest) -> bool:
         same = self._is(row)
@@ -247,7 +266,7 @@ class Rows:
         if self.digest is None:
             return
         same = and_(self._is(row), self.digest == str(digest))
-        with suppress(IntegrityError), _speaking(self.engine), self.engine.begin() as connection:
+        with suppress(IntegrityError), self._changing() as connection:
             connection.execute(update(self.table).where(same).values({self.digest: None}))
 
     def clear(self, row: Values, digest: Digest) -> bool:
@@ -258,7 +277,7 @@ class Rows:
         assert self.digest is not None
         same = and_(self._is(row), self.digest == str(digest))
         try:
-            with _speaking(self.engine), self.engine.begin() as connection:
+            with self._changing() as connection:
                 data = self._fetched(connection, row)
                 if data is None or digest_of(data) != digest:
                     return False
@@ -320,6 +339,9 @@ def _raw(column: ColumnElement[object]) -> ColumnElement[object]:
 
 
 def _given(value: object) -> ColumnElement[object]:
+    """A value that the driver gave, for comparing: also text that is not UTF-8."""
+    if isinstance(value, str) and value != escaped(value):
+        return cast(type_coerce(value.encode(errors="surrogateescape"), LargeBinary()), Text)
     coerced: ColumnElement[object] = type_coerce(value, NullType())
     return coerced
 

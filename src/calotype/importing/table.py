@@ -6,7 +6,7 @@ from collections.abc import Generator, Sequence
 from dataclasses import replace
 
 from calotype import staging
-from calotype.bulk import Bulk
+from calotype.bulk import Bulk, Done, Refused
 from calotype.catalog import seen
 from calotype.catalog.tables import asset, blob
 from calotype.digest import Digest
@@ -20,13 +20,12 @@ from calotype.importing.terms import Terms, fields, filled
 from calotype.model import Imported, PutFailure, PutMany
 from calotype.progress import Progress
 from calotype.putting import Putter
-from calotype.quantities import Instant, duration
 from calotype.references import Referrer
 from calotype.staging import Content, Limits
 from calotype.wishes import Wish, wish
 
 HOLD = "24h"
-"""How long bytes are held until the row has them: by its slot, or by a foreign key."""
+"""How long bytes are held until the row has them by its foreign key."""
 
 
 class TableImport:
@@ -46,7 +45,6 @@ class TableImport:
         self._rows = rows
         self._terms = terms
         self._giver = Giver(rows, referrer, self._is_alone())
-        self._until: Instant = 0
         self._pointers: list[dict[str, str]] = []
         self._failures: list[PutFailure] = []
 
@@ -61,7 +59,13 @@ class TableImport:
                 yield Progress(None, 0, note="comparing rows")
             self._putter.catalog.ensure()
             self._pointers = self._found_pointers()
-            bulk = Bulk(self._putter, self._receive, self._wish, self._kept, name=self._rows.name)
+            bulk = Bulk(
+                self._putter,
+                self._receive,
+                lambda row, content: self._wish_of(row, content.digest),
+                self._kept,
+                name=self._rows.name,
+            )
             done = yield from bulk.steps(self._rows.pending(), self._rows.count())
             self._note_without_key()
             removed = (yield from self._removed()) if self._terms.remove_sources else 0
@@ -119,25 +123,11 @@ class TableImport:
         content, _ = read_still(self._terms.path(source), backend, self._limits)
         return content
 
-    def _wish(self, row: Values, content: Content) -> Wish:
-        """What is first wanted of the bytes: with an owner no more than to be held for it."""
-        asked = self._wish_of(row, content.digest)
-        if asked.owner is None:
-            return asked
-        return replace(asked, owner=None, role=None, kept_until=self._held_until())
-
-    def _held_until(self) -> Instant:
-        """One instant for as long as it will do, by which the hold is known as ours."""
-        now = self._putter.catalog.clock()
-        if self._until < now + duration(HOLD) // 2:
-            self._until = now + duration(HOLD)
-        return self._until
-
     def _wish_of(self, row: Values, digest: Digest) -> Wish:
         terms = self._terms
         held = terms.owner is None and self._keeps(row)
         path = terms.path(row[self._rows.source.name]) if self._rows.is_path else None
-        return wish(
+        asked = wish(
             digest,
             self._putter.catalog.clock(),
             owner=filled(terms.owner, row) if terms.owner is not None else None,
@@ -145,16 +135,15 @@ class TableImport:
             filename=path.name if path is not None else None,
             hold=HOLD if held else None,
         )
+        return replace(asked, yields=asked.owner is not None)
 
-    def _kept(self, kept: Sequence[tuple[Values, Content]]) -> None:
-        """Let the rows have what was kept; those that have not are noted."""
-        if self._terms.owner is not None:
-            asked = [Asked(row, self._wish_of(row, each.digest)) for row, each in kept]
-            refused = self._giver.give(asked, self._until)
-        else:
-            given = self._rows.write([(row, each.digest) for row, each in kept])
-            refused = [(row, error) for row, _, error in given]
-        self._failures += [PutFailure.of(self._rows.name(row), error) for row, error in refused]
+    def _kept(self, kept: Sequence[Done[Values]]) -> Refused[Values]:
+        """Let the rows have what was kept; which have not, and why."""
+        if self._terms.owner is None:
+            given = self._rows.write([(each.source, each.content.digest) for each in kept])
+            return [(row, error) for row, _, error in given]
+        wished = [(row, self._wish_of(row, content.digest), line) for row, content, line in kept]
+        return self._giver.give([Asked(*each) for each in wished])
 
     def _is_alone(self) -> bool:
         """True where no two rows have one slot: a role is compared, or the owner is the key."""

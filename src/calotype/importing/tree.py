@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import glob
 import os
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Collection, Generator, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
@@ -12,7 +12,7 @@ from itertools import islice
 from typing import NamedTuple
 
 from calotype import staging
-from calotype.bulk import Bulk
+from calotype.bulk import Bulk, Done, Refused
 from calotype.catalog import seen
 from calotype.catalog.failures import translated
 from calotype.digest import Digest
@@ -22,7 +22,7 @@ from calotype.importing.still import read_still
 from calotype.importing.walk import Found, Named, Stamp, Walk, found_at
 from calotype.intake import Pause
 from calotype.model import Imported, PutFailure, PutMany
-from calotype.names import Owner, file_name
+from calotype.names import Owner, file_name, role_name
 from calotype.progress import Progress
 from calotype.putting import Putter
 from calotype.quantities import FOREVER
@@ -105,9 +105,17 @@ class TreeImport:
             entries += [Entry(*found, link, known) for link in self._linked(found.path)]
         standing = self._standing(entries)
         self._unchanged += len(standing)
-        for number, entry in enumerate(entries):
-            if number not in standing:
-                yield entry
+        rest = [entry for number, entry in enumerate(entries) if number not in standing]
+        had = self._had({entry.known for entry in rest if entry.known is not None})
+        for entry in rest:
+            yield entry if entry.known in had else entry._replace(known=None)
+
+    def _had(self, known: Collection[Digest]) -> set[str]:
+        """What the scope has already; bytes of another one it gets by reading them alone."""
+        if not known:
+            return set()
+        with self._putter.catalog.read() as connection:
+            return seen.had(connection, self._putter.scope, list(known))
 
     def _linked(self, path: bytes) -> list[Link]:
         """Who has the file; nobody, and a failure, where the map gives its slot to another one."""
@@ -175,20 +183,21 @@ class TreeImport:
     def _wish(self, entry: Entry, content: Content) -> Wish:
         owner, role = entry.link
         name = os.fsdecode(os.path.basename(entry.path))  # noqa: PTH119 - not a Path
-        return Wish(
-            content.digest, FOREVER if owner is None else None, owner, role, file_name(name)
-        )
+        end = FOREVER if owner is None else None
+        role = role_name(role, content.digest)
+        return Wish(content.digest, end, owner, role, file_name(name))
 
-    def _note(self, kept: Sequence[tuple[Entry, Content]]) -> None:
+    def _note(self, kept: Sequence[Done[Entry]]) -> Refused[Entry]:
         """Remember files that are kept durably now; best effort, for it only saves reading."""
         stamped = []
-        for entry, content in kept:
+        for entry, content, _ in kept:
             stamp = Stamp.of(content.found) if content.found is not None else entry.stamp
             if entry.path not in self._unsure:
                 stamped.append((entry.path, stamp, content.digest))
-        self._unsure.difference_update(entry.path for entry, _ in kept)
+        self._unsure.difference_update(each.source.path for each in kept)
         with suppress(CalotypeError), self._putter.catalog.write(durable=False) as connection:
             seen.note(connection, stamped)
+        return ()
 
     def _counted(self, progress: Progress) -> Progress:
         """The same with what was unchanged, and with folders that failed."""
