@@ -89,7 +89,7 @@ def main(words: list[str]) -> None:
     except CalotypeError as error:
         raise SystemExit(f"{error} {error.hint}") from None
     except (DatasetGone, LookupError, SQLAlchemyError, OSError) as error:
-        raise SystemExit(str(error)) from None
+        raise SystemExit(str(getattr(error, "orig", None) or error)) from None
 
 
 def _run(words: list[str]) -> None:

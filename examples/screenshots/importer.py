@@ -10,7 +10,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from urllib.parse import quote
+from urllib.parse import quote, unquote_to_bytes
 
 from sqlalchemy import ColumnElement, Engine, and_, func, insert, select, update
 from sqlalchemy.dialects.sqlite import insert as insert_or_not
@@ -62,9 +62,10 @@ class Imported:
             LOG.info("Image linked: %s... -> result_id %d", digest[:8], result)
 
     def fail(self, source: Path, error: str, results: Sequence[int] = ()) -> None:
-        """Note a file that came to nothing."""
-        self.failures.append(Failure(str(source), error, results))
-        LOG.warning("Failed: %s: %s", source, error)
+        """Note a file that came to nothing; bytes of its name that are no text as escapes."""
+        shown = os.fsencode(source).decode(errors="backslashreplace")
+        self.failures.append(Failure(shown, error, results))
+        LOG.warning("Failed: %s: %s", shown, error)
 
 
 class StateImporter:
@@ -145,12 +146,12 @@ class StateImporter:
             known = set(session.scalars(select(search_results.c.license_number).where(mine)))
             new = [row for row in _rows(search) if row["license_number"] not in known]
             for row in new:
-                place = {**own, "screenshot": str(picture)}
+                place = {**own, "screenshot": _text(picture)}
                 session.execute(insert(search_results).values(row | place))
             return len(new), _link(session, and_(mine, _named(search)), picture, digest)
 
     def _relink(self, dataset: int, picture: Path, digest: str | None) -> Written:
-        mine = _where(dataset_id=dataset, screenshot=str(picture))
+        mine = _where(dataset_id=dataset, screenshot=_text(picture))
         with Session(self._engine) as session, session.begin():
             return 0, _link(session, mine, picture, digest)
 
@@ -167,7 +168,7 @@ class StateImporter:
                 raise LookupError(f"No dataset {tag!r}.")
             mine = _where(dataset_id=dataset, image_hash=None)
             waiting = select(search_results.c.screenshot).where(mine).distinct()
-            return [(dataset, Path(picture)) for picture in session.scalars(waiting)]
+            return [(dataset, _path(picture)) for picture in session.scalars(waiting)]
 
 
 def _link(
@@ -177,7 +178,7 @@ def _link(
     linked = (
         update(search_results)
         .where(mine, search_results.c.image_hash.is_(None))
-        .values(image_hash=digest, screenshot=str(picture))
+        .values(image_hash=digest, screenshot=_text(picture))
         .returning(search_results.c.id)
     )
     return sorted(session.scalars(linked))
@@ -190,6 +191,11 @@ def _where(**values: object) -> ColumnElement[bool]:
 def _text(file: Path) -> str:
     """A file's name as text that a database takes, whatever its bytes; no two have the same."""
     return quote(os.fsencode(file), safe="/ ")
+
+
+def _path(text: str) -> Path:
+    """The file whose name ``_text`` wrote."""
+    return Path(os.fsdecode(unquote_to_bytes(text)))
 
 
 def _named(search: pages.Search) -> ColumnElement[bool]:

@@ -79,15 +79,15 @@ def _ticket(engine: Engine, job: int) -> Ticket | None:
 
 def _finish(store: Store, connection: Connection, ticket: Ticket, put: Put, now: int) -> str | None:
     """The image may have been deleted while its picture was made: then nothing may refer to it."""
+    if not _ended(connection, ticket.job, "done", now):
+        return None
     there = images.c.id == ticket.image, images.c.deleted_at.is_(None)
     result = {"staged_digest": put.digest, "price_cents": PRICE_CENTS}
-    wanted = connection.execute(update(images).where(*there).values(result)).rowcount
-    state = "done" if wanted else "cancelled"
-    if not _ended(connection, ticket.job, state, now):
-        return None
-    if wanted:
+    if connection.execute(update(images).where(*there).values(result)).rowcount:
         store.attach(put.digest, owner_of(ticket.image), STAGED, connection=connection)
-    return state
+        return "done"
+    connection.execute(update(jobs).where(jobs.c.id == ticket.job).values(state="cancelled"))
+    return "cancelled"
 
 
 def _end(engine: Engine, job: int, state: str, now: int, error: str | None = None) -> str | None:

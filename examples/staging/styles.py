@@ -20,8 +20,10 @@ def make(style: str, original: bytes) -> bytes:
     try:
         with Image.open(io.BytesIO(original)) as opened:
             picture = ImageOps.exif_transpose(opened).convert("RGB")
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise NoPicture(str(error)) from error
+    except MemoryError:
+        raise
+    except Exception as error:  # decoders raise whatever they like: RuntimeError, struct.error
+        raise NoPicture(f"{type(error).__name__}: {error}") from error
     picture.thumbnail((LONGEST, LONGEST))
     staged = io.BytesIO()
     STYLES[style](picture).save(staged, "JPEG", quality=88)

@@ -9,6 +9,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Generic, NamedTuple, TypeVar
 
+from calotype.catalog.reserve import Freeing
 from calotype.errors import CalotypeError, Locked, Unavailable
 from calotype.intake import Intake, Pause, Taken, open_files
 from calotype.ledger import Line
@@ -118,7 +119,7 @@ class Bulk(Generic[S]):
         try:
             yield from self._batches(sources, total)
         finally:
-            putter.withdraw(freeing=True)
+            putter.withdraw(freeing=Freeing.REFERENCES)
         yield self._progress(total)
         return self._outcome()
 

@@ -10,6 +10,7 @@ from sqlalchemy.exc import IntegrityError
 
 from calotype.catalog import Catalog, copies, garbage, replicas, settings
 from calotype.catalog.columns import Hosts
+from calotype.catalog.reserve import Freeing
 from calotype.digest import Digest
 from calotype.errors import NotFound, StillReferenced
 
@@ -29,7 +30,7 @@ class Purger:
         """
         if block:
             self.catalog.ensure()
-        with self._refusing(digest), self.catalog.write(freeing=True) as connection:
+        with self._refusing(digest), self.catalog.write(freeing=Freeing.BYTES) as connection:
             self.hosts.refuse_cascades(connection)
             settings.lock_digests(connection, [digest])
             known = copies.history(connection, digest)

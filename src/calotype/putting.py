@@ -21,6 +21,7 @@ from calotype.catalog import Catalog, copies, holdings, replicas, settings, slot
 from calotype.catalog.columns import Hosts
 from calotype.catalog.copies import Copy
 from calotype.catalog.replicas import Intent
+from calotype.catalog.reserve import Freeing
 from calotype.digest import Digest
 from calotype.errors import Blocked, CalotypeError, Locked
 from calotype.ledger import Ledger, Line
@@ -218,7 +219,7 @@ class Putter:
         blobs = there.blobs | {str(blob.digest): blob for blob in fresh}
         return self._holdings(connection, good, blobs, mended)
 
-    def withdraw(self, *, freeing: bool = False) -> None:
+    def withdraw(self, *, freeing: Freeing = Freeing.NOTHING) -> None:
         """Doom what was intended in vain, so that gc need not wait for its age; best effort.
 
         ``freeing`` takes the room that is kept back for a full disk, where all else is done.

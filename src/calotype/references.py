@@ -15,6 +15,7 @@ from calotype.catalog.columns import Hosts
 from calotype.catalog.failures import disk_full
 from calotype.catalog.joining import Joinable, joined
 from calotype.catalog.prepared import Found
+from calotype.catalog.reserve import Freeing
 from calotype.digest import Digest
 from calotype.errors import NotFound, Unavailable
 from calotype.model import Asset, Discarded, Kept, Released, Restored
@@ -59,7 +60,9 @@ class Referrer:
         if not self.catalog.exists():
             return Released(0, ())
         try:
-            with self._transaction(connection, needs_keys=False, freeing=True) as joint:
+            with self._transaction(
+                connection, needs_keys=False, freeing=Freeing.REFERENCES
+            ) as joint:
                 digests = slots.release(joint, self.scope, owner, role, self.catalog.clock())
         except Unavailable as error:
             if connection is not None or role is not None or not disk_full(error):
@@ -68,24 +71,34 @@ class Referrer:
         return Released(len(digests), tuple(sorted(set(digests))))
 
     def _released_in_parts(self, owner: Owner) -> list[Digest]:
-        """Role by role in smaller transactions, for a disk that has no room for a large one."""
+        """Role by role in smaller transactions, for a disk that has no room for a large one.
+
+        ``Unavailable`` says how many were released before there was none even for those.
+        """
         digests: list[Digest] = []
 
         def release(roles: Sequence[str]) -> None:
             now = self.catalog.clock()
-            with self.catalog.write(freeing=True) as ours:
+            with self.catalog.write(freeing=Freeing.REFERENCES) as ours:
                 gone = [slots.release(ours, self.scope, owner, role, now) for role in roles]
             digests.extend(digest for each in gone for digest in each)
 
         with self.catalog.read() as connection:
             roles = slots.roles(connection, self.scope, owner)
-        for first in range(0, len(roles), PART):
-            reserve.in_parts(roles[first : first + PART], release)
+        try:
+            for first in range(0, len(roles), PART):
+                reserve.in_parts(roles[first : first + PART], release)
+        except Unavailable as error:
+            raise Unavailable(
+                f"The disk that holds the catalog is full: of {len(roles)} references of {owner} "
+                f"{len(digests)} were released.",
+                hint="'calotype gc --now' makes room with what was; then release again.",
+            ) from error
         return digests
 
     def let_go(self, owner: Owner, role: str, digest: Digest) -> None:
         """Release what an owner has in one role, if it is still this digest."""
-        with self._transaction(None, needs_keys=False, freeing=True) as joint:
+        with self._transaction(None, needs_keys=False, freeing=Freeing.REFERENCES) as joint:
             slots.release_only(joint, self.scope, owner, role, digest, self.catalog.clock())
 
     def restore_owner(
@@ -126,7 +139,7 @@ class Referrer:
     def discard(self, digest: Digest) -> Discarded:
         """End the library entry or hold now; references stay, and keep it."""
         self.require_store(digest)
-        with self.catalog.write(freeing=True) as connection:
+        with self.catalog.write(freeing=Freeing.REFERENCES) as connection:
             now = self.catalog.clock()
             if int(self._row(connection, digest)["kept_until"]) > now:
                 holdings.set_kept_until(connection, self.scope, digest, now)
@@ -214,7 +227,7 @@ class Referrer:
 
     @contextmanager
     def _transaction(
-        self, connection: Joinable | None, *, needs_keys: bool, freeing: bool = False
+        self, connection: Joinable | None, *, needs_keys: bool, freeing: Freeing = Freeing.NOTHING
     ) -> Iterator[Connection]:
         if connection is None:
             with self.catalog.write(freeing=freeing) as ours:

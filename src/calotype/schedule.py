@@ -8,6 +8,7 @@ import weakref
 from typing import Protocol
 
 from calotype.catalog import Catalog, settings
+from calotype.catalog.reserve import Freeing
 from calotype.errors import CalotypeError, Misconfigured
 from calotype.model import Report
 from calotype.quantities import SECOND, Instant
@@ -93,7 +94,7 @@ def claim(catalog: Catalog, every: int) -> Instant:
     with catalog.read() as connection:
         if wait := _until(settings.get_meta(connection, "gc_at"), catalog.clock(), every):
             return wait
-    with catalog.write(durable=False, freeing=True) as connection:
+    with catalog.write(durable=False, freeing=Freeing.BYTES) as connection:
         now = catalog.clock()
         wait = _until(settings.get_meta(connection, "gc_at"), now, every)
         if not wait:

@@ -277,7 +277,11 @@ class Scope(MovesIn):
         role: str | None = None,
         connection: Joinable | None = None,
     ) -> Released:
-        """Let go of an owner's references, in one statement; harmless to repeat."""
+        """Let go of an owner's references, in one statement; harmless to repeat.
+
+        On a disk too full for that it goes in parts; should there be no room even for those,
+        ``Unavailable`` says how many are released, and gc makes room for the others.
+        """
         slot = plain(role, "role") if role is not None else None
         released = self._referrer().release(Owner.parse(owner), slot, connection)
         if connection is None:

@@ -15,6 +15,7 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from urllib.parse import unquote_to_bytes
 
 import pytest
 from examples.screenshots import pages, results
@@ -195,7 +196,7 @@ def shown(engine) -> dict[str, list[tuple[str | None, str]]]:
     found: dict[str, list[tuple[str | None, str]]] = {}
     with Session(engine) as session:
         for number, digest, path in session.execute(rows.order_by(c.file)):
-            found.setdefault(number, []).append((digest, path))
+            found.setdefault(number, []).append((digest, os.fsdecode(unquote_to_bytes(path))))
     return found
 
 
@@ -233,6 +234,19 @@ def test_results_that_wait_get_no_picture_of_a_later_page_that_does_not_name_the
     waits, done = (None, str(first)), (str(Digest.of(second)), str(second))
     found = shown(archive[0])
     assert (found["1"], found["3"], found["both"]) == ([waits], [done], [done])
+
+
+def test_a_folder_whose_name_is_not_utf_8_stops_nothing(archive, source):
+    (source / TAGS[0] / "CA").rename(source / TAGS[0] / "Qu\udce9bec")
+    broken = source / TAGS[0] / "Qu\udce9bec" / "Belmar.png"
+    whole = broken.read_bytes()
+    broken.write_bytes(b"none")
+    done = import_all(archive, source)
+    [failure] = done.failures
+    assert failure.source.endswith("Qu\\xe9bec/Belmar.png")
+    broken.write_bytes(whole)
+    assert StateImporter(*archive).link_later(TAGS[0]).linked > 0
+    assert None not in {each.image_hash for each in results.results(archive[0])}
 
 
 HALF = '{"state": "CA", "name": "Bel'

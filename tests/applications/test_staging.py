@@ -7,6 +7,7 @@ import json
 import logging
 import os
 import signal
+import struct
 import subprocess
 import sys
 import time
@@ -23,7 +24,7 @@ from examples.staging.styles import LONGEST, STYLES, NoPicture, make
 from examples.staging.tables import images, reading
 from examples.staging.tour import CAT, COFFEE, ROCKET, fresh
 from examples.staging.uploads import add_images
-from PIL import Image, ImageStat
+from PIL import Image, ImageOps, ImageStat
 from sqlalchemy import event, select, update
 from tests.store.places import Clock
 
@@ -143,6 +144,41 @@ def test_a_picture_that_is_cut_off_fails_its_jobs_and_no_others(studio, flat):
     assert row(studio, broken.images[0]).price_cents == 0
     with pytest.raises(NoPicture):
         make("warm", content(studio, broken.digest))
+
+
+def with_exif(tag: int, kind: int, value: bytes) -> bytes:
+    """A picture to be turned, whose EXIF has one more tag, of any kind."""
+    tags = struct.pack(">HHIHH", 0x112, 3, 1, 6, 0) + struct.pack(">HHI", tag, kind, 1) + value
+    file, exif = io.BytesIO(), b"Exif\0\0MM\0*\0\0\0\x08\0\x02" + tags + bytes(4)
+    Image.new("RGB", (8, 8)).save(file, "JPEG", exif=exif)
+    return file.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("kind", "raises"), [(9, struct.error), (2, TypeError)], ids=["below zero", "text"]
+)
+def test_a_picture_that_the_decoder_stumbles_over_fails_its_job_alone(studio, flat, kind, raises):
+    damaged = with_exif(0x11A, kind, b"\xff" * 4)
+    with pytest.raises(raises), Image.open(io.BytesIO(damaged)) as opened:
+        ImageOps.exif_transpose(opened)
+    studio.upload(flat, damaged, ["warm"])
+    studio.upload(flat, CAT, ["warm"])
+    assert studio.work() == {"failed": 1, "done": 1}
+    assert studio.work() == {}
+
+
+def test_a_job_that_another_worker_has_ended_is_not_billed(studio, flat, monkeypatch):
+    [image] = studio.upload(flat, CAT, ["warm"]).images
+
+    def overtaken(style: str, original: bytes) -> bytes:
+        with studio.engine.begin() as connection:
+            connection.execute(update(jobs.jobs).values(state="failed"))
+        return make(style, original)
+
+    monkeypatch.setattr(jobs, "make", overtaken)
+    assert studio.work() == {}
+    assert (row(studio, image).price_cents, row(studio, image).staged_digest) == (0, None)
+    assert studio.bill(flat) == 0
 
 
 def test_a_job_of_a_deleted_image_is_cancelled(studio, flat):
@@ -267,6 +303,13 @@ def test_an_upload_whose_bytes_are_taken_before_its_commit_puts_them_again(
     assert robbed == [1, 1]
     assert content(studio, done.digest) == CAT.read_bytes()
     assert rows(studio) == 3
+
+
+@pytest.mark.parametrize("hold", ["30m", "1h", "90m", "3h"])
+def test_a_hold_that_somebody_asked_for_is_as_long_after_an_upload(studio, flat, hold):
+    before = studio.store.put(CAT, hold=hold).asset.kept
+    done = studio.upload(flat, CAT, ["warm"])
+    assert studio.store.stat(done.digest).kept == before
 
 
 @pytest.mark.parametrize("how", [{}, {"hold": "52w"}], ids=["for itself", "for a year"])
@@ -625,6 +668,7 @@ def test_deleting_while_others_upload_the_same_picture_loses_nothing(studio, fla
     assert rows(studio) == threads * rounds
     assert references(studio) == set()
     assert problems(studio) == 0
+    clock.advance(hours=2)  # of two holds at once the shorter one may be left
     last = studio.upload(flat, picture, ["warm"])
     assert content(studio, last.digest) == picture
     assert studio.delete_image(last.images[0]) is True

@@ -166,7 +166,10 @@ def test_a_url_of_what_is_not_there_rotates_no_key(desk, monkeypatch):
     monkeypatch.setenv("CALOTYPE_PUBLIC_URL", "https://media.example.com")
     digest = desk.put("a")
     first = desk("url", digest).out
-    desk("url", "feedbeef", "--rotate-key", code=5)
+    trashed = desk.put("b", "--owner", "scan/9")
+    desk("release", "--owner", "scan/9")
+    for other in ("feedbeef", "0" * 64, trashed):
+        desk("url", other, "--rotate-key", code=5)
     assert desk("url", digest).out == first
 
 

@@ -260,6 +260,6 @@ def _left_over(store: Store, path: Path) -> list[str]:
 def _reserve(path: Path) -> list[str]:
     """The room for a full disk is kept back, or is not: an empty file only looks as if."""
     file = path / "catalog.db-reserve"
-    if not file.exists() or file.stat().st_size == reserve.SIZE:
+    if not file.exists() or file.stat().st_size >= reserve.SIZE:
         return []
     return [f"{file.name} keeps {file.stat().st_size} bytes back instead of {reserve.SIZE}"]

@@ -21,6 +21,7 @@ from calotype.catalog.columns import OURS
 from calotype.catalog.failures import spoils_connection, translated
 from calotype.catalog.log import Log
 from calotype.catalog.places import beside, file_of
+from calotype.catalog.reserve import Freeing
 from calotype.catalog.waiting import begin
 from calotype.errors import CalotypeError, Corrupt, Locked, Misconfigured, NoStore
 from calotype.quantities import Instant
@@ -242,7 +243,7 @@ class Catalog:
         self,
         *,
         durable: bool = True,
-        freeing: bool = False,
+        freeing: Freeing = Freeing.NOTHING,
         rows: int = 1,
         patience: float | None = None,
     ) -> Iterator[Connection]:
@@ -250,20 +251,23 @@ class Catalog:
 
         On SQLite writers take turns from the start (BEGIN IMMEDIATE). ``durable=False`` spares
         the sync of a commit that may be lost to a power cut, but never out of order: the next
-        durable commit carries it. ``freeing`` is for whoever lets go of something: it may use the
-        room that is kept back for a full disk; others need room for as many assets as ``rows``
+        durable commit carries it. ``freeing`` is for whoever lets go of something: it may use its
+        part of what is kept back for a full disk; others need room for as many assets as ``rows``
         says. Raises ``NoStore`` where there is no catalog, and
         ``Locked`` when another writer does not end within ``patience`` seconds.
         """
         self.require()
         self._settle()
         if self._log is not None:
-            self._log.before(rows, freeing=freeing)
+            self._log.before(rows, freeing)
         hasty = sqlite.HASTY if not durable and self._log is not None else None
         with translated(), self._writing(self.engine, hasty, patience) as connection:
             yield connection
+            if self._log is not None and freeing is not Freeing.NOTHING:
+                self._log.require_short(connection)
+        if self._log is not None:
+            self._log.after(freeing)
         if durable and self._log is not None:
-            self._log.after()
             with suppress(CalotypeError):  # else before the next write, which then begins nothing
                 self._settle()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext, suppress
 from pathlib import Path
@@ -10,6 +11,7 @@ from sqlalchemy import Connection
 
 from calotype.catalog import reserve, sqlite
 from calotype.catalog.failures import translated
+from calotype.catalog.reserve import Freeing
 from calotype.errors import CalotypeError
 
 
@@ -23,40 +25,58 @@ class Log:
         self._connected = connected
         self._overdue = False
 
-    def before(self, rows: int, *, freeing: bool) -> None:
+    def before(self, rows: int, freeing: Freeing) -> None:
         """Have room for a transaction, of ``rows`` new assets or of what lets go of some.
 
         ``Unavailable`` where the disk is full, while nothing is begun yet.
         """
-        if freeing:
-            self._make_room()
+        if freeing is not Freeing.NOTHING:
+            self._make_room(freeing)
         elif reserve.is_tight(self._path) or reserve.is_short(self._path, rows):
             self._emptied(threshold=0)
             reserve.require(self._path, rows)
         if self._overdue:
-            with suppress(CalotypeError) if freeing else nullcontext(), translated():
+            with (
+                nullcontext() if freeing is Freeing.NOTHING else suppress(CalotypeError),
+                translated(),
+            ):
                 sqlite.checkpoint(self._connected, self._path)
                 self._overdue = False
 
-    def after(self) -> None:
-        """Empty the log once it is long; where that fails, what is committed stands anyway."""
-        self._overdue = not self._emptied()
+    def require_short(self, connection: Connection) -> None:
+        """Refuse to commit what could not be moved into the file afterwards, as a full disk does.
 
-    def _make_room(self) -> None:
+        What lets go of something on a disk with little room has to go in smaller steps.
+        """
+        scarce = reserve.has_less_than(self._path, reserve.PLENTY)
+        if scarce and sqlite.growth(connection, self._path) > reserve.FOR_LOG:
+            raise sqlite3.OperationalError("database or disk is full")
+
+    def after(self, freeing: Freeing) -> None:
+        """Empty the log once it is long; where that fails, what is committed stands anyway."""
+        full = freeing is not Freeing.NOTHING and reserve.has_less_than(
+            self._path, reserve.NEARLY_FULL
+        )
+        self._overdue = not self._emptied(0 if full else sqlite.CHECKPOINT_BYTES)
+        if not reserve.keep_for_log(self._path):
+            self._emptied(threshold=0)
+
+    def _make_room(self, freeing: Freeing) -> None:
         """Where the disk is nearly full: move the log into the file, which gives its room back.
 
-        Should even that find no room, it has what is kept back.
+        Should there be none even so, it has its part of what is kept back.
         """
-        if reserve.is_tight(self._path) and not self._emptied(threshold=0):
-            reserve.give_back(self._path)
+        full = reserve.has_less_than(self._path, reserve.NEARLY_FULL)
+        if full or reserve.is_tight(self._path):
             self._emptied(threshold=0)
-        if reserve.open_when_full(self._path):
-            self._emptied(threshold=0)
+        if full and reserve.has_less_than(self._path, reserve.FOR_GC):
+            reserve.give_back(self._path, freeing)
 
     def _emptied(self, threshold: int = sqlite.CHECKPOINT_BYTES) -> bool:
         try:
             with translated():
-                sqlite.checkpoint(self._connected, self._path, threshold=threshold)
+                if sqlite.checkpoint(self._connected, self._path, threshold=threshold):
+                    reserve.shorten(self._path)
         except CalotypeError:
             return False
         return True

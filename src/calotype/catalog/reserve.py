@@ -1,4 +1,8 @@
-"""Room kept back on the catalog's disk, so that letting go works when the disk is full."""
+"""Room kept back on the catalog's disk, so that letting go works when the disk is full.
+
+Whatever lets go of something writes to the log first, and the log has to find room in the file in
+the end. So what is kept back has three parts, and nobody takes the part of those who come after.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +10,7 @@ import os
 import shutil
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from enum import IntEnum
 from pathlib import Path
 from typing import TypeVar
 
@@ -14,11 +19,31 @@ from calotype.errors import Unavailable
 
 T = TypeVar("T")
 
-SIZE = 1 << 20
-"""Enough for the rows of many releases and of a run of gc that frees more."""
+FOR_LOG = 512 << 10
+"""With it the log can be moved into the file: a transaction on a full disk grows it by less."""
 
-SHORT_LOG = SIZE // 4
+FOR_GC = 768 << 10
+"""Enough for the log of a small step of gc, which then frees more."""
+
+FOR_RELEASE = 768 << 10
+"""Enough for the rows of some thousand releases, which gc can free."""
+
+SIZE = FOR_LOG + FOR_GC + FOR_RELEASE
+
+
+class Freeing(IntEnum):
+    """What a transaction lets go of, and so how much it leaves of what is kept back."""
+
+    NOTHING = SIZE
+    REFERENCES = FOR_LOG + FOR_GC
+    BYTES = FOR_LOG
+
+
+SHORT_LOG = 256 << 10
 """A log below that is left as it is."""
+
+NEARLY_FULL = 2 * FOR_GC
+"""With less than that left on the disk the log is emptied after each letting go."""
 
 PLENTY = 32 << 20
 """With less than that left on the disk the log is kept short."""
@@ -26,7 +51,10 @@ PLENTY = 32 << 20
 ROW = 16 << 10
 """Room for an asset more: its rows' pages in the log, and then in the file."""
 
-ENOUGH = SIZE + SIZE // 2
+PART = 1 << 20
+"""In such parts more is kept back for a long log."""
+
+ENOUGH = SIZE + FOR_LOG
 """Free room from which on it is taken."""
 
 
@@ -37,24 +65,38 @@ def place(catalog: Path) -> Path:
 
 def keep(catalog: Path) -> bool:
     """Take the room unless it is taken; False, and no failure, where the disk is short."""
-    file = place(catalog)
-    if _taken(file):
+    there = taken(catalog)
+    if there > SIZE and not log_size(catalog):
+        give_back(catalog, SIZE)
+    if there >= SIZE:
         return True
     with suppress(OSError):
         room = shutil.disk_usage(catalog.parent)
         if room.free >= ENOUGH or room.total == 0:  # ramfs says nothing
-            handle = os.open(file, os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0), 0o600)
-            try:
-                _allocate(handle)
-            finally:
-                os.close(handle)
-    return _taken(file)
+            _take(catalog, SIZE)
+    return taken(catalog) >= SIZE
+
+
+def keep_for_log(catalog: Path) -> bool:
+    """Keep back as much more as a long log may need to be moved in; False where there is none."""
+    log = log_size(catalog)
+    if log < FOR_LOG or taken(catalog) >= SIZE + log:
+        return True
+    with suppress(OSError):
+        _take(catalog, SIZE + (log // PART + 1) * PART)
+    return taken(catalog) >= SIZE + log
+
+
+def shorten(catalog: Path) -> None:
+    """Give back what was kept for a long log that is empty now."""
+    if taken(catalog) > SIZE:
+        give_back(catalog, SIZE)
 
 
 def is_tight(catalog: Path) -> bool:
     """True where the log takes much of what the disk has left: it had better be emptied."""
     with suppress(OSError):
-        log = _log(catalog)
+        log = log_size(catalog)
         room = shutil.disk_usage(catalog.parent)
         return log >= SHORT_LOG and room.free < PLENTY + log and room.total > 0
     return False
@@ -66,15 +108,23 @@ def is_short(catalog: Path, rows: int) -> bool:
         return True
     with suppress(OSError):
         room = shutil.disk_usage(catalog.parent)
-        return room.total > 0 and room.free < min(_log(catalog), PLENTY // 2) + rows * ROW
+        return room.total > 0 and room.free < min(log_size(catalog), PLENTY // 2) + rows * ROW
     return False
 
 
-def _log(catalog: Path) -> int:
+def has_less_than(catalog: Path, size: int) -> bool:
+    """True where the disk has less than ``size`` bytes left."""
+    with suppress(OSError):
+        room = shutil.disk_usage(catalog.parent)
+        return room.total > 0 and room.free < size
+    return False
+
+
+def log_size(catalog: Path) -> int:
     """Bytes of the log, which the catalog's file has to take in one day."""
     try:
         return os.stat(f"{catalog}-wal").st_size  # noqa: PTH116 - pathlib costs more, at every write
-    except FileNotFoundError:
+    except OSError:
         return 0
 
 
@@ -98,35 +148,44 @@ def require(catalog: Path, rows: int) -> None:
     if is_short(catalog, rows):
         raise Unavailable(
             f"The disk that holds {str(catalog)!r} is full.",
-            hint="Free 2 MiB there: 'calotype release' and 'calotype gc --now' still work.",
+            hint="Free 4 MiB there: 'calotype release' and 'calotype gc --now' still work.",
         )
 
 
-def _taken(file: Path) -> bool:
-    """A full disk or a kill may have left the file without its room."""
+def taken(catalog: Path) -> int:
+    """How many bytes are kept back; a full disk or a kill may have left some of them."""
     try:
-        return os.stat(file).st_size >= SIZE  # noqa: PTH116 - pathlib costs more, at every write
+        return os.stat(place(catalog)).st_size  # noqa: PTH116 - pathlib costs more, at every write
     except OSError:
-        return False
+        return 0
 
 
-def _allocate(handle: int) -> None:
-    if hasattr(os, "posix_fallocate"):
-        os.posix_fallocate(handle, 0, SIZE)
-    else:
-        os.write(handle, bytes(SIZE))
-
-
-def open_when_full(catalog: Path) -> bool:
-    """Give the room back to the disk if less than half of it is free there; True if so."""
+def give_back(catalog: Path, but: int = 0) -> None:
+    """Give the room back to the disk, ``but`` so many bytes of it."""
     with suppress(OSError):
-        if shutil.disk_usage(catalog.parent).free < SIZE // 2:
-            give_back(catalog)
-            return True
-    return False
+        if not but:
+            place(catalog).unlink()
+        elif taken(catalog) > but:
+            os.truncate(place(catalog), but)
 
 
-def give_back(catalog: Path) -> None:
-    """Give the room back to the disk."""
+def take_back(catalog: Path, size: int) -> None:
+    """Take again what was given back, or as much of it as there is."""
     with suppress(OSError):
-        place(catalog).unlink(missing_ok=True)
+        there = taken(catalog)
+        size = min(size, there + shutil.disk_usage(catalog.parent).free) & ~0xFFFF
+        if size > there:
+            _take(catalog, size)
+
+
+def _take(catalog: Path, size: int) -> None:
+    flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0)
+    handle = os.open(place(catalog), flags, 0o600)
+    try:
+        if hasattr(os, "posix_fallocate"):
+            os.posix_fallocate(handle, 0, size)
+        else:
+            there = os.lseek(handle, 0, os.SEEK_END)
+            os.write(handle, bytes(max(0, size - there)))
+    finally:
+        os.close(handle)

@@ -10,7 +10,6 @@ passed 8 MiB. A file that holds an application's tables keeps the journal mode i
 from __future__ import annotations
 
 import os
-import shutil
 import sqlite3
 import sys
 import time
@@ -22,7 +21,7 @@ from sqlalchemy import URL, Connection, Engine, create_engine, event
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.pool import ConnectionPoolEntry, QueuePool, StaticPool
 
-from calotype.catalog import at_rest, wal_index
+from calotype.catalog import at_rest, reserve, wal_index
 from calotype.errors import Misconfigured, Unavailable
 from calotype.quantities import Instant
 
@@ -310,24 +309,44 @@ def checkpoint(
         return False
     with only_one(Path(f"{path}-checkpoint")) as mine:
         if mine:
-            with connected() as connection, in_steps(connection, 1):
-                _require_room(connection, path)
+            with (
+                connected() as connection,
+                in_steps(connection, 1),
+                _with_room(connection, path),
+            ):
                 tell(connection, "PRAGMA wal_checkpoint(TRUNCATE)")
         return mine
 
 
-def _require_room(connection: Connection, path: Path) -> None:
-    """A checkpoint that runs out of room has used up what letting go would have needed."""
+@contextmanager
+def _with_room(connection: Connection, path: Path) -> Iterator[None]:
+    """Where the disk has none left for a checkpoint, it has all that is kept back meanwhile.
+
+    ``Unavailable`` where that is too little: one that runs out of room has used it up in vain.
+    """
+    needed, kept = growth(connection, path), reserve.taken(path)
+    lent = needed > 0 and reserve.has_less_than(path, needed)
+    if lent:
+        reserve.give_back(path)
+    try:
+        if lent and reserve.has_less_than(path, needed):
+            raise Unavailable(
+                f"The disk that holds {str(path)!r} has no room for its log to be moved in.",
+                hint="Free some space there.",
+            )
+        yield
+    finally:
+        if lent:
+            reserve.take_back(path, min(kept, reserve.SIZE))
+
+
+def growth(connection: Connection, path: Path) -> int:
+    """By how many bytes the file grows when the log is moved in, this transaction's part too."""
     pages, size = (
         connection.exec_driver_sql(f"PRAGMA {name}").scalar_one()
         for name in ("page_count", "page_size")
     )
-    room = shutil.disk_usage(path.parent)
-    if room.total and pages * size - path.stat().st_size > room.free:
-        raise Unavailable(
-            f"The disk that holds {str(path)!r} has no room for its log to be moved in.",
-            hint="Free some space there.",
-        )
+    return int(pages * size) - path.stat().st_size
 
 
 @contextmanager

@@ -160,6 +160,8 @@ def url(
         raise Usage("--expires: A URL lives at least one second.", hint="Give 1h, for example.")
     with common.open_store() as store:
         found = store.resolve(digest) if digest is not None else None
+        if found is not None:
+            store.stat(found)
         if rotate:
             store.rotate_url_key()
         if found is None:

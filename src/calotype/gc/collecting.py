@@ -19,6 +19,7 @@ from calotype.catalog import Catalog, candidates, garbage, replicas, reserve
 from calotype.catalog.candidates import Look
 from calotype.catalog.columns import Hosts
 from calotype.catalog.garbage import Garbage
+from calotype.catalog.reserve import Freeing
 from calotype.digest import Digest
 from calotype.gc.safety import Safety
 from calotype.gc.terms import Allowance, Terms
@@ -137,7 +138,7 @@ class Collector:
     def _transaction(self, looks: Sequence[Look], tally: Tally, allowance: Allowance) -> None:
         with (
             allowance.given_back_if_refused(),
-            self.catalog.write(durable=False, freeing=True) as connection,
+            self.catalog.write(durable=False, freeing=Freeing.BYTES) as connection,
         ):
             digests = [look.digest for look in looks]
             found = garbage.garbage(connection, digests, self.terms.cutoff, self.hosts)
@@ -180,7 +181,7 @@ class Collector:
         candidates.take_off(connection, [ident for look in looks for ident in look.ids])
 
     def _push(self, looks: Sequence[Look]) -> None:
-        with self.catalog.write(freeing=True) as connection:
+        with self.catalog.write(freeing=Freeing.BYTES) as connection:
             now = self.catalog.clock()
             for look in looks:
                 push = candidates.next_push(look.pushed)

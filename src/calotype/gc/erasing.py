@@ -17,6 +17,7 @@ from calotype.backends import Backend, Stages
 from calotype.catalog import Catalog, copies, replicas, reserve
 from calotype.catalog.copies import Copy
 from calotype.catalog.replicas import INTENT_AGE, Due
+from calotype.catalog.reserve import Freeing
 from calotype.catalog.states import DOOMED, ERASED, ERASING, WRITING
 from calotype.digest import Digest
 from calotype.errors import CalotypeError, Corrupt, NotFound
@@ -113,7 +114,7 @@ class Eraser:
 
     def _abort(self, items: Sequence[Due], tally: Tally) -> None:
         tokens = [item.token for item in items]
-        with self.catalog.write(freeing=True) as connection:
+        with self.catalog.write(freeing=Freeing.BYTES) as connection:
             aborted = replicas.abort(connection, tokens, self.catalog.clock())
         tally.intents += aborted
 
@@ -121,12 +122,12 @@ class Eraser:
         unread = self._look_at_live(due)
         items = [item for item in due if not (item.stray and item.digest in unread)]
         keys = [item.key for item in items]
-        with self.catalog.write(freeing=True) as connection:
+        with self.catalog.write(freeing=Freeing.BYTES) as connection:
             allowed = replicas.erasing(connection, self.name, keys)
         deleted, failed = self._delete([item for item in items if item.key in allowed])
         failed += [item for item in due if item.stray and item.digest in unread]
         now = self.catalog.clock()
-        with self.catalog.write(durable=False, freeing=True) as connection:
+        with self.catalog.write(durable=False, freeing=Freeing.BYTES) as connection:
             moved = replicas.erased(
                 connection,
                 self.name,
@@ -156,7 +157,7 @@ class Eraser:
             if whole is None:
                 unread.add(copy.blob.digest)
             elif not whole:
-                with self.catalog.write(freeing=True) as connection:
+                with self.catalog.write(freeing=Freeing.BYTES) as connection:
                     replicas.suspect(connection, copy.token, self.catalog.clock())
         return unread
 
@@ -200,7 +201,7 @@ class Eraser:
         first = [item for item in items if not item.attempts]
         deleted, failed = self._delete(first)
         now = self.catalog.clock()
-        with self.catalog.write(freeing=True) as connection:
+        with self.catalog.write(freeing=Freeing.BYTES) as connection:
             replicas.put_off(connection, [i for i in deleted if not i.plain], now + TOMBSTONES)
             replicas.put_off(connection, [item for item in deleted if item.plain], None)
             replicas.prune(connection, [item for item in items if item.attempts])

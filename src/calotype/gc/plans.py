@@ -12,6 +12,7 @@ from calotype.backends import Backend
 from calotype.catalog import Catalog, copies, settings
 from calotype.catalog.columns import Hosts
 from calotype.catalog.failures import disk_failed
+from calotype.catalog.reserve import Freeing
 from calotype.errors import NotFound, Unavailable
 from calotype.gc.collecting import Collector, describe
 from calotype.gc.collecting import Tally as Collected
@@ -60,7 +61,7 @@ class Gc:
     def _keep(self, ident: str, now: Instant, terms: Terms) -> bool:
         """False on a disk that cannot be written, where a plan can still be looked at."""
         try:
-            with self.catalog.write(durable=False, freeing=True) as connection:
+            with self.catalog.write(durable=False, freeing=Freeing.BYTES) as connection:
                 settings.forget_plans(connection, now - REMEMBERED)
                 settings.save_plan(connection, ident, now, terms.to_json())
         except Unavailable as error:
@@ -155,7 +156,7 @@ class Plan:
                 at_least = max(total, done)
                 yield Progress(at_least, done, computed=done, failed=erased.failed, note="erasing")
         stopped = "budget" if stop() else collected.stopped or erased.stopped
-        with catalog.write(durable=False, freeing=True) as connection:
+        with catalog.write(durable=False, freeing=Freeing.BYTES) as connection:
             if settings.usage_due(connection, catalog.clock()):
                 settings.record_usage(connection, catalog.clock())
             if self.terms.everything and not stopped:
