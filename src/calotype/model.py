@@ -170,25 +170,30 @@ class PutMany:
 
 
 @dataclass(frozen=True, slots=True)
-class Imported:
+class Removal:
+    """A source that an import would remove: ``now``, or once it is imported (``later``)."""
+
+    when: Literal["now", "later"]
+    row: str
+    source: str
+
+
+@dataclass(frozen=True, slots=True)
+class Imported(PutMany):
     """What an import did: files by what became of them, files passed over, and what failed.
 
     ``unchanged`` files were as an earlier import has seen them and were not read; ``bytes`` are
     those of the others. ``special`` is neither file nor folder, or a link to a folder. ``removed``
-    are sources of a table that were removed once what was kept of them was verified.
+    are sources of a table that were removed once what was kept of them was verified; a dry run
+    removes none, and ``planned`` are the first thousand that it would.
     """
 
     unchanged: int = 0
-    created: int = 0
-    duplicate: int = 0
-    restored: int = 0
-    healed: int = 0
-    bytes: int = 0
     empty: int = 0
     hidden: int = 0
     special: int = 0
     removed: int = 0
-    failures: tuple[PutFailure, ...] = ()
+    planned: tuple[Removal, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

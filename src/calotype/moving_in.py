@@ -77,6 +77,7 @@ class MovesIn:
         digest_column: str | None = None,
         root: str | os.PathLike[str] = ".",
         remove_sources: bool = False,
+        dry_run: bool = False,
     ) -> Run[Progress, Imported]:
         """Keep the file that each row of ``table`` names, or its bytes; a Run of Progress.
 
@@ -84,7 +85,8 @@ class MovesIn:
         the row's columns (``"image/{id}"``); paths are below ``root``. What is kept is written to
         ``digest_column``, and rows that have a digest are left alone: the same import goes on
         where one was stopped. Sources stay as they are, unless ``remove_sources``: then each is
-        removed (the file, or the column set to NULL) once all is kept and was read back.
+        removed (the file, or the column set to NULL) once all is kept and was read back. A
+        ``dry_run`` of that imports and removes nothing, and tells what would go and what stays.
         """
         from calotype.importing.table import table_import
         from calotype.importing.terms import Terms
@@ -99,6 +101,7 @@ class MovesIn:
             digest_column=digest_column,
             root=Path(root),
             remove_sources=remove_sources,
+            dry_run=dry_run,
         )
         work = table_import(self._putter(), self._referrer(), self._rooms.limits, terms)
         return self._run(work.steps(), "import_table")

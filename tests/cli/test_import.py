@@ -129,10 +129,15 @@ def test_the_rows_of_a_table(desk, tree):
     app.close()
     command = ["import", "table:sqlite:///app.db", "--table", "images", "--path-column", "path"]
     more = ["--digest-column", "digest", "--owner", "image/{id}", "--root", "tree"]
+    planned = desk(*command, *more, "--remove-sources", "--dry-run").lines
+    assert planned[0].split() == ["once", "imported", "images[id=1]", "a"]
+    assert planned[-1] == "3 sources would be removed"
+    assert not (desk.folder / "store").exists()
     done = desk(*command, *more, "--remove-sources", code=3)
     assert "2 created, 1 failed; 2 sources removed" in done.out
     assert "images[id=3]" in done.err
     assert not (tree / "a").exists() and (tree / "sub/c").exists()
+    assert "0 sources" not in desk(*command, *more, "--remove-sources", code=1).out
     (tree / "gone").write_bytes(b"found")
     assert "1 created" in desk(*command, *more).out
     assert "nothing to do" in desk(*command, *more).out

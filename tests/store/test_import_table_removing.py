@@ -10,6 +10,7 @@ from tests.store.pictures import picture
 from tests.store.surgery import content, lose
 
 from calotype import Digest
+from calotype.errors import Misconfigured
 from calotype.importing import removing as removing_sources
 from calotype.importing import rows as application
 
@@ -305,3 +306,40 @@ def test_a_file_that_is_replaced_at_the_last_moment_stays(durable, app, monkeypa
     assert [name.name for name in path.parent.iterdir()] == [path.name]
     assert done.removed + len(done.failures) == 4
     assert len(done.failures) == (moments != ("aside",))
+
+
+@pytest.mark.parametrize("inside", [False, True])
+def test_a_dry_run_tells_what_would_go_and_changes_nothing(durable, app, inside):
+    app.tell("DELETE FROM images")
+    for number in (1, 2, 3):
+        app.add(number, f"{number}.png", picture(number))
+        app.tell("UPDATE images SET data = ? WHERE id = ?", picture(number), number)
+    columns = {"path_column": None, "bytes_column": "data"} if inside else {}
+    dry = {**columns, "remove_sources": True, "dry_run": True}
+    sources = ["the bytes in data"] * 3 if inside else ["1.png", "2.png", "3.png"]
+    rows = [f"images[id={number}]" for number in (1, 2, 3)]
+    with durable.open() as store:
+        first = moved(store, app, **dry)
+        assert [(each.when, each.row, each.source) for each in first.planned] == [
+            ("later", row, source) for row, source in zip(rows, sources, strict=True)
+        ]
+        assert set(app.digests().values()) == {None}
+        assert list(store.assets()) == []
+        moved(store, app, **columns)
+        app.tell("UPDATE images SET digest = NULL WHERE id = 1")
+        app.tell("UPDATE images SET data = x'00' WHERE id = 3")
+        (app.root / "3.png").write_bytes(b"newer")
+        before = app.tell("SELECT * FROM images")
+        again = moved(store, app, **dry)
+        assert [(each.when, each.row) for each in again.planned] == [
+            ("now", rows[1]),
+            ("later", rows[0]),
+        ]
+        assert [failure.source for failure in again.failures] == [rows[2]]
+        assert (again.removed, app.tell("SELECT * FROM images")) == (0, before)
+        assert len(list(app.root.glob("*.png"))) == 3
+
+
+def test_a_dry_run_of_an_import_that_removes_nothing_is_refused(durable, app):
+    with durable.open() as store, pytest.raises(Misconfigured, match="dry run"):
+        moved(store, app, dry_run=True)

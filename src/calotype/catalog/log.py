@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext, suppress
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from pathlib import Path
 
 from sqlalchemy import Connection
@@ -12,7 +13,10 @@ from sqlalchemy import Connection
 from calotype.catalog import reserve, sqlite
 from calotype.catalog.failures import translated
 from calotype.catalog.reserve import Freeing
-from calotype.errors import CalotypeError
+from calotype.errors import CalotypeError, Unavailable
+
+CHECKPOINT_BYTES = 8 << 20
+"""A log that long is moved into the file."""
 
 
 class Log:
@@ -40,7 +44,7 @@ class Log:
                 nullcontext() if freeing is Freeing.NOTHING else suppress(CalotypeError),
                 translated(),
             ):
-                sqlite.checkpoint(self._connected, self._path)
+                checkpoint(self._connected, self._path)
                 self._overdue = False
 
     def require_short(self, connection: Connection) -> None:
@@ -49,7 +53,7 @@ class Log:
         What lets go of something on a disk with little room has to go in smaller steps.
         """
         scarce = reserve.has_less_than(self._path, reserve.PLENTY)
-        if scarce and sqlite.growth(connection, self._path) > reserve.FOR_LOG:
+        if scarce and growth(connection, self._path) > reserve.FOR_LOG:
             raise sqlite3.OperationalError("database or disk is full")
 
     def after(self, freeing: Freeing) -> None:
@@ -57,7 +61,7 @@ class Log:
         full = freeing is not Freeing.NOTHING and reserve.has_less_than(
             self._path, reserve.NEARLY_FULL
         )
-        self._overdue = not self._emptied(0 if full else sqlite.CHECKPOINT_BYTES)
+        self._overdue = not self._emptied(0 if full else CHECKPOINT_BYTES)
         if not reserve.keep_for_log(self._path):
             self._emptied(threshold=0)
 
@@ -72,11 +76,69 @@ class Log:
         if full and reserve.has_less_than(self._path, reserve.FOR_GC):
             reserve.give_back(self._path, freeing)
 
-    def _emptied(self, threshold: int = sqlite.CHECKPOINT_BYTES) -> bool:
+    def _emptied(self, threshold: int = CHECKPOINT_BYTES) -> bool:
         try:
             with translated():
-                if sqlite.checkpoint(self._connected, self._path, threshold=threshold):
+                if checkpoint(self._connected, self._path, threshold=threshold):
                     reserve.shorten(self._path)
         except CalotypeError:
             return False
         return True
+
+
+def checkpoint(
+    connected: Callable[[], AbstractContextManager[Connection]],
+    path: Path,
+    *,
+    threshold: int = CHECKPOINT_BYTES,
+) -> bool:
+    """Move a WAL past ``threshold`` bytes into the file, if nobody else is at it; True if done.
+
+    TRUNCATE takes the writer's lock, so no one writes or resets the WAL meanwhile. Readers that
+    are still in it only put the rest off to the next time.
+    """
+    try:
+        if os.stat(f"{path}-wal").st_size <= threshold:  # noqa: PTH116 - pathlib costs more
+            return False
+    except OSError:
+        return False
+    with sqlite.only_one(Path(f"{path}-checkpoint")) as mine:
+        if mine:
+            with (
+                connected() as connection,
+                sqlite.in_steps(connection, 1),
+                _with_room(connection, path),
+            ):
+                sqlite.tell(connection, "PRAGMA wal_checkpoint(TRUNCATE)")
+        return mine
+
+
+@contextmanager
+def _with_room(connection: Connection, path: Path) -> Iterator[None]:
+    """Where the disk has none left for a checkpoint, it has all that is kept back meanwhile.
+
+    ``Unavailable`` where that is too little: one that runs out of room has used it up in vain.
+    """
+    needed, kept = growth(connection, path), reserve.taken(path)
+    lent = needed > 0 and reserve.has_less_than(path, needed)
+    if lent:
+        reserve.give_back(path)
+    try:
+        if lent and reserve.has_less_than(path, needed):
+            raise Unavailable(
+                f"The disk that holds {str(path)!r} has no room for its log to be moved in.",
+                hint="Free some space there.",
+            )
+        yield
+    finally:
+        if lent:
+            reserve.take_back(path, min(kept, reserve.SIZE))
+
+
+def growth(connection: Connection, path: Path) -> int:
+    """By how many bytes the file grows when the log is moved in, this transaction's part too."""
+    pages, size = (
+        connection.exec_driver_sql(f"PRAGMA {name}").scalar_one()
+        for name in ("page_count", "page_size")
+    )
+    return int(pages * size) - path.stat().st_size

@@ -14,20 +14,19 @@ import sqlite3
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from sqlalchemy import URL, Connection, Engine, create_engine, event
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.pool import ConnectionPoolEntry, QueuePool, StaticPool
 
-from calotype.catalog import at_rest, reserve, wal_index
+from calotype.catalog import at_rest, wal_index
 from calotype.errors import Misconfigured, Unavailable
 from calotype.quantities import Instant
 
 OLDEST = (3, 35, 0)
 WAL_RESET_FIXED = (3, 51, 3)
-CHECKPOINT_BYTES = 8 << 20
 BUSY_MS = 10_000
 """How long SQLite waits for a lock that others hold for a moment, to read or to commit."""
 
@@ -289,64 +288,6 @@ def _sync(path: Path, flags: int) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
-
-
-def checkpoint(
-    connected: Callable[[], AbstractContextManager[Connection]],
-    path: Path,
-    *,
-    threshold: int = CHECKPOINT_BYTES,
-) -> bool:
-    """Move a WAL past ``threshold`` bytes into the file, if nobody else is at it; True if done.
-
-    TRUNCATE takes the writer's lock, so no one writes or resets the WAL meanwhile. Readers that
-    are still in it only put the rest off to the next time.
-    """
-    try:
-        if os.stat(f"{path}-wal").st_size <= threshold:  # noqa: PTH116 - pathlib costs more
-            return False
-    except OSError:
-        return False
-    with only_one(Path(f"{path}-checkpoint")) as mine:
-        if mine:
-            with (
-                connected() as connection,
-                in_steps(connection, 1),
-                _with_room(connection, path),
-            ):
-                tell(connection, "PRAGMA wal_checkpoint(TRUNCATE)")
-        return mine
-
-
-@contextmanager
-def _with_room(connection: Connection, path: Path) -> Iterator[None]:
-    """Where the disk has none left for a checkpoint, it has all that is kept back meanwhile.
-
-    ``Unavailable`` where that is too little: one that runs out of room has used it up in vain.
-    """
-    needed, kept = growth(connection, path), reserve.taken(path)
-    lent = needed > 0 and reserve.has_less_than(path, needed)
-    if lent:
-        reserve.give_back(path)
-    try:
-        if lent and reserve.has_less_than(path, needed):
-            raise Unavailable(
-                f"The disk that holds {str(path)!r} has no room for its log to be moved in.",
-                hint="Free some space there.",
-            )
-        yield
-    finally:
-        if lent:
-            reserve.take_back(path, min(kept, reserve.SIZE))
-
-
-def growth(connection: Connection, path: Path) -> int:
-    """By how many bytes the file grows when the log is moved in, this transaction's part too."""
-    pages, size = (
-        connection.exec_driver_sql(f"PRAGMA {name}").scalar_one()
-        for name in ("page_count", "page_size")
-    )
-    return int(pages * size) - path.stat().st_size
 
 
 @contextmanager

@@ -12,11 +12,13 @@ from cyclopts import Parameter
 
 from calotype.cli import failures as failing
 from calotype.cli.exits import Exit, Usage, given
+from calotype.cli.names import shown
 from calotype.cli.options import EVERYWHERE, Common, flag, option, owner_of
-from calotype.cli.printing import Printer, plural
+from calotype.cli.printing import Printer, Row, plural
 from calotype.cli.progressing import follow
 from calotype.cli.wire import record
 from calotype.errors import Misconfigured, by_code
+from calotype.importing.terms import PLANNED
 from calotype.model import Imported
 from calotype.progress import Progress, Run
 
@@ -55,6 +57,9 @@ class Rows:
         bool,
         flag("--remove-sources", "Remove each file or bytes once they are kept and read back."),
     ] = False
+    dry_run: Annotated[
+        bool, flag("--dry-run", "Show what --remove-sources would remove; import nothing.")
+    ] = False
 
     def imported(self, store: Store, url: str, owner: str | None) -> Run[Progress, Imported]:
         """The import of the table at ``url``."""
@@ -70,6 +75,7 @@ class Rows:
             digest_column=self.digest_column,
             root=self.root or Path(),
             remove_sources=self.remove_sources,
+            dry_run=self.dry_run,
         )
 
 
@@ -147,7 +153,25 @@ def import_(
             seen=lambda progress: progress,
             resume="What was imported is kept; the same command goes on.",
         )
+    if rows.dry_run:
+        return _planned(done, common.printer)
     return _told(done, common.printer, failures)
+
+
+def _planned(done: Imported, printer: Printer) -> Exit:
+    when = {"now": "now", "later": "once imported"}
+    printer.rows(
+        Row((when[each.when], shown(each.row), shown(each.source)), record(each))
+        for each in done.planned
+    )
+    for failure in done.failures:
+        error = by_code(failure.code, failure.message, failure.hint)
+        failing.tell(printer, failure.source, error)
+    count, stays = len(done.planned), len(done.failures)
+    printer.object({"event": "summary", "planned": count, "failed": stays})
+    told = f"{plural(count, 'source')}{' or more' if count == PLANNED else ''} would be removed"
+    printer.line(f"{told}; {stays} would stay" if stays else told)
+    return Exit.OK
 
 
 def _require_folder(source: str) -> None:
@@ -182,7 +206,7 @@ def _told(done: Imported, printer: Printer, list_: Path | None) -> Exit:
     if list_ is not None:
         failing.write(list_, failed)
     counts = record(done) | {"failed": len(failed)}
-    del counts["failures"]
+    del counts["failures"], counts["planned"]
     printer.object({"event": "summary"} | counts)
     parts = [f"{getattr(done, each)} {each}" for each in _KEPT if getattr(done, each)]
     parts += [f"{len(failed)} failed"] if failed else []

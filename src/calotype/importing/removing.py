@@ -18,7 +18,8 @@ from calotype.digest import Digest
 from calotype.errors import CalotypeError, Misconfigured, NotFound, Unavailable
 from calotype.importing.rows import Rows, Values, as_bytes
 from calotype.importing.still import let_time_pass
-from calotype.model import PutFailure
+from calotype.importing.terms import PLANNED
+from calotype.model import PutFailure, Removal
 from calotype.progress import Progress
 from calotype.putting import Putter
 from calotype.reading import Reader
@@ -50,13 +51,15 @@ class Remover:
     """Removes what rows with a digest came from.
 
     ``path`` says where a row's file lies; ``require_kept`` raises unless the row's digest is kept
-    for that very row.
+    for that very row. A ``dry`` one only tells what it would remove.
     """
 
     rows: Rows
     path: Callable[[object], Path]
     require_kept: Callable[[Values, Digest], None]
     putter: Putter
+    dry: bool = False
+    planned: list[Removal] = field(default_factory=list)
     removed: int = 0
     failures: list[PutFailure] = field(default_factory=list)
     _lost: set[File] = field(default_factory=set)
@@ -77,7 +80,7 @@ class Remover:
                 failed=len(self.failures),
                 seconds_per_item=each,
                 eta=each * max(0, total - number),
-                note="removing sources",
+                note="looking at sources" if self.dry else "removing sources",
             )
 
     def _looked_at(self) -> Iterator[int]:
@@ -104,8 +107,15 @@ class Remover:
             return [*self._file(row, digest)]
         self._verify(digest, Digest.of(as_bytes(self.rows.fetch(row))), None)
         self._require_agreement(row)
-        self.removed += self.rows.clear(row, digest)
+        if self.dry:
+            self._plan(row)
+        else:
+            self.removed += self.rows.clear(row, digest)
         return []
+
+    def _plan(self, row: Values) -> None:
+        if len(self.planned) < PLANNED:
+            self.planned.append(Removal("now", *self.rows.told(row)))
 
     def _require_agreement(self, row: Values) -> None:
         """Raise unless, at this moment, the row has its digest and its slot has it as well."""
@@ -164,6 +174,9 @@ class Remover:
                     continue
                 _require_same(path, stamp)
                 self._require_agreement(row)
+                if self.dry:
+                    self._plan(row)
+                    continue
                 _remove(path, stamp)
                 self.removed += 1
 

@@ -293,6 +293,11 @@ class Rows:
         keys = self.table.primary_key.columns
         return and_(*(_raw(key) == _given(row[key.name]) for key in keys))
 
+    def told(self, row: Values) -> tuple[str, str]:
+        """A row and its source as people say them."""
+        source = str(row[self.source.name]) if self.is_path else f"the bytes in {self.source.name}"
+        return escaped(self.name(row)), escaped(source)
+
     def name(self, row: Values) -> str:
         """A row as people say it: ``images[id=5]``."""
         keys = ", ".join(f"{key.name}={row[key.name]}" for key in self.table.primary_key.columns)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Generator, Sequence
 from dataclasses import replace
+from itertools import islice
 
 from calotype import staging
 from calotype.bulk import Bulk, Done, Refused
@@ -16,8 +17,8 @@ from calotype.importing.removing import Remover
 from calotype.importing.rows import Rows, Values, as_bytes, open_database
 from calotype.importing.slots import tell_apart
 from calotype.importing.still import read_still
-from calotype.importing.terms import Terms, fields, filled
-from calotype.model import Imported, PutFailure, PutMany
+from calotype.importing.terms import PLANNED, Terms, fields, filled
+from calotype.model import Imported, PutFailure, PutMany, Removal
 from calotype.progress import Progress
 from calotype.putting import Putter
 from calotype.references import Referrer
@@ -57,6 +58,8 @@ class TableImport:
         try:
             for _ in tell_apart(self._rows, self._terms):
                 yield Progress(None, 0, note="comparing rows")
+            if self._terms.dry_run:
+                return (yield from self._looked())
             self._putter.catalog.ensure()
             self._pointers = self._found_pointers()
             bulk = Bulk(
@@ -72,6 +75,18 @@ class TableImport:
             return self._outcome(done, removed)
         finally:
             self._rows.engine.dispose()
+
+    def _looked(self) -> Generator[Progress, None, Imported]:
+        """What a removal would come to; nothing is changed."""
+        pending = (Removal("later", *self._rows.told(row)) for row in self._rows.pending())
+        planned = list(islice(pending, PLANNED))
+        remover = Remover(self._rows, self._terms.path, self._require_kept, self._putter, dry=True)
+        if self._putter.catalog.exists():
+            self._pointers = self._found_pointers()
+            yield from remover.remove()
+        self._note_without_key()
+        failures = (*remover.failures, *self._failures)
+        return Imported(planned=(*remover.planned, *planned)[:PLANNED], failures=failures)
 
     def _removed(self) -> Generator[Progress, None, int]:
         """Remove sources; none at all where rows came meanwhile that share a slot with others."""

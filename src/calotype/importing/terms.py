@@ -12,6 +12,9 @@ from urllib.parse import unquote, urlsplit
 from calotype.errors import Misconfigured
 from calotype.names import Owner
 
+PLANNED = 1000
+"""How many planned removals an ``Imported`` lists."""
+
 _FIELD = re.compile(r"\{([^{}]*)\}")
 
 
@@ -31,6 +34,7 @@ class Terms:
     digest_column: str | None = None
     root: Path = Path()
     remove_sources: bool = False
+    dry_run: bool = False
 
     @property
     def templates(self) -> list[str]:
@@ -56,6 +60,10 @@ class Terms:
             raise Misconfigured(
                 "Without digest_column nobody knows which sources are in the store.",
                 hint="Add a column for digests, or keep the sources.",
+            )
+        if self.dry_run and not self.remove_sources:
+            raise Misconfigured(
+                "A dry run shows which sources would be removed.", hint="Give remove_sources, too."
             )
         if self.role is not None and self.owner is None:
             raise Misconfigured("A role belongs to an owner.", hint="Give owner= as well.")
