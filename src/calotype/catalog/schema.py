@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import Connection, inspect, select
 
-from calotype.catalog import tables, triggers
+from calotype.catalog import sqlite, tables, triggers
 from calotype.errors import Corrupt, Misconfigured, SchemaAhead, SchemaBehind
 from calotype.quantities import Instant
 
@@ -152,4 +152,6 @@ def _copy(catalog: Catalog, found: int, copies: list[Path]) -> None:
             another.cursor().execute("VACUUM INTO ?", (str(draft),))
     finally:
         pool.dispose()
+    sqlite.sync(draft)
     draft.rename(copy)
+    sqlite.sync(copy.parent)

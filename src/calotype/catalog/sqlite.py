@@ -221,8 +221,7 @@ def create(path: Path, fill: Callable[[Engine], None]) -> None:
             for old in ("-wal", "-shm"):  # of a catalog that was removed: they would be replayed
                 Path(f"{path}{old}").unlink(missing_ok=True)
             os.link(draft, path)
-        if sys.platform != "win32":
-            _sync(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+        sync(path.parent)
     finally:
         for leftover in path.parent.glob(f"{draft.name}*"):
             leftover.unlink(missing_ok=True)
@@ -247,7 +246,7 @@ def _build(draft: Path, fill: Callable[[Engine], None]) -> None:
         move_wal_into_file(made, draft)
     finally:
         made.dispose()
-    _sync(draft, os.O_RDWR)
+    sync(draft)
 
 
 def use_wal(made: Engine, path: Path) -> None:
@@ -282,8 +281,11 @@ def sweep_drafts(path: Path, older_than: Instant) -> int:
     return swept
 
 
-def _sync(path: Path, flags: int) -> None:
-    handle = os.open(path, flags)
+def sync(path: Path) -> None:
+    """Have a file, or the names in a folder, on disk; Windows does so with names by itself."""
+    if path.is_dir() and sys.platform == "win32":
+        return
+    handle = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
     try:
         os.fsync(handle)
     finally:
