@@ -89,6 +89,8 @@ class Referrer:
             for first in range(0, len(roles), PART):
                 reserve.in_parts(roles[first : first + PART], release)
         except Unavailable as error:
+            if not digests:
+                raise
             raise Unavailable(
                 f"The disk that holds the catalog is full: of {len(roles)} references of {owner} "
                 f"{len(digests)} were released.",

@@ -199,8 +199,8 @@ def test_the_log_stays_short_while_much_is_let_go(tmp_path) -> None:
 
 
 def _refused_at_last(taking: Callable[[int], object], ballast: Path) -> None:
-    """On a disk filled to the last byte; its log may give some bytes back, which are filled too."""
-    for number in range(5):
+    """On a disk filled to the last byte; its log gives fewer bytes back each time, which are filled too."""
+    for number in range(50):
         _fill_up(ballast.with_name(f"ballast {time.monotonic_ns()}"))
         try:
             taking(number)

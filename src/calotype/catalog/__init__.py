@@ -262,9 +262,10 @@ class Catalog:
             self._log.before(rows, freeing)
         hasty = sqlite.HASTY if not durable and self._log is not None else None
         with translated(), self._writing(self.engine, hasty, patience) as connection:
+            ahead = self._log.ahead(connection, freeing) if self._log is not None else None
             yield connection
-            if self._log is not None and freeing is not Freeing.NOTHING:
-                self._log.require_short(connection)
+            if self._log is not None and ahead is not None:
+                self._log.require_short(connection, ahead)
         if self._log is not None:
             self._log.after(freeing)
         if durable and self._log is not None:
@@ -283,7 +284,8 @@ class Catalog:
         with translated(), self._turn(self._patience):
             if self._doubtful:
                 self.engine.dispose()
-                sqlite.move_wal_into_file(self.engine, self.path)
+                with reserve.lent(self.path, reserve.log_size(self.path)):
+                    sqlite.move_wal_into_file(self.engine, self.path)
                 self._doubtful = False
 
     @contextmanager

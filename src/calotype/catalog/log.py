@@ -47,13 +47,20 @@ class Log:
                 checkpoint(self._connected, self._path)
                 self._overdue = False
 
-    def require_short(self, connection: Connection) -> None:
+    def ahead(self, connection: Connection, freeing: Freeing) -> int | None:
+        """By how much the file is to grow already; None where nobody need care."""
+        if freeing is Freeing.NOTHING or not reserve.has_less_than(self._path, reserve.PLENTY):
+            return None
+        return growth(connection, self._path)
+
+    def require_short(self, connection: Connection, ahead: int) -> None:
         """Refuse to commit what could not be moved into the file afterwards, as a full disk does.
 
-        What lets go of something on a disk with little room has to go in smaller steps.
+        What lets go of something goes in smaller steps then. Its pages in the log are seldom more
+        than four times those that the file grows by.
         """
-        scarce = reserve.has_less_than(self._path, reserve.PLENTY)
-        if scarce and growth(connection, self._path) > reserve.FOR_LOG:
+        more = growth(connection, self._path) - ahead
+        if more > reserve.taken(self._path) and reserve.has_less_than(self._path, 4 * more):
             raise sqlite3.OperationalError("database or disk is full")
 
     def after(self, freeing: Freeing) -> None:
@@ -74,7 +81,8 @@ class Log:
         if full or reserve.is_tight(self._path):
             self._emptied(threshold=0)
         if full and reserve.has_less_than(self._path, reserve.FOR_GC):
-            reserve.give_back(self._path, freeing)
+            for_others = max(0, reserve.taken(self._path) - reserve.SIZE)
+            reserve.give_back(self._path, freeing + for_others)
 
     def _emptied(self, threshold: int = CHECKPOINT_BYTES) -> bool:
         try:
@@ -115,24 +123,18 @@ def checkpoint(
 
 @contextmanager
 def _with_room(connection: Connection, path: Path) -> Iterator[None]:
-    """Where the disk has none left for a checkpoint, it has all that is kept back meanwhile.
+    """A checkpoint has all that is kept back where the disk has too little.
 
-    ``Unavailable`` where that is too little: one that runs out of room has used it up in vain.
+    ``Unavailable`` where that is too little as well: it would use it up in vain.
     """
-    needed, kept = growth(connection, path), reserve.taken(path)
-    lent = needed > 0 and reserve.has_less_than(path, needed)
-    if lent:
-        reserve.give_back(path)
-    try:
-        if lent and reserve.has_less_than(path, needed):
+    needed = growth(connection, path)
+    with reserve.lent(path, needed):
+        if needed > 0 and reserve.has_less_than(path, needed):
             raise Unavailable(
                 f"The disk that holds {str(path)!r} has no room for its log to be moved in.",
                 hint="Free some space there.",
             )
         yield
-    finally:
-        if lent:
-            reserve.take_back(path, min(kept, reserve.SIZE))
 
 
 def growth(connection: Connection, path: Path) -> int:

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from enum import IntEnum
 from pathlib import Path
 from typing import TypeVar
@@ -167,6 +167,23 @@ def give_back(catalog: Path, but: int = 0) -> None:
             place(catalog).unlink()
         elif taken(catalog) > but:
             os.truncate(place(catalog), but)
+
+
+@contextmanager
+def lent(catalog: Path, needed: int) -> Iterator[None]:
+    """Where the disk has less than ``needed`` bytes left, all that is kept back is there to use.
+
+    Afterwards it is taken again, as much of it as there is.
+    """
+    kept = taken(catalog)
+    scarce = needed > 0 and has_less_than(catalog, needed)
+    if scarce:
+        give_back(catalog)
+    try:
+        yield
+    finally:
+        if scarce:
+            take_back(catalog, kept)
 
 
 def take_back(catalog: Path, size: int) -> None:

@@ -55,7 +55,7 @@ def engine(path: Path, *, own: bool) -> Engine:
         connect_args={"isolation_level": None, "check_same_thread": False},
     )
     at_rest.watch(made, path)
-    event.listen(made, "connect", _settings(own, path if wal_index.has_holes(path) else None))
+    event.listen(made, "connect", _settings(own, path if own else None))
     return made
 
 
@@ -71,9 +71,9 @@ def memory_engine() -> Engine:
 
 
 def _settings(
-    own: bool, holes: Path | None = None
+    own: bool, path: Path | None = None
 ) -> Callable[[DBAPIConnection, ConnectionPoolEntry], None]:
-    """What every connection begins with; ``holes`` is a catalog whose index has some."""
+    """What every connection begins with; ``path`` is a file of our own."""
 
     def set_up(connection: DBAPIConnection, _: ConnectionPoolEntry) -> None:
         assert isinstance(connection, sqlite3.Connection)
@@ -84,9 +84,8 @@ def _settings(
             raise
 
     def settle(connection: sqlite3.Connection) -> None:
-        if own and holes is not None:
-            wal_index.make_room(holes)
-            wal_index.fill(connection, holes)
+        if path is not None:
+            wal_index.settle(connection, path)
         connection.create_function("lower", 1, _lower, deterministic=True)
         cursor = connection.cursor()
         cursor.execute(f"PRAGMA busy_timeout={BUSY_MS}")

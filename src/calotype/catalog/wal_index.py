@@ -11,7 +11,6 @@ from __future__ import annotations
 import ctypes
 import mmap
 import os
-import shutil
 import sqlite3
 import sys
 from contextlib import suppress
@@ -26,8 +25,22 @@ _KEEP_SIZE = 1
 """FALLOC_FL_KEEP_SIZE: SQLite finds the file as long as it made it."""
 
 
-def has_holes(path: Path) -> bool:
-    """True where the disk of the catalog at ``path`` has blocks smaller than a page of memory."""
+def settle(connection: sqlite3.Connection, path: Path) -> None:
+    """Let a new connection to the catalog at ``path`` have its index, whatever the disk has left.
+
+    On a full disk it takes its room from what is kept back.
+    """
+    holes = _has_holes(path)
+    if not holes and not reserve.has_less_than(path, SIZE):
+        return
+    with reserve.lent(path, SIZE):
+        connection.execute("SELECT count(*) FROM sqlite_master").close()
+        if holes:
+            _fill(path)
+
+
+def _has_holes(path: Path) -> bool:
+    """True where the disk of the catalog has blocks smaller than a page of memory."""
     if sys.platform != "linux":
         return False
     try:
@@ -36,19 +49,11 @@ def has_holes(path: Path) -> bool:
         return False
 
 
-def make_room(path: Path) -> None:
-    """On a full disk let the first touch of the index have the room that is kept back."""
-    with suppress(OSError):
-        if shutil.disk_usage(path.parent).free < SIZE:
-            reserve.give_back(path)
-
-
-def fill(connection: sqlite3.Connection, path: Path) -> None:
-    """Ask for the blocks of the index that ``connection`` has open; as many as there are.
+def _fill(path: Path) -> None:
+    """Ask for the blocks of the index that is open; as many as there are.
 
     By SQLite's own descriptor: to close another one would end the locks of the whole process.
     """
-    connection.execute("SELECT count(*) FROM sqlite_master").close()
     index = os.path.realpath(f"{path}-shm")
     libc = ctypes.CDLL(None, use_errno=True)
     for each in Path("/proc/self/fd").iterdir():

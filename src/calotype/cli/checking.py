@@ -83,10 +83,12 @@ def _read(names: list[str], store: Store, printer: Printer) -> tuple[list[tuple[
 
 def _digest(name: str, store: Store) -> Digest:
     """Of a file by that name, or else the digest that it is or abbreviates."""
+    if os.path.lexists(name):
+        return _hashed(name)
     try:
         return Digest.parse(name)
     except InvalidDigest:
-        if not os.path.lexists(name) and re.fullmatch("[0-9A-Fa-f]{6,63}", name):
+        if re.fullmatch("[0-9A-Fa-f]{6,63}", name):
             with suppress(NotFound):
                 return store.resolve(name, trashed=True)
         return _hashed(name)

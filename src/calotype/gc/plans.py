@@ -11,7 +11,7 @@ from datetime import datetime
 from calotype.backends import Backend
 from calotype.catalog import Catalog, copies, settings
 from calotype.catalog.columns import Hosts
-from calotype.catalog.failures import disk_failed
+from calotype.catalog.failures import disk_failed, disk_full
 from calotype.catalog.reserve import Freeing
 from calotype.errors import NotFound, Unavailable
 from calotype.gc.collecting import Collector, describe
@@ -156,12 +156,22 @@ class Plan:
                 at_least = max(total, done)
                 yield Progress(at_least, done, computed=done, failed=erased.failed, note="erasing")
         stopped = "budget" if stop() else collected.stopped or erased.stopped
-        with catalog.write(durable=False, freeing=Freeing.BYTES) as connection:
-            if settings.usage_due(connection, catalog.clock()):
-                settings.record_usage(connection, catalog.clock())
-            if self.terms.everything and not stopped:
+        if self.terms.everything and not stopped:
+            with catalog.write(durable=False, freeing=Freeing.BYTES) as connection:
                 settings.set_meta(connection, "full_look", "0")
+        self._record_usage()
         return self._report(collected, erased, waiting, stopped)
+
+    def _record_usage(self) -> None:
+        """The day's row of each scope, if it is due; a full disk does without for now."""
+        catalog = self._gc.catalog
+        try:
+            with catalog.write(durable=False, freeing=Freeing.BYTES) as connection:
+                if settings.usage_due(connection, catalog.clock()):
+                    settings.record_usage(connection, catalog.clock())
+        except Unavailable as error:
+            if not disk_full(error):
+                raise
 
     def _waiting(self) -> int:
         catalog, now = self._gc.catalog, self._gc.catalog.clock()
