@@ -16,6 +16,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
+from urllib.parse import quote
 
 from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
@@ -60,7 +61,9 @@ def link(tag: str, home: Path) -> None:
 def _list(home: Path, tag: str, failures: Sequence[Failure]) -> None:
     """For people: what results wait for stands in their rows."""
     lines = (json.dumps(asdict(each)) for each in failures)
-    (home / f"{tag}.failures.jsonl").write_text("".join(f"{line}\n" for line in lines))
+    (home / f"{quote(tag, safe=' ')}.failures.jsonl").write_text(
+        "".join(f"{line}\n" for line in lines)
+    )
 
 
 def clean(home: Path) -> None:

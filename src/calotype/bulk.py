@@ -34,11 +34,10 @@ S = TypeVar("S")
 
 
 class Done(NamedTuple, Generic[S]):
-    """A source that is durably kept, and what it came to."""
+    """A source that is durably kept."""
 
     source: S
     content: Content
-    line: Line
 
 
 Refused = Sequence[tuple[S, CalotypeError]]
@@ -178,7 +177,7 @@ class Bulk(Generic[S]):
             self._keep_rest(rest, error, first=first)
         finally:
             if done:
-                self._note([Done(arrivals[n][0], arrivals[n][1].content, done[n]) for n in done])
+                self._note([(Done(arrivals[n][0], arrivals[n][1].content), done[n]) for n in done])
 
     def _keep_rest(
         self, rest: Sequence[tuple[S, Arrival]], error: CalotypeError, *, first: bool
@@ -199,16 +198,16 @@ class Bulk(Generic[S]):
         for part in _parts(rest):
             self._keep_all(part, first=False)
 
-    def _note(self, done: Sequence[Done[S]]) -> None:
+    def _note(self, done: Sequence[tuple[Done[S], Line]]) -> None:
         """Count what is kept, but for what failed after all."""
-        refused = self._kept(done)
+        refused = self._kept([each for each, _ in done])
         failed = {id(source) for source, _ in refused}
         for source, error in refused:
             self._fail(source, error)
-        lines = [each.line for each in done if id(each.source) not in failed]
+        lines = [line for each, line in done if id(each.source) not in failed]
         self._counts.update(line.status for line in lines)
         self._bytes += sum(line.size for line in lines)
-        for each in done:
+        for each, _ in done:
             each.content.discard()
 
     def _fail(self, source: S, error: CalotypeError) -> None:

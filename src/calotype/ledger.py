@@ -10,7 +10,6 @@ from typing import NamedTuple
 
 from calotype.catalog import holdings
 from calotype.catalog.prepared import Found
-from calotype.catalog.slots import Slot
 from calotype.digest import Digest
 from calotype.model import Asset, Blob, Put, Status
 from calotype.quantities import Instant, when
@@ -32,7 +31,7 @@ class Ledger:
 
     ``rows`` are the assets that are there, ``blobs`` those of every wish, ``mended`` the digests
     whose bytes were replaced. Afterwards ``new`` are the assets to insert and ``changed`` the
-    columns to update, ``referred`` the slots that were filled.
+    columns to update.
     """
 
     def __init__(
@@ -52,7 +51,6 @@ class Ledger:
         self.blobs = blobs
         self.new: dict[str, Wish] = {}
         self.changed: dict[str, dict[str, object]] = {}
-        self.referred: set[Slot | None] = set()
 
     def enter(self, wish: Wish) -> Status:
         """Note one wish and say what status its put has."""
@@ -63,16 +61,14 @@ class Ledger:
             self._create(wish)
             return "created"
         status: Status = "healed" if mended else "duplicate"
-        if before.trashed:
+        if restored := before.trashed and wish.digest not in self.new:
             status = "restored"
-        self._merge(before, wish)
+        self._merge(before, wish, restored=restored)
         return status
 
-    def refer(self, wishes: Iterable[Wish]) -> None:
-        """Note the wishes whose references are new."""
-        for wish in wishes:
-            self._referred[wish.digest] += 1
-            self.referred.add(wish.slot)
+    def refer(self, digests: Iterable[Digest]) -> None:
+        """Note the digests of references that are new."""
+        self._referred.update(digests)
 
     def _holding(self, digest: Digest) -> _Holding | None:
         if (known := self._holdings.get(digest)) is None and (row := self._rows.get(digest)):
@@ -90,9 +86,8 @@ class Ledger:
         self._holdings[wish.digest] = _Holding(end, wish.filename, wish.metadata or {}, trashed)
         self.new[wish.digest] = wish
 
-    def _merge(self, before: _Holding, wish: Wish) -> None:
+    def _merge(self, before: _Holding, wish: Wish, *, restored: bool) -> None:
         """The later end wins; a name that is there stays, unless the asset was in the trash."""
-        restored = before.trashed
         end = max(before.end, wish.kept_until or 0)
         filename = (
             (wish.filename or before.filename) if restored else (before.filename or wish.filename)
@@ -101,7 +96,7 @@ class Ledger:
         same = (filename, end) == (before.filename, before.end)
         if wish.metadata:  # compared as text: to Python True is 1
             same &= json.dumps(metadata) == json.dumps(dict(before.metadata))
-        before.trashed = restored and end <= self._now and wish.owner is None
+        before.trashed = before.trashed and end <= self._now and wish.owner is None
         if same:
             return
         before.end, before.filename, before.metadata = end, filename, metadata
@@ -136,21 +131,11 @@ class Ledger:
 
 
 class Line(NamedTuple):
-    """A line of the ledger: what was granted of one wish, and what it came to."""
+    """A line of the ledger: what one wish came to."""
 
     ledger: Ledger
-    wish: Wish
+    digest: Digest
     status: Status
-
-    @property
-    def digest(self) -> Digest:
-        """Of the bytes."""
-        return self.wish.digest
-
-    @property
-    def filled(self) -> bool:
-        """True where its owner's slot was filled by it."""
-        return self.wish.owner is not None and self.wish.slot in self.ledger.referred
 
     @property
     def size(self) -> int:

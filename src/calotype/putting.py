@@ -243,8 +243,7 @@ class Putter:
         if not good:
             return {}
         now = self.catalog.clock()
-        asked = [arrival.wish for _, arrival in good]
-        wishes = slots.yielded(connection, self.scope, asked, now)
+        wishes = [arrival.wish for _, arrival in good]
         rows = holdings.assets(
             connection,
             self.scope,
@@ -260,7 +259,7 @@ class Putter:
         holdings.update_assets(connection, self.scope, ledger.changed)
         ledger.refer(slots.refer(connection, self.scope, wishes, now))
         return {
-            number: Line(ledger, wish, status)
+            number: Line(ledger, wish.digest, status)
             for (number, _), wish, status in zip(good, wishes, answers, strict=True)
         }
 

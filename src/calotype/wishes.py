@@ -17,8 +17,7 @@ from calotype.quantities import FOREVER, Duration, Instant, duration
 class Wish:
     """One asset to be had: of which digest, called what, kept until when, used by whom.
 
-    ``kept_until`` is None where only the owner is to keep it. One that ``yields`` leaves a slot
-    alone that has another file: then nothing is to keep it.
+    ``kept_until`` is None where only the owner is to keep it.
     """
 
     digest: Digest
@@ -27,7 +26,6 @@ class Wish:
     role: str | None = None
     filename: str | None = None
     metadata: Mapping[str, object] | None = None
-    yields: bool = False
 
     @property
     def slot(self) -> tuple[str, str, str] | None:

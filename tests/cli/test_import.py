@@ -143,11 +143,18 @@ def test_the_rows_of_a_table(desk, tree):
     assert "nothing to do" in desk(*command, *more).out
 
 
+def test_a_url_that_is_none_is_an_error_in_words(desk):
+    command = ["import", "table:postgresql://u:secret@h:abc/db", "--table", "t"]
+    said = said_in_one_line(desk(*command, "--path-column", "path", code=1))
+    assert "Not a database" in said and "secret" not in said
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [
         (["table:sqlite:///app.db"], "Which table?"),
-        (["tree", "--table", "images"], "Only a table has columns"),
+        (["tree", "--table", "images"], "--table is for a table"),
+        (["tree", "--dry-run"], "--dry-run is for a table"),
         (["table:sqlite:///app.db", "--table", "t", "--again"], "are for a folder"),
     ],
 )

@@ -222,6 +222,15 @@ def test_check_ends_with_what_it_found(desk):
     desk("check", "a", code=5)
 
 
+def test_a_file_that_is_called_like_a_digest_is_read(desk):
+    """Whoever names files by their hashes wants to know whether the bytes are there."""
+    digest = desk.put("a")
+    desk.file(digest, b"something else")
+    assert desk("check", digest, code=5).out.startswith("missing ")
+    (desk.folder / digest).write_bytes(b"a")
+    assert desk("check", digest).out.startswith("present ")
+
+
 def test_check_changes_nothing_and_is_no_access(desk):
     digest = desk.put("a")
     before = desk("stat", digest, "--json").object

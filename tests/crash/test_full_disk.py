@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import sqlite3
+import subprocess
+import sys
 import time
 from collections.abc import Callable
+from contextlib import closing
 from itertools import count
 from pathlib import Path
 
@@ -169,6 +174,46 @@ def freed(store: Store, owner: str) -> int:
         if not list(store.references(owner=owner)):
             return blobs
     raise AssertionError("it takes for ever")
+
+
+@pytest.mark.parametrize("left", [0, 24 << 10])
+def test_a_new_process_opens_a_store_on_a_full_disk(tmp_path, left) -> None:
+    """SQLite removed its log's index when the last one closed, and now it has no room for one."""
+    place, ballast = tmp_path / "small" / "store", tmp_path / "small" / "ballast"
+    command = [sys.executable, "-m", "calotype", "--store", place]
+    with small_disk(tmp_path / "small", "20m"):
+        with Store(place) as store:
+            kept = store.put(noise("kept"), owner="file/1").digest
+        assert not place.joinpath("catalog.db-shm").exists()
+        _fill_up(ballast)
+        os.truncate(ballast, ballast.stat().st_size - left)
+        for words in (
+            ["ls"],
+            ["doctor"],
+            ["release", "--owner", "file/1"],
+            ["gc", "--now", "--force"],
+        ):
+            done = subprocess.run([*command, *words], capture_output=True, text=True, timeout=60)
+            assert done.returncode == 0, (words, done.stderr)
+        assert not list(place.glob(f"blobs/sha256/*/*/{kept}*"))
+        assert broken_invariants(place) == []
+
+
+def test_somebody_who_reads_for_long_keeps_nobody_from_letting_go(tmp_path) -> None:
+    """The log cannot be moved in meanwhile; there is room enough for it."""
+    place = tmp_path / "small" / "store"
+    with small_disk(tmp_path / "small", "64m"), Store(place) as store:
+        store.put(noise("first"), owner="file/1")
+        (tmp_path / "small/ballast").write_bytes(bytes(32 << 20))
+        with closing(sqlite3.connect(place / "catalog.db")) as reader:
+            reader.execute("BEGIN")
+            reader.execute("SELECT * FROM calotype_blob").fetchall()
+            for number in range(150):
+                store.put(noise(f"{number}", 100), owner=f"file/{number}")
+            assert store.release("file/1").references == 2
+            assert store.release("file/2").references == 1
+            assert store.gc(now=True, force=True).doomed == 3
+        assert broken_invariants(place) == []
 
 
 @pytest.mark.parametrize(("files", "size", "owners"), [(800, 3000, 4), (6000, 300, 2)])

@@ -7,7 +7,7 @@ import os
 import sqlite3
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, contextmanager
 
 import pytest
 from tests.store.legacy import Application, furnished, moved, moving
@@ -16,7 +16,9 @@ from tests.store.surgery import content, problems
 from tests.store.trouble import full_after
 
 from calotype import Digest, Store, bulk
+from calotype.catalog import slots
 from calotype.errors import Locked, Misconfigured, NotFound
+from calotype.importing import giving
 from calotype.importing import rows as application
 from calotype.importing import table as importing
 
@@ -106,18 +108,26 @@ def test_a_run_that_was_left_goes_on_where_it_was(durable, app, monkeypatch):
         assert problems(store) == []
 
 
-def test_a_row_that_is_deleted_meanwhile_leaves_nothing_behind(durable, app, monkeypatch):
-    real = application.Rows.write
+def before_giving(monkeypatch, act) -> None:
+    """Let ``act`` happen once, when the import has kept its bytes and no row has them yet."""
+    real, pending = giving.Giver.give, [act]
 
-    def late(self, digests):
+    def late(self, asked):
+        if pending:
+            pending.pop()()
+        return real(self, asked)
+
+    monkeypatch.setattr(giving.Giver, "give", late)
+
+
+def test_a_row_that_is_deleted_meanwhile_leaves_nothing_behind(durable, app, monkeypatch):
+    def changed():
         app.tell("DELETE FROM images WHERE id = 5")
         app.tell("UPDATE images SET path = 'tx/CA/a.1.png' WHERE id = 3")
-        return real(self, digests)
 
     with durable.open() as store:
-        with monkeypatch.context() as patched:
-            patched.setattr(application.Rows, "write", late)
-            done = moved(store, app, owner="result/{id}")
+        before_giving(monkeypatch, changed)
+        done = moved(store, app, owner="result/{id}")
         assert [f.source for f in done.failures] == ["images[id=3]", "images[id=5]"]
         assert list(store.references(owner="result/5")) == []
         assert app.digests()[3] is None
@@ -128,18 +138,121 @@ def test_a_row_that_is_deleted_meanwhile_leaves_nothing_behind(durable, app, mon
         assert app.digests()[3] == Digest.of(picture(0))
 
 
-def test_what_other_rows_may_have_is_not_released_with_one_that_is_gone(durable, app, monkeypatch):
-    real = application.Rows.write
+def test_a_newer_picture_that_the_application_gave_a_row_meanwhile_stays(durable, app, monkeypatch):
+    with durable.open() as store:
 
-    def late(self, digests):
-        app.tell("DELETE FROM images WHERE id = 2")
-        return real(self, digests)
+        def newer():
+            digest = store.put(b"newer", owner="image/5", role="original").digest
+            app.tell("UPDATE images SET digest = ? WHERE id = 5", digest)
+
+        before_giving(monkeypatch, newer)
+        moved(store, app, owner="image/{id}", role="original")
+        (reference,) = store.references(owner="image/5")
+        assert reference.digest == Digest.of(b"newer") == app.digests()[5]
+
+
+@pytest.mark.parametrize("sql", ["DELETE FROM images", "UPDATE images SET path = 'new'"])
+def test_what_the_application_was_told_it_has_stays(durable, app, monkeypatch, sql):
+    """The same bytes in the same slot, a moment before the import would have given them."""
+    given = only_row_5(app)
+    with durable.open() as store:
+
+        def kept():
+            store.put(picture(2), owner="image/5", role="original")
+            app.tell(sql)
+
+        before_giving(monkeypatch, kept)
+        assert len(moved(store, app, **given).failures) == 1
+        store.gc(now=True)
+        assert slot_of_5(store) == [Digest.of(picture(2))]
+        assert content(store, Digest.of(picture(2))) == picture(2)
+
+
+def test_a_slot_that_the_application_filled_meanwhile_is_left_to_it(durable, app, monkeypatch):
+    given = only_row_5(app)
+    with durable.open() as store:
+        before_giving(monkeypatch, lambda: store.put(b"newer", owner="image/5", role="original"))
+        done = moved(store, app, **given)
+        assert "has another file" in done.failures[0].message
+        assert (app.digests(), slot_of_5(store)) == ({5: None}, [Digest.of(b"newer")])
+
+
+def test_bytes_that_gc_takes_before_their_row_has_them_are_put_again(durable, app, monkeypatch):
+    with durable.open() as store:
+        before_giving(monkeypatch, lambda: store.gc(now=True))
+        assert moved(store, app).failures == ()
+        assert sum(digest is not None for digest in app.digests().values()) == 5
+        assert problems(store) == []
+
+
+def test_of_two_tables_with_the_same_owners_neither_takes_from_the_other(durable, app, monkeypatch):
+    app.tell("CREATE TABLE covers (id INTEGER PRIMARY KEY, path TEXT, digest TEXT)")
+    app.tell("INSERT INTO covers VALUES (5, 'tx/FL/c.1.png', NULL)")
+    given = {"owner": "image/{id}", "role": None}
+    with durable.open() as store:
+
+        def other():
+            moved(store, app, "covers", **given)
+            app.tell("DELETE FROM images WHERE id = 5")
+
+        before_giving(monkeypatch, other)
+        assert len(moved(store, app, **given).failures) == 1
+        (reference,) = store.references(owner="image/5")
+        assert app.tell("SELECT digest FROM covers") == [(reference.digest,)]
+
+
+def test_an_import_that_ends_between_slot_and_row_is_finished_by_the_next(
+    durable, app, monkeypatch
+):
+    real = application.Rows.changing
+
+    @contextmanager
+    def killed(self):
+        with real(self) as connection:
+            yield connection
+            raise KeyboardInterrupt
 
     with durable.open() as store:
-        with monkeypatch.context() as patched:
-            patched.setattr(application.Rows, "write", late)
-            moved(store, app, owner="dataset/7", role=None)
-        assert len(list(store.references(owner="dataset/7"))) == 3
+        with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+            patched.setattr(application.Rows, "changing", killed)
+            moved(store, app)
+        assert set(app.digests().values()) == {None}
+        assert store.stats().references == 5
+        store.gc(now=True, full=True)
+        done = moved(store, app, remove_sources=True)
+        assert (done.duplicate, done.removed, done.failures) == (5, 4, ())
+        assert problems(store) == []
+
+
+def test_while_rows_are_given_their_digests_nobody_changes_them(durable, app, monkeypatch):
+    real, waited = slots.refer, []
+
+    def late(connection, scope, wishes, now):
+        if any(wish.slot for wish in wishes):
+            with closing(sqlite3.connect(app.database, timeout=0)) as other:
+                try:
+                    with other:
+                        other.execute("DELETE FROM images")
+                except sqlite3.OperationalError as error:
+                    waited.append(str(error))
+        return real(connection, scope, wishes, now)
+
+    monkeypatch.setattr(slots, "refer", late)
+    with durable.open() as store:
+        assert moved(store, app, owner="image/{id}").failures == ()
+    assert set(waited) == {"database is locked"}
+
+
+@pytest.mark.parametrize(
+    "kind", ["STRING", "UUID", "MYTYPE", "NUMERIC", "REAL", "BLOB", "DATETIME", "BOOLEAN", "JSON"]
+)
+def test_a_digest_is_written_as_it_is_whatever_its_column_is_called(store, app, kind):
+    app.tell(f"CREATE TABLE odd (id INTEGER PRIMARY KEY, path TEXT, digest {kind})")
+    app.tell("INSERT INTO odd VALUES (1, 'tx/CA/a.1.png', NULL)")
+    for _ in range(2):
+        assert moved(store, app, "odd", owner="odd/{id}", remove_sources=True).failures == ()
+    assert app.tell("SELECT digest FROM odd") == [(Digest.of(picture(0)),)]
+    assert not (app.root / "tx/CA/a.1.png").exists()
 
 
 def test_a_key_of_several_columns(store, app):
@@ -196,7 +309,8 @@ def test_a_database_that_is_locked_says_so_and_what_was_kept_stays(store, app, m
         other.execute("BEGIN IMMEDIATE")
         with pytest.raises(Locked, match="locked by another writer"):
             moved(store, app)
-    assert moved(store, app).duplicate == 5
+    again = moved(store, app)
+    assert again.duplicate + again.restored == 5
 
 
 def test_a_full_disk_in_the_middle_leaves_rows_without_a_digest_for_the_next_run(
@@ -251,23 +365,6 @@ def test_rows_that_would_share_a_slot_are_refused_before_anything_is_done(store,
         with pytest.raises(Misconfigured):
             moved(store, app, owner=owner, role=None)
     assert list(store.assets()) == []
-
-
-def test_a_newer_picture_that_the_application_gave_a_row_meanwhile_stays(durable, app, monkeypatch):
-    real = application.Rows.write
-
-    with durable.open() as store:
-
-        def late(self, digests):
-            newer = store.put(b"newer", owner="image/5", role="original").digest
-            app.tell("UPDATE images SET digest = ? WHERE id = 5", newer)
-            return real(self, digests)
-
-        with monkeypatch.context() as patched:
-            patched.setattr(application.Rows, "write", late)
-            moved(store, app, owner="image/{id}", role="original")
-        (reference,) = store.references(owner="image/5")
-        assert reference.digest == Digest.of(b"newer") == app.digests()[5]
 
 
 def once_read(monkeypatch, act) -> None:
@@ -337,62 +434,6 @@ def test_a_file_that_only_a_slot_has_is_not_displaced(store, app):
     store.release("image/5", "original")
     assert moved(store, app, **given).failures == ()
     assert slot_of_5(store) == [app.digests()[5]] == [Digest.of(picture(2))]
-
-
-@pytest.mark.parametrize("released", [False, True])
-def test_a_row_whose_slot_was_changed_meanwhile_has_its_digest_taken_back(
-    durable, app, monkeypatch, released
-):
-    given = only_row_5(app)
-    real = application.Rows.write
-    with durable.open() as store:
-
-        def late(self, digests):
-            if released:
-                store.release("image/5")
-            else:
-                store.put(b"newer", owner="image/5", role="original")
-            return real(self, digests)
-
-        with monkeypatch.context() as patched:
-            patched.setattr(application.Rows, "write", late)
-            done = moved(store, app, **given)
-        assert ("was changed" in done.failures[0].message, app.digests()) == (True, {5: None})
-        assert slot_of_5(store) == ([] if released else [Digest.of(b"newer")])
-
-
-def test_a_slot_that_was_filled_before_is_not_emptied_for_a_row_that_refuses(
-    durable, app, monkeypatch
-):
-    given = only_row_5(app)
-    real = application.Rows.write
-    with durable.open() as store:
-        store.put(picture(2), owner="image/5", role="original")
-
-        def late(self, digests):
-            app.tell("UPDATE images SET path = 'new'")
-            return real(self, digests)
-
-        monkeypatch.setattr(application.Rows, "write", late)
-        assert len(moved(store, app, **given).failures) == 1
-        assert slot_of_5(store) == [Digest.of(picture(2))]
-
-
-def test_an_import_that_ends_between_slot_and_row_is_finished_by_the_next(
-    durable, app, monkeypatch
-):
-    def killed(self, digests):
-        raise KeyboardInterrupt
-
-    with durable.open() as store:
-        with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
-            patched.setattr(application.Rows, "write", killed)
-            moved(store, app)
-        assert set(app.digests().values()) == {None}
-        store.gc(now=True, full=True)
-        done = moved(store, app, remove_sources=True)
-        assert (done.duplicate, done.removed, done.failures) == (5, 4, ())
-        assert problems(store) == []
 
 
 @pytest.mark.parametrize("hold", ["1h", "24h", "48h"])

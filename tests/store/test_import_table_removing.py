@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 
 import pytest
@@ -343,3 +344,45 @@ def test_a_dry_run_tells_what_would_go_and_changes_nothing(durable, app, inside)
 def test_a_dry_run_of_an_import_that_removes_nothing_is_refused(durable, app):
     with durable.open() as store, pytest.raises(Misconfigured, match="dry run"):
         moved(store, app, dry_run=True)
+
+
+@pytest.mark.parametrize("came", ["folder", "file that cannot be linked"])
+def test_what_came_in_a_files_place_is_put_back_whatever_it_is(durable, app, monkeypatch, came):
+    path = app.root / "tx/FL/c.1.png"
+    real = removing_sources._require_same
+
+    def late(where, stamp):
+        real(where, stamp)
+        if where == path:
+            path.unlink()
+            if came == "folder":
+                path.mkdir()
+                (path / "inside").write_bytes(b"newer")
+            else:
+                path.write_bytes(b"newer")
+
+    def no_links(*_, **__):
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    with durable.open() as store:
+        moved(store, app)
+        monkeypatch.setattr(removing_sources, "_require_same", late)
+        if came != "folder":
+            monkeypatch.setattr(removing_sources.os, "link", no_links)
+        done = moved(store, app, remove_sources=True)
+    assert [failure.source for failure in done.failures] == ["images[id=5]"]
+    assert (path / "inside" if came == "folder" else path).read_bytes() == b"newer"
+    assert [each.name for each in path.parent.iterdir()] == [path.name]
+
+
+def test_a_dry_run_plans_a_file_once_and_not_before_every_row_has_it(durable, app):
+    with durable.open() as store:
+        moved(store, app)
+        planned = moved(store, app, remove_sources=True, dry_run=True).planned
+        assert [each.row for each in planned] == [f"images[id={n}]" for n in (1, 2, 3, 5)]
+        app.tell("UPDATE images SET digest = NULL WHERE id = 4")
+        planned = moved(store, app, remove_sources=True, dry_run=True).planned
+        assert [(each.row, each.when) for each in planned if "b.1" in each.source] == [
+            ("images[id=3]", "later"),
+            ("images[id=4]", "later"),
+        ]

@@ -154,6 +154,18 @@ def test_replacing_a_reference_leaves_a_candidate(raw, store, clock, columns):
     assert states(store, DIGEST) == ["erased"]
 
 
+def test_an_update_that_replaces_a_reference_leaves_a_candidate(raw, store, clock):
+    store.put(picture(1), owner="scan/9", role="z")
+    raw.execute("DELETE FROM calotype_candidate")
+    raw.execute("UPDATE OR REPLACE calotype_reference SET role = 'a' WHERE role = 'z'")
+    raw.commit()
+    assert [each.digest for each in store.references(owner="scan/9")] == [Digest.of(picture(1))]
+    clock.advance(seconds=5)
+    assert store.gc(now=True).doomed == 1
+    assert states(store, DIGEST) == ["erased"]
+    assert problems(store) == []
+
+
 def test_replacing_a_blob_by_itself_changes_nothing(raw, store):
     before = rows(store, "SELECT * FROM calotype_blob ORDER BY digest")
     raw.execute("INSERT OR IGNORE INTO calotype_blob SELECT * FROM calotype_blob")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 from sqlalchemy import ColumnElement, Connection, bindparam, select, update
 
@@ -32,26 +31,8 @@ Slot = tuple[str, str, str]
 """Kind and id of an owner, and a role."""
 
 
-def yielded(
-    connection: Connection, scope: str, wishes: Sequence[Wish], now: Instant
-) -> Sequence[Wish]:
-    """The wishes; those that yield without their owner, where another file is in the slot."""
-    if not any(wish.yields for wish in wishes):
-        return wishes
-    held = filled(connection, scope, wishes)
-    granted = []
-    for wish in wishes:
-        there = held.get(wish.slot, wish.digest)
-        if wish.yields and there != wish.digest:
-            granted.append(replace(wish, owner=None, role=None, kept_until=now))
-        else:
-            granted.append(wish)
-            held[wish.slot] = wish.digest
-    return granted
-
-
-def refer(connection: Connection, scope: str, wishes: Sequence[Wish], now: Instant) -> list[Wish]:
-    """Put each wish's digest into its slot; those whose references are new.
+def refer(connection: Connection, scope: str, wishes: Sequence[Wish], now: Instant) -> list[Digest]:
+    """Put each wish's digest into its slot; the digests of the references that are new.
 
     The same digest there already: nothing changes. Another digest: its row is released first,
     so that history stays. Of several wishes for one slot the last one wins.
@@ -68,7 +49,7 @@ def refer(connection: Connection, scope: str, wishes: Sequence[Wish], now: Insta
             [_slot_parameters(wish) for wish in displaced],
         )
     _INSERT_REFERENCE.many(connection, [_reference_row(scope, wish, now) for wish in fresh])
-    return fresh
+    return [wish.digest for wish in fresh]
 
 
 _LIVE_SLOTS = Prepared(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -131,7 +131,9 @@ def import_(
         failing.require_writable(failures)
     url = source.removeprefix("table:") if source.startswith("table:") else None
     if url is None and rows != NO_TABLE:
-        raise Usage("Only a table has columns.", hint="Write table: and its database's URL.")
+        named = [each.name for each in fields(rows) if getattr(rows, each.name)]
+        option_ = "--" + named[0].replace("_", "-")
+        raise Usage(f"{option_} is for a table.", hint="Write table: and its database's URL.")
     if url is not None and (map_ or from_ or again):
         raise Usage("--map, --from and --again are for a folder.", hint="Leave them away.")
     if url is None:
@@ -154,19 +156,17 @@ def import_(
             resume="What was imported is kept; the same command goes on.",
         )
     if rows.dry_run:
-        return _planned(done, common.printer)
+        return _planned(done, common.printer, failures)
     return _told(done, common.printer, failures)
 
 
-def _planned(done: Imported, printer: Printer) -> Exit:
+def _planned(done: Imported, printer: Printer, list_: Path | None) -> Exit:
     when = {"now": "now", "later": "once imported"}
     printer.rows(
         Row((when[each.when], shown(each.row), shown(each.source)), record(each))
         for each in done.planned
     )
-    for failure in done.failures:
-        error = by_code(failure.code, failure.message, failure.hint)
-        failing.tell(printer, failure.source, error)
+    _tell_failed(done, printer, list_)
     count, stays = len(done.planned), len(done.failures)
     printer.object({"event": "summary", "planned": count, "failed": stays})
     told = f"{plural(count, 'source')}{' or more' if count == PLANNED else ''} would be removed"
@@ -199,19 +199,25 @@ def _require_below(root: Path, only: Iterable[Path]) -> None:
             )
 
 
-def _told(done: Imported, printer: Printer, list_: Path | None) -> Exit:
+def _tell_failed(done: Imported, printer: Printer, list_: Path | None) -> int:
+    """Tell and write down what failed; how many."""
     failed = [(each.source, by_code(each.code, each.message, each.hint)) for each in done.failures]
     for name, error in failed:
         failing.tell(printer, name, error)
     if list_ is not None:
         failing.write(list_, failed)
-    counts = record(done) | {"failed": len(failed)}
+    return len(failed)
+
+
+def _told(done: Imported, printer: Printer, list_: Path | None) -> Exit:
+    failed = _tell_failed(done, printer, list_)
+    counts = record(done) | {"failed": failed}
     del counts["failures"], counts["planned"]
     printer.object({"event": "summary"} | counts)
     parts = [f"{getattr(done, each)} {each}" for each in _KEPT if getattr(done, each)]
-    parts += [f"{len(failed)} failed"] if failed else []
+    parts += [f"{failed} failed"] if failed else []
     kept = sum(getattr(done, each) for each in _KEPT)
-    total = plural(kept + len(failed), "file")
+    total = plural(kept + failed, "file")
     removed = f"; {plural(done.removed, 'source')} removed" if done.removed else ""
     over = [f"{getattr(done, each)} {each}" for each in _PASSED_OVER if getattr(done, each)]
     rest = f"; passed over: {', '.join(over)}" if over else ""

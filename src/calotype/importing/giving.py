@@ -1,99 +1,143 @@
-"""Giving rows the digests of what was kept for them, once their slots have it."""
+"""Giving rows what was kept for them: the slot, if no other file is in it, and the digest."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from calotype.catalog import slots
-from calotype.errors import CalotypeError, Misconfigured, Unavailable
-from calotype.importing.rows import Rows, Values
-from calotype.ledger import Line
+from sqlalchemy import Connection
+from sqlalchemy.exc import IntegrityError
+
+from calotype.catalog import holdings, slots
+from calotype.catalog.joining import joined
+from calotype.errors import CalotypeError, Misconfigured, NotFound
+from calotype.importing.rows import PAGE, Rows, Values, gone
 from calotype.references import Referrer
 from calotype.wishes import Wish
 
 
 class Asked(NamedTuple):
-    """A row, which digest it is to have, in which slot; and what its put came to."""
+    """A row, and what it is to have: of which digest, in which slot."""
 
     row: Values
     wish: Wish
-    line: Line
 
-    @property
-    def slot(self) -> slots.Slot:
-        """Owner and role."""
-        assert self.wish.slot is not None
-        return self.wish.slot
+
+Refusals = list[tuple[Asked, CalotypeError]]
+
+
+class Went(NotFound):
+    """What was kept for a row is gone again before the row had it."""
+
+
+class _Failed(Exception):
+    """One of the two databases failed; what was done in the other is rolled back."""
+
+    def __init__(self, error: CalotypeError) -> None:
+        super().__init__(error)
+        self.error = error
+
+
+class _StoreFailed(_Failed):
+    """The store did, and so these rows fail."""
+
+
+class _RowsFailed(_Failed):
+    """The rows' own database did, and so does the import."""
 
 
 @dataclass(frozen=True, slots=True)
 class Giver:
-    """Writes the digests of rows whose slots were filled; ``alone``: no two rows share a slot.
+    """Fills the slots of rows and writes their digests.
 
-    A slot that has another file keeps it, whoever gave it: nothing is ever displaced.
+    A slot that has another file keeps it, whoever gave it: nothing is ever displaced, and nothing
+    is ever released.
     """
 
     rows: Rows
     referrer: Referrer
-    alone: bool
 
-    def give(self, asked: Sequence[Asked]) -> list[tuple[Values, CalotypeError]]:
-        """Let rows that are as they were read have their digests; which have not, and why.
+    def give(self, asked: Sequence[Asked]) -> Refusals:
+        """Let rows have what the scope has: those that are as they were read. Which have not?
 
-        Of a row that refuses, the slot is emptied if it was filled for it; of one whose slot was
-        changed meanwhile, the digest is taken back. Killed before, a row has no digest, and its
-        slot what the next import gives it anyway; but a row that is deleted at that very moment
-        leaves its slot behind.
+        Nobody changes a row between the look at it and its digest. Killed before the rows are
+        committed, they have no digest, and their slots what the next import gives them anyway.
         """
-        refused: list[tuple[Values, CalotypeError]] = []
-        ready: dict[int, Asked] = {}
+        refused: Refusals = []
+        for first in range(0, len(asked), PAGE):
+            some = asked[first : first + PAGE]
+            try:
+                refused += self._given(some)
+            except IntegrityError:
+                refused += [each for one in some for each in self._given_alone(one)]
+        return refused
+
+    def _given_alone(self, asked: Asked) -> Refusals:
+        try:
+            return self._given([asked])
+        except IntegrityError as error:
+            return [(asked, self.rows.refusal(error))]
+
+    def _given(self, asked: Sequence[Asked]) -> Refusals:
+        """In one transaction of the rows, and one of the store that is committed before it."""
+        try:
+            with self.rows.changing() as theirs, self._store(theirs, len(asked)) as ours:
+                return self._fill(theirs, ours, asked)
+        except _StoreFailed as failed:
+            return [(each, failed.error) for each in asked]
+        except _RowsFailed as failed:
+            raise failed.error from failed
+
+    def _fill(self, theirs: Connection, ours: Connection, asked: Sequence[Asked]) -> Refusals:
+        referrer, wishes = self.referrer, [each.wish for each in asked]
+        digests = {wish.digest for wish in wishes}
+        there = holdings.assets(ours, referrer.scope, digests, referrer.hosts)
+        held = slots.filled(ours, referrer.scope, wishes)
+        refused: Refusals = []
+        ready: list[Wish] = []
         for each in asked:
-            if each.line.wish.owner is None:
-                refused.append((each.row, _other(each.slot)))
+            wish = each.wish
+            if wish.digest not in there:
+                refused.append((each, _went()))
+            elif held.get(wish.slot, wish.digest) != wish.digest:
+                refused.append((each, _other(wish)))
+            elif not self._give(theirs, each):
+                refused.append((each, gone()))
             else:
-                ready[id(each.row)] = each
-        for row, _, why in self.rows.write([(a.row, a.wish.digest) for a in ready.values()]):
-            refused.append((row, why))
-            unwanted = ready.pop(id(row))
-            if self.alone and unwanted.line.filled:
-                self._empty(unwanted)
-        return refused + self._taken_back(list(ready.values()))
+                held[wish.slot] = wish.digest
+                ready.append(wish)
+        slots.refer(ours, referrer.scope, ready, referrer.catalog.clock())
+        return refused
 
-    def _empty(self, unwanted: Asked) -> None:
-        """Unless the row has the digest by now; one that comes by it later loses it again."""
-        owner, digest = unwanted.wish.owner, unwanted.wish.digest
-        assert owner is not None
-        if not self.rows.has(unwanted.row, digest):
-            self.referrer.let_go(owner, unwanted.slot[2], digest)
-            self.rows.take_back(unwanted.row, digest)
+    def _give(self, theirs: Connection, asked: Asked) -> bool:
+        try:
+            return self.rows.give(theirs, asked.row, asked.wish.digest)
+        except CalotypeError as error:
+            raise _RowsFailed(error) from error
 
-    def _taken_back(self, asked: Sequence[Asked]) -> list[tuple[Values, CalotypeError]]:
-        """Rows whose slot has something else, or nothing, by now; they have no digest any more."""
-        wishes = [each.wish for each in asked]
-        with self.referrer.catalog.read() as connection:
-            held = slots.filled(connection, self.referrer.scope, wishes)
-        gone = [each for each in asked if held.get(each.slot) != each.wish.digest]
-        for each in gone:
-            self.rows.take_back(each.row, each.wish.digest)
-        return [(each.row, _changed(each.slot)) for each in gone]
-
-
-def _shown(slot: slots.Slot) -> str:
-    kind, ident, role = slot
-    return f"{kind}/{ident} as {role!r}"
+    @contextmanager
+    def _store(self, theirs: Connection, rows: int) -> Iterator[Connection]:
+        """A transaction of the store's; in one database with the rows it is theirs."""
+        catalog = self.referrer.catalog
+        try:
+            if self.rows.are_in(catalog.path):
+                with joined(catalog, theirs, needs_keys=True) as ours:
+                    yield ours
+            else:
+                with catalog.write(rows=rows) as ours:
+                    yield ours
+        except CalotypeError as error:
+            raise _StoreFailed(error) from error
 
 
-def _other(slot: slots.Slot) -> Misconfigured:
+def _went() -> Went:
+    return Went("What was kept for the row is gone already.", hint="Import again.")
+
+
+def _other(wish: Wish) -> Misconfigured:
     return Misconfigured(
-        f"{_shown(slot)} has another file than the row, and keeps it.",
+        f"{wish.owner} has another file than the row as {wish.role!r}, and keeps it.",
         hint="Give the row that file's digest; or release what is there, and import again.",
-    )
-
-
-def _changed(slot: slots.Slot) -> Unavailable:
-    return Unavailable(
-        f"{_shown(slot)} was changed while the row was imported.",
-        hint="Import again, if the row has no digest.",
     )

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
 from secrets import token_hex
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from calotype.backends import Locates
 from calotype.catalog import copies
@@ -63,6 +63,7 @@ class Remover:
     removed: int = 0
     failures: list[PutFailure] = field(default_factory=list)
     _lost: set[File] = field(default_factory=set)
+    _told: set[File] = field(default_factory=set)
 
     def remove(self) -> Iterator[Progress]:
         """Remove source by source; one that fails is noted and never stops the others."""
@@ -113,9 +114,17 @@ class Remover:
             self.removed += self.rows.clear(row, digest)
         return []
 
-    def _plan(self, row: Values) -> None:
+    def _plan(self, row: Values, when: Literal["now", "later"] = "now") -> None:
         if len(self.planned) < PLANNED:
-            self.planned.append(Removal("now", *self.rows.told(row)))
+            self.planned.append(Removal(when, *self.rows.told(row)))
+
+    def _plan_file(self, row: Values, path: Path, stamp: Stamp, needed: set[File]) -> None:
+        """A file goes once, and not before every row that needs it is imported."""
+        _require_same(path, stamp)
+        self._require_agreement(row)
+        if stamp[0] not in self._told:
+            self._told.add(stamp[0])
+            self._plan(row, "later" if stamp[0] in needed else "now")
 
     def _require_agreement(self, row: Values) -> None:
         """Raise unless, at this moment, the row has its digest and its slot has it as well."""
@@ -170,13 +179,13 @@ class Remover:
         needed = self._lost | set(self._files(waiting))
         for row, path, stamp in due:
             with self._noting(row), suppress(FileNotFoundError):  # of two rows with one file
+                if self.dry:
+                    self._plan_file(row, path, stamp, needed)
+                    continue
                 if stamp[0] in needed:
                     continue
                 _require_same(path, stamp)
                 self._require_agreement(row)
-                if self.dry:
-                    self._plan(row)
-                    continue
                 _remove(path, stamp)
                 self.removed += 1
 
@@ -231,10 +240,28 @@ def _remove(path: Path, stamp: Stamp) -> None:
     try:
         _require_same(aside, stamp)
     except Unavailable:
-        with suppress(FileExistsError):  # then it was replaced once more
-            os.link(aside, path, follow_symlinks=False)
-        aside.unlink()
+        _go_back(aside, path)
         raise
+    aside.unlink()
+
+
+def _go_back(aside: Path, path: Path) -> None:
+    """Put back what came in the file's place; where that was replaced once more, it goes.
+
+    A folder, or another user's file, cannot be linked back without a glance at the place.
+    """
+    try:
+        os.link(aside, path, follow_symlinks=False)
+    except FileExistsError:
+        pass
+    except OSError:
+        if os.path.lexists(path):
+            raise Unavailable(
+                f"It was replaced twice while it was removed; what came first is {str(aside)!r}.",
+                hint="Look at both.",
+            ) from None
+        aside.rename(path)
+        return
     aside.unlink()
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -53,7 +53,7 @@ _TIMEOUT = 30.0
 Values = Mapping[str, object]
 """A row by its columns' names: its key, what the templates need, and its source unless bytes."""
 
-Refused = tuple[Values, Digest, CalotypeError]
+Refused = tuple[Values, CalotypeError]
 """A row that did not take its digest, and why."""
 
 
@@ -66,7 +66,7 @@ def open_database(url: str) -> Engine:
             raise NotFound(f"No database {str(file)!r}.", hint="Check the URL.")
         waits = {"timeout": _TIMEOUT} if parsed.get_backend_name() == "sqlite" else {}
         engine = create_engine(parsed, connect_args=waits)
-    except (ArgumentError, ImportError) as error:
+    except (ArgumentError, ImportError, ValueError) as error:
         raise Misconfigured(
             f"Not a database that can be opened: {error}.",
             hint="Write sqlite:///app.db, and install the driver of any other database.",
@@ -194,7 +194,10 @@ class Rows:
         if self.is_path:
             return row[self.source.name]
         with _speaking(self.engine), self.engine.connect() as connection:
-            return connection.scalar(select(_raw(self.source)).where(self._is(row)))
+            data = connection.scalar(select(_raw(self.source)).where(self._is(row)))
+        if data is None:
+            raise gone()
+        return data
 
     def _fetched(self, connection: Connection, row: Values) -> object:
         return connection.scalar(select(_raw(self.source)).where(self._is(row)).with_for_update())
@@ -213,26 +216,39 @@ class Rows:
                 try:
                     refused += self._written([each])
                 except IntegrityError as error:
-                    refused.append((*each, self._refusal(error)))
+                    refused.append((each[0], self.refusal(error)))
             return refused
 
-    def _refusal(self, error: IntegrityError) -> Misconfigured:
+    def refusal(self, error: IntegrityError) -> Misconfigured:
+        """What a table says that refuses a digest."""
         hint = "Importing again does not help: change the row, or what its table demands."
         if "foreign key" in str(error.orig).lower():
             hint = "Import again: what was kept for the row may have gone meanwhile."
         return Misconfigured(f"The table refused the row's digest: {error.orig}.", hint=hint)
 
     def _written(self, digests: Sequence[tuple[Values, Digest]]) -> list[Refused]:
-        with self._changing() as connection:
-            return [(*each, _gone()) for each in digests if not self._give(connection, *each)]
+        with self.changing() as connection:
+            return [(row, gone()) for row, one in digests if not self.give(connection, row, one)]
 
     @contextmanager
-    def _changing(self) -> Iterator[Connection]:
+    def changing(self) -> Iterator[Connection]:
         """A transaction in which what was read stays so until it was written."""
         with _speaking(self.engine), self.engine.begin() as connection:
             if self.engine.dialect.name == "sqlite":
                 connection.exec_driver_sql("BEGIN IMMEDIATE")  # else its reading begins none
             yield connection
+
+    def are_in(self, file: Path | None) -> bool:
+        """True where ``file`` is the SQLite database that the rows are in."""
+        mine = self.engine.url.database
+        if file is None or mine is None or self.engine.dialect.name != "sqlite":
+            return False
+        return file.exists() and file.samefile(mine)
+
+    def give(self, connection: Connection, row: Values, digest: Digest) -> bool:
+        """Write a row's digest if it is as it was read, and has none or this very one."""
+        with _speaking(self.engine):
+            return self._give(connection, row, digest)
 
     def _give(self, connection: Connection, row: Values, digest: Digest) -> bool:
         same = self._is(row)
@@ -243,10 +259,14 @@ class Rows:
         if self.digest is None:
             return self._counted(connection, same) == 1
         free = and_(same, self.digest.is_(None))
-        given = update(self.table).where(free).values({self.digest: str(digest)})
+        given = update(self.table).where(free).values({self.digest: _given(str(digest))})
         if connection.execute(given).rowcount:
             return True
-        return self._counted(connection, same, self.digest == str(digest)) == 1
+        return self._counted(connection, same, self._digest_is(digest)) == 1
+
+    def _digest_is(self, digest: Digest) -> ColumnElement[bool]:
+        assert self.digest is not None
+        return _raw(self.digest) == _given(str(digest))
 
     def _counted(self, connection: Connection, *which: ColumnElement[bool]) -> int:
         return connection.scalar(select(func.count()).select_from(self.table).where(*which)) or 0
@@ -255,19 +275,11 @@ class Rows:
         """True while a row has this digest; with ``as_read`` its path must be the same too."""
         if self.digest is None:
             return False
-        same = and_(self._is(row), self.digest == str(digest))
+        same = and_(self._is(row), self._digest_is(digest))
         if as_read and self.is_path:
             same = and_(same, _raw(self.source) == _given(row[self.source.name]))
         with _speaking(self.engine), self.engine.connect() as connection:
             return self._counted(connection, same) == 1
-
-    def take_back(self, row: Values, digest: Digest) -> None:
-        """Set a row's digest to NULL if it is still this one, and its table lets it be."""
-        if self.digest is None:
-            return
-        same = and_(self._is(row), self.digest == str(digest))
-        with suppress(IntegrityError), self._changing() as connection:
-            connection.execute(update(self.table).where(same).values({self.digest: None}))
 
     def clear(self, row: Values, digest: Digest) -> bool:
         """Set a row's bytes to NULL, unless they or its digest are others by now.
@@ -275,9 +287,9 @@ class Rows:
         ``Misconfigured`` where its table refuses.
         """
         assert self.digest is not None
-        same = and_(self._is(row), self.digest == str(digest))
+        same = and_(self._is(row), self._digest_is(digest))
         try:
-            with self._changing() as connection:
+            with self.changing() as connection:
                 data = self._fetched(connection, row)
                 if data is None or digest_of(data) != digest:
                     return False
@@ -330,7 +342,8 @@ def _beside(digest: Column[object]) -> list[str]:
     return [name for name in names if name != digest.name]
 
 
-def _gone() -> NotFound:
+def gone() -> NotFound:
+    """A row is not what it was."""
     return NotFound(
         "The row was deleted or changed while it was imported.",
         hint="Import again, if it is still there.",

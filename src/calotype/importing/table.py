@@ -12,21 +12,24 @@ from calotype.catalog import seen
 from calotype.catalog.tables import asset, blob
 from calotype.digest import Digest
 from calotype.errors import CalotypeError, Misconfigured, NotFound
-from calotype.importing.giving import Asked, Giver
+from calotype.importing.giving import Asked, Giver, Went
 from calotype.importing.removing import Remover
 from calotype.importing.rows import Rows, Values, as_bytes, open_database
 from calotype.importing.slots import tell_apart
 from calotype.importing.still import read_still
-from calotype.importing.terms import PLANNED, Terms, fields, filled
+from calotype.importing.terms import PLANNED, Terms, filled
 from calotype.model import Imported, PutFailure, PutMany, Removal
 from calotype.progress import Progress
-from calotype.putting import Putter
+from calotype.putting import Arrival, Putter
 from calotype.references import Referrer
 from calotype.staging import Content, Limits
 from calotype.wishes import Wish, wish
 
 HOLD = "24h"
 """How long bytes are held until the row has them by its foreign key."""
+
+TRIES = 10
+"""How often bytes are put that gc takes before their row has them."""
 
 
 class TableImport:
@@ -45,7 +48,7 @@ class TableImport:
         self._limits = limits
         self._rows = rows
         self._terms = terms
-        self._giver = Giver(rows, referrer, self._is_alone())
+        self._giver = Giver(rows, referrer)
         self._pointers: list[dict[str, str]] = []
         self._failures: list[PutFailure] = []
 
@@ -65,7 +68,7 @@ class TableImport:
             bulk = Bulk(
                 self._putter,
                 self._receive,
-                lambda row, content: self._wish_of(row, content.digest),
+                lambda row, content: self._first(self._wish_of(row, content.digest)),
                 self._kept,
                 name=self._rows.name,
             )
@@ -142,7 +145,7 @@ class TableImport:
         terms = self._terms
         held = terms.owner is None and self._keeps(row)
         path = terms.path(row[self._rows.source.name]) if self._rows.is_path else None
-        asked = wish(
+        return wish(
             digest,
             self._putter.catalog.clock(),
             owner=filled(terms.owner, row) if terms.owner is not None else None,
@@ -150,21 +153,37 @@ class TableImport:
             filename=path.name if path is not None else None,
             hold=HOLD if held else None,
         )
-        return replace(asked, yields=asked.owner is not None)
+
+    def _first(self, asked: Wish) -> Wish:
+        """What is wanted of the bytes until the row has them: with an owner no more than that.
+
+        The trash keeps them for the little while; should gc take them, they are put again.
+        """
+        if asked.owner is None:
+            return asked
+        return replace(asked, owner=None, role=None, kept_until=self._putter.catalog.clock())
 
     def _kept(self, kept: Sequence[Done[Values]]) -> Refused[Values]:
         """Let the rows have what was kept; which have not, and why."""
         if self._terms.owner is None:
-            given = self._rows.write([(each.source, each.content.digest) for each in kept])
-            return [(row, error) for row, _, error in given]
-        wished = [(row, self._wish_of(row, content.digest), line) for row, content, line in kept]
-        return self._giver.give([Asked(*each) for each in wished])
-
-    def _is_alone(self) -> bool:
-        """True where no two rows have one slot: a role is compared, or the owner is the key."""
-        named = [name for template in self._terms.templates for name in fields(template)]
-        keys = [key.name for key in self._rows.table.primary_key]
-        return self._terms.role is not None or named == keys
+            return self._rows.write([(row, content.digest) for row, content in kept])
+        contents = {id(row): content for row, content in kept}
+        asked = [Asked(row, self._wish_of(row, content.digest)) for row, content in kept]
+        failed: list[tuple[Values, CalotypeError]] = []
+        for again in range(TRIES):
+            refused = self._giver.give(asked)
+            asked = [each for each, why in refused if isinstance(why, Went) and again + 1 < TRIES]
+            went = {id(each.row) for each in asked}
+            failed += [(each.row, why) for each, why in refused if id(each.row) not in went]
+            if not asked:
+                break
+            try:
+                self._putter.put(
+                    [Arrival(contents[id(row)], self._first(wish)) for row, wish in asked]
+                )
+            except CalotypeError as error:
+                return failed + [(each.row, error) for each in asked]
+        return failed
 
     def _require_kept(self, row: Values, digest: Digest) -> None:
         """Raise ``NotFound`` unless the row's own slot, the row or the scope keeps the digest."""

@@ -16,7 +16,7 @@ from calotype.bulk import Bulk, Done, Refused
 from calotype.catalog import seen
 from calotype.catalog.failures import translated
 from calotype.digest import Digest
-from calotype.errors import CalotypeError, Misconfigured
+from calotype.errors import CalotypeError, Misconfigured, NotFound
 from calotype.importing.links import Link, Links, read_map
 from calotype.importing.still import read_still
 from calotype.importing.walk import Found, Named, Stamp, Walk, found_at
@@ -190,7 +190,7 @@ class TreeImport:
     def _note(self, kept: Sequence[Done[Entry]]) -> Refused[Entry]:
         """Remember files that are kept durably now; best effort, for it only saves reading."""
         stamped = []
-        for entry, content, _ in kept:
+        for entry, content in kept:
             stamp = Stamp.of(content.found) if content.found is not None else entry.stamp
             if entry.path not in self._unsure:
                 stamped.append((entry.path, stamp, content.digest))
@@ -249,7 +249,12 @@ def tree_import(
         raise Misconfigured(f"Not a folder: {os.fsdecode(source)!r}.", hint="Name the folder.")
     if isinstance(only, str | bytes | os.PathLike):
         raise Misconfigured("only= wants several files.", hint="Give a list of one.")
-    root = os.path.abspath(given)  # noqa: PTH100 - resolve() would follow links
+    try:
+        root = os.path.abspath(given)  # noqa: PTH100 - resolve() would follow links
+    except FileNotFoundError as error:
+        raise NotFound(
+            "The current folder is gone.", hint="Change to another one, or name whole paths."
+        ) from error
     whose = Links(root, owner) if links is None else read_map(links, root, owner)
     walk = Walk(root, lambda: _own(putter), os.fsencode(_folder(putter)), whose.listed.keys())
     if only is not None:

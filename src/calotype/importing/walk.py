@@ -126,9 +126,11 @@ class Walk:
     def _file(self, path: bytes, facts: os.stat_result) -> Found | None:
         if not stat.S_ISREG(facts.st_mode):
             self.skipped["special"] += 1
+        elif self._is_ours(facts):
+            return None
         elif not facts.st_size and path not in self._named:
             self.skipped["empty"] += 1
-        elif not self._is_ours(facts):
+        else:
             return Found(path, Stamp.of(facts))
         return None
 
