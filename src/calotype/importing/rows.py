@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,16 +13,11 @@ from sqlalchemy import (
     Connection,
     Engine,
     LargeBinary,
-    MetaData,
     Table,
     Text,
     and_,
     cast,
-    create_engine,
-    event,
     func,
-    inspect,
-    make_url,
     not_,
     or_,
     select,
@@ -32,54 +26,23 @@ from sqlalchemy import (
     update,
 )
 from sqlalchemy.exc import (
-    ArgumentError,
-    DBAPIError,
     IntegrityError,
-    NoSuchTableError,
-    SQLAlchemyError,
 )
 from sqlalchemy.types import NullType
 
 from calotype.digest import Digest
-from calotype.errors import CalotypeError, Locked, Misconfigured, NotFound, Unavailable
+from calotype.errors import CalotypeError, Misconfigured, NotFound
+from calotype.importing.databases import reflected, speaking
 from calotype.importing.terms import Terms, fields
 from calotype.names import escaped
 
 PAGE = 500
-
-_TIMEOUT = 30.0
-"""Seconds to wait for another writer of an SQLite file."""
 
 Values = Mapping[str, object]
 """A row by its columns' names: its key, what the templates need, and its source unless bytes."""
 
 Refused = tuple[Values, CalotypeError]
 """A row that did not take its digest, and why."""
-
-
-def open_database(url: str) -> Engine:
-    """An engine on the application's database; ``Misconfigured`` or ``NotFound`` for none."""
-    try:
-        parsed = make_url(url)
-        file = Path(parsed.database or "")
-        if parsed.get_backend_name() == "sqlite" and not file.is_file():
-            raise NotFound(f"No database {str(file)!r}.", hint="Check the URL.")
-        waits = {"timeout": _TIMEOUT} if parsed.get_backend_name() == "sqlite" else {}
-        engine = create_engine(parsed, connect_args=waits)
-    except (ArgumentError, ImportError, ValueError) as error:
-        raise Misconfigured(
-            f"Not a database that can be opened: {error}.",
-            hint="Write sqlite:///app.db, and install the driver of any other database.",
-        ) from error
-    if engine.dialect.name == "sqlite":
-        event.listen(engine, "connect", _settle)
-    return engine
-
-
-def _settle(raw: sqlite3.Connection, _: object) -> None:
-    """Foreign keys count; text that is not UTF-8 is read as Python reads such file names."""
-    raw.execute("PRAGMA foreign_keys=ON")
-    raw.text_factory = lambda data: data.decode(errors="surrogateescape")
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +62,7 @@ class Rows:
     @classmethod
     def of(cls, engine: Engine, terms: Terms) -> Rows:
         """Look at the table; ``Misconfigured`` where it, a column or its key is missing."""
-        found = _reflected(engine, terms.table)
+        found = reflected(engine, terms.table)
         if not found.primary_key.columns:
             raise Misconfigured(
                 f"The table {terms.table!r} has no primary key, so its rows cannot be told apart.",
@@ -126,17 +89,17 @@ class Rows:
 
     def count(self) -> int:
         """How many rows are to be imported."""
-        with _speaking(self.engine), self.engine.connect() as connection:
+        with speaking(self.engine), self.engine.connect() as connection:
             return self._counted(connection, self._pending(), self._has_key())
 
     def count_done(self) -> int:
         """How many rows ``done`` gives."""
-        with _speaking(self.engine), self.engine.connect() as connection:
+        with speaking(self.engine), self.engine.connect() as connection:
             return self._counted(connection, self._done(), self._has_key())
 
     def without_key(self) -> int:
         """How many rows to import have NULL in their primary key, and so no name."""
-        with _speaking(self.engine), self.engine.connect() as connection:
+        with speaking(self.engine), self.engine.connect() as connection:
             return self._counted(connection, self._pending(), not_(self._has_key()))
 
     def pending(self) -> Iterator[Values]:
@@ -146,7 +109,7 @@ class Rows:
     def unnamed(self) -> Iterator[Values]:
         """Rows with NULL in their primary key that have a source."""
         wanted = select(_raw(self.source)).where(self.source.is_not(None), not_(self._has_key()))
-        with _speaking(self.engine), self.engine.connect() as connection:
+        with speaking(self.engine), self.engine.connect() as connection:
             for row in connection.execute(wanted).mappings():
                 yield dict(row)
 
@@ -181,7 +144,7 @@ class Rows:
             if after is not None:
                 values = map(_given, after)
                 statement = statement.where(tuple_(*map(_raw, keys)) > tuple_(*values))
-            with _speaking(self.engine), self.engine.connect() as connection:
+            with speaking(self.engine), self.engine.connect() as connection:
                 found = connection.execute(statement.order_by(*keys).limit(PAGE)).mappings()
                 page = [dict(row) for row in found]
             yield from page
@@ -193,7 +156,7 @@ class Rows:
         """What a row has for a source: its path, or its bytes as they are now."""
         if self.is_path:
             return row[self.source.name]
-        with _speaking(self.engine), self.engine.connect() as connection:
+        with speaking(self.engine), self.engine.connect() as connection:
             data = connection.scalar(select(_raw(self.source)).where(self._is(row)))
         if data is None:
             raise gone()
@@ -233,7 +196,7 @@ class Rows:
     @contextmanager
     def changing(self) -> Iterator[Connection]:
         """A transaction in which what was read stays so until it was written."""
-        with _speaking(self.engine), self.engine.begin() as connection:
+        with speaking(self.engine), self.engine.begin() as connection:
             if self.engine.dialect.name == "sqlite":
                 connection.exec_driver_sql("BEGIN IMMEDIATE")  # else its reading begins none
             yield connection
@@ -247,7 +210,7 @@ class Rows:
 
     def give(self, connection: Connection, row: Values, digest: Digest) -> bool:
         """Write a row's digest if it is as it was read, and has none or this very one."""
-        with _speaking(self.engine):
+        with speaking(self.engine):
             return self._give(connection, row, digest)
 
     def _give(self, connection: Connection, row: Values, digest: Digest) -> bool:
@@ -278,7 +241,7 @@ class Rows:
         same = and_(self._is(row), self._digest_is(digest))
         if as_read and self.is_path:
             same = and_(same, _raw(self.source) == _given(row[self.source.name]))
-        with _speaking(self.engine), self.engine.connect() as connection:
+        with speaking(self.engine), self.engine.connect() as connection:
             return self._counted(connection, same) == 1
 
     def clear(self, row: Values, digest: Digest) -> bool:
@@ -314,25 +277,6 @@ class Rows:
         """A row as people say it: ``images[id=5]``."""
         keys = ", ".join(f"{key.name}={row[key.name]}" for key in self.table.primary_key.columns)
         return f"{self.table.fullname}[{keys}]"
-
-
-def _reflected(engine: Engine, table: str) -> Table:
-    """The table of that whole name, or else of that name in a schema."""
-    schema, dot, name = table.rpartition(".")
-    for where, what in [(None, table), *([(schema, name)] if dot else [])]:
-        try:
-            with _speaking(engine):
-                return Table(
-                    what, MetaData(), autoload_with=engine, schema=where, resolve_fks=False
-                )
-        except Misconfigured:
-            continue
-        except Unavailable:  # SQLite says so of a schema that it does not know
-            if where is None:
-                raise
-    with _speaking(engine):
-        names = ", ".join(inspect(engine).get_table_names()) or "none"
-    raise Misconfigured(f"No table {table!r}.", hint=f"There are: {names}.")
 
 
 def _beside(digest: Column[object]) -> list[str]:
@@ -377,26 +321,3 @@ def as_bytes(data: object) -> bytes:
         f"The column holds {type(data).__name__}, not bytes.",
         hint="Name a path column, if it holds paths.",
     )
-
-
-@contextmanager
-def _speaking(engine: Engine) -> Iterator[None]:
-    """Raise what the application's database says as errors of ours, a refused row as it is."""
-    try:
-        yield
-    except (CalotypeError, IntegrityError):
-        raise
-    except NoSuchTableError as error:
-        raise Misconfigured(f"No table {error}.", hint="Check its name.") from error
-    except SQLAlchemyError as error:
-        cause = error.orig if isinstance(error, DBAPIError) and error.orig else error
-        where = engine.url.render_as_string()
-        if "locked" in str(cause):
-            raise Locked(
-                f"The database {where} is locked by another writer.",
-                hint="What was imported is kept; import again.",
-            ) from error
-        raise Unavailable(
-            f"The database {where} failed: {cause}.",
-            hint="What was imported is kept; look after it and import again.",
-        ) from error

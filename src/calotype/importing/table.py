@@ -12,9 +12,10 @@ from calotype.catalog import seen
 from calotype.catalog.tables import asset, blob
 from calotype.digest import Digest
 from calotype.errors import CalotypeError, Misconfigured, NotFound
+from calotype.importing.databases import open_database
 from calotype.importing.giving import Asked, Giver, Went
 from calotype.importing.removing import Remover
-from calotype.importing.rows import Rows, Values, as_bytes, open_database
+from calotype.importing.rows import Rows, Values, as_bytes
 from calotype.importing.slots import tell_apart
 from calotype.importing.still import read_still
 from calotype.importing.terms import PLANNED, Terms, filled
