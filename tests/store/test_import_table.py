@@ -18,7 +18,7 @@ from tests.store.trouble import full_after
 from calotype import Digest, Store, bulk
 from calotype.catalog import slots
 from calotype.errors import Locked, Misconfigured, NotFound
-from calotype.importing import databases, giving
+from calotype.importing import engines, giving
 from calotype.importing import rows as application
 from calotype.importing import table as importing
 
@@ -304,7 +304,7 @@ def test_databases_and_tables_that_are_none(store, app, tmp_path):
 
 
 def test_a_database_that_is_locked_says_so_and_what_was_kept_stays(store, app, monkeypatch):
-    monkeypatch.setattr(databases, "_TIMEOUT", 0.1)
+    monkeypatch.setattr(engines, "_TIMEOUT", 0.1)
     with closing(sqlite3.connect(app.database, isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
         with pytest.raises(Locked, match="locked by another writer"):

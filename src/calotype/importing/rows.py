@@ -32,7 +32,7 @@ from sqlalchemy.types import NullType
 
 from calotype.digest import Digest
 from calotype.errors import CalotypeError, Misconfigured, NotFound
-from calotype.importing.databases import reflected, speaking
+from calotype.importing.engines import reflected, speaking
 from calotype.importing.terms import Terms, fields
 from calotype.names import escaped
 

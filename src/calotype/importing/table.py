@@ -12,7 +12,7 @@ from calotype.catalog import seen
 from calotype.catalog.tables import asset, blob
 from calotype.digest import Digest
 from calotype.errors import CalotypeError, Misconfigured, NotFound
-from calotype.importing.databases import open_database
+from calotype.importing.engines import open_database
 from calotype.importing.giving import Asked, Giver, Went
 from calotype.importing.removing import Remover
 from calotype.importing.rows import Rows, Values, as_bytes
