@@ -181,6 +181,7 @@ NOT_FOR_POSTGRESQL = {
     "calotype.catalog.health",
     "calotype.catalog.schema",
     "calotype.catalog.joining",
+    "calotype.catalog.log",
     "calotype.catalog.discovery",
     "calotype.catalog.prepared",
     "calotype.catalog.migrations",
