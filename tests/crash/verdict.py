@@ -92,7 +92,7 @@ def between(
 ) -> list[str]:
     """How ``found`` is neither ``before`` nor ``after`` (each by itself, unless ``whole``).
 
-    ``holds``: bytes may be held that nobody uses yet.
+    ``holds``: bytes may be held, or wait in the trash, that nobody uses yet.
     """
     if whole:
         return [] if found in (before, after) else [f"half done: {_difference(found, after)}"]
@@ -100,13 +100,15 @@ def between(
         f"{name}: {found.get(name)}, neither {before.get(name)} nor {after.get(name)}"
         for name in found.keys() | before.keys() | after.keys()
         if found.get(name) not in (before.get(name), after.get(name))
-        and not (holds and _is_held(found.get(name), before.get(name)))
+        and not (holds and _waits(found.get(name), before.get(name)))
     ]
 
 
-def _is_held(found: Holding | None, before: Holding | None) -> bool:
+def _waits(found: Holding | None, before: Holding | None) -> bool:
     uses = before.uses if before is not None else ()
-    return found is not None and (found.kept, found.uses, found.readable) == ("hold", uses, True)
+    if found is None or found.uses != uses:
+        return False
+    return found.trashed or (found.kept == "hold" and found.readable)
 
 
 def _difference(found: View, wanted: View) -> str:

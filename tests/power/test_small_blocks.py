@@ -69,8 +69,8 @@ def fill(path: Path, free: int) -> None:
 
 
 def test_such_a_disk_is_known(disk, tmp_path) -> None:
-    assert wal_index.has_holes(disk / "catalog.db")
-    assert not wal_index.has_holes(Path("/dev/shm/catalog.db"))
+    assert wal_index._has_holes(disk / "catalog.db")
+    assert not wal_index._has_holes(Path("/dev/shm/catalog.db"))
 
 
 @pytest.mark.parametrize("free", [0, 2, 6, 10, 16, 24, 40])

@@ -31,7 +31,7 @@ from sqlalchemy.exc import (
 from sqlalchemy.types import NullType
 
 from calotype.digest import Digest
-from calotype.errors import CalotypeError, Misconfigured, NotFound
+from calotype.errors import CalotypeError, Misconfigured, NotFound, Unavailable
 from calotype.importing.engines import reflected, speaking
 from calotype.importing.terms import Terms, fields
 from calotype.names import escaped
@@ -206,7 +206,10 @@ class Rows:
         mine = self.engine.url.database
         if file is None or mine is None or self.engine.dialect.name != "sqlite":
             return False
-        return file.exists() and file.samefile(mine)
+        try:
+            return file.exists() and file.samefile(mine)
+        except OSError as error:
+            raise Unavailable(f"Cannot look at {mine!r}: {error}.", hint="Try again.") from error
 
     def give(self, connection: Connection, row: Values, digest: Digest) -> bool:
         """Write a row's digest if it is as it was read, and has none or this very one."""
