@@ -98,11 +98,6 @@ class Referrer:
             ) from error
         return digests
 
-    def let_go(self, owner: Owner, role: str, digest: Digest) -> None:
-        """Release what an owner has in one role, if it is still this digest."""
-        with self._transaction(None, needs_keys=False, freeing=Freeing.REFERENCES) as joint:
-            slots.release_only(joint, self.scope, owner, role, digest, self.catalog.clock())
-
     def restore_owner(
         self, owner: Owner, role: str | None, connection: Joinable | None
     ) -> Restored:

@@ -127,21 +127,6 @@ def roles(connection: Connection, scope: str, owner: Owner) -> list[str]:
     return list(connection.scalars(statement))
 
 
-def release_only(
-    connection: Connection, scope: str, owner: Owner, role: str, digest: Digest, now: Instant
-) -> None:
-    """Release an owner's live reference in one role where it is to ``digest``."""
-    connection.execute(
-        update(reference)
-        .where(
-            *of_owner(scope, owner, role),
-            reference.c.digest == digest,
-            reference.c.released_at.is_(None),
-        )
-        .values(released_at=now)
-    )
-
-
 def restorable(
     connection: Connection, scope: str, owner: Owner, role: str | None
 ) -> list[tuple[str, Digest]]:

@@ -130,7 +130,7 @@ class Remover:
         """Raise unless, at this moment, the row has its digest and its slot has it as well."""
         digest = self._digest(row)
         self.require_kept(row, digest)
-        if not self.rows.has(row, digest, as_read=True):
+        if not self.rows.has(row, digest):
             raise Unavailable(
                 "The row was deleted or changed; its source was not removed.",
                 hint="Import again, if it is still there.",

@@ -237,12 +237,12 @@ class Rows:
     def _counted(self, connection: Connection, *which: ColumnElement[bool]) -> int:
         return connection.scalar(select(func.count()).select_from(self.table).where(*which)) or 0
 
-    def has(self, row: Values, digest: Digest, *, as_read: bool = False) -> bool:
-        """True while a row has this digest; with ``as_read`` its path must be the same too."""
+    def has(self, row: Values, digest: Digest) -> bool:
+        """True while a row has this digest, and the path with which it was read."""
         if self.digest is None:
             return False
         same = and_(self._is(row), self._digest_is(digest))
-        if as_read and self.is_path:
+        if self.is_path:
             same = and_(same, _raw(self.source) == _given(row[self.source.name]))
         with speaking(self.engine), self.engine.connect() as connection:
             return self._counted(connection, same) == 1
