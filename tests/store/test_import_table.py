@@ -224,17 +224,23 @@ def test_an_import_that_ends_between_slot_and_row_is_finished_by_the_next(
         assert problems(store) == []
 
 
+def intruding(app, sql: str) -> str:
+    """What a writer is told who will not wait; "" where nothing stood in the way."""
+    with closing(sqlite3.connect(app.database, timeout=0)) as other:
+        try:
+            with other:
+                other.execute(sql)
+        except sqlite3.OperationalError as error:
+            return str(error)
+    return ""
+
+
 def test_while_rows_are_given_their_digests_nobody_changes_them(durable, app, monkeypatch):
     real, waited = slots.refer, []
 
     def late(connection, scope, wishes, now):
         if any(wish.slot for wish in wishes):
-            with closing(sqlite3.connect(app.database, timeout=0)) as other:
-                try:
-                    with other:
-                        other.execute("DELETE FROM images")
-                except sqlite3.OperationalError as error:
-                    waited.append(str(error))
+            waited.append(intruding(app, "DELETE FROM images"))
         return real(connection, scope, wishes, now)
 
     monkeypatch.setattr(slots, "refer", late)
@@ -487,12 +493,7 @@ def test_bytes_do_not_change_between_the_look_at_them_and_what_follows(
     real, waited = application.digest_of, []
 
     def late(data):
-        with closing(sqlite3.connect(app.database, timeout=0)) as other:
-            try:
-                with other:
-                    other.execute("UPDATE images SET data = x'00', digest = NULL")
-            except sqlite3.OperationalError as error:
-                waited.append(str(error))
+        waited.append(intruding(app, "UPDATE images SET data = x'00', digest = NULL"))
         return real(data)
 
     monkeypatch.setattr(application, "digest_of", late)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
@@ -105,10 +104,7 @@ def checkpoint(
     TRUNCATE takes the writer's lock, so no one writes or resets the WAL meanwhile. Readers that
     are still in it only put the rest off to the next time.
     """
-    try:
-        if os.stat(f"{path}-wal").st_size <= threshold:  # noqa: PTH116 - pathlib costs more
-            return False
-    except OSError:
+    if reserve.log_size(path) <= threshold:
         return False
     with sqlite.only_one(Path(f"{path}-checkpoint")) as mine:
         if mine:

@@ -95,21 +95,14 @@ def shorten(catalog: Path) -> None:
 
 def is_tight(catalog: Path) -> bool:
     """True where the log takes much of what the disk has left: it had better be emptied."""
-    with suppress(OSError):
-        log = log_size(catalog)
-        room = shutil.disk_usage(catalog.parent)
-        return log >= SHORT_LOG and room.free < PLENTY + log and room.total > 0
-    return False
+    log = log_size(catalog)
+    return log >= SHORT_LOG and has_less_than(catalog, PLENTY + log)
 
 
 def is_short(catalog: Path, rows: int) -> bool:
     """True without the room, or with too little for the log and so many rows more."""
-    if not keep(catalog):
-        return True
-    with suppress(OSError):
-        room = shutil.disk_usage(catalog.parent)
-        return room.total > 0 and room.free < min(log_size(catalog), PLENTY // 2) + rows * ROW
-    return False
+    needed = min(log_size(catalog), PLENTY // 2) + rows * ROW
+    return not keep(catalog) or has_less_than(catalog, needed)
 
 
 def has_less_than(catalog: Path, size: int) -> bool:
