@@ -22,7 +22,7 @@ from typing import Generic, Protocol, TypeVar
 
 from tests.crash import tracing
 from tests.crash.operating import Voice
-from tests.crash.points import FAULTS, Fault, Result, room
+from tests.crash.points import FAULTS, Fault, Result, room, undisturbed
 from tests.crash.scenario import DAY, Clock
 from tests.crash.tracing import Call, trace
 from tests.crash.verdict import between, traits
@@ -98,16 +98,16 @@ class FlowBench(Generic[T]):
             with flow.kind.open(self._base, Clock(0)) as opened:
                 step(opened)
         self._before, self._after = self._seen(act=False), self._seen(act=True)
-        self._run(FAULTS["kill"], lambda _: False)  # whatever is imported late is imported by now
-        self.calls: Sequence[Call] = self._run(FAULTS["kill"], lambda _: False)[0].calls
+        watched = FAULTS["kill"]
+        self.calls = undisturbed(lambda: self._run(watched, lambda _: False)[0]).calls
 
     def sweep(self, fault: Fault, every: int = 1, offset: int = 0) -> Result:
         """Strike at every ``every``-th call that concerns the fault, and judge what is left."""
         started = time.monotonic()
         result = Result(self._flow.name, fault.name)
-        points = [call for call in self.calls if fault.concerns(call)]
-        for call in points[offset % every :: every]:
-            done, heard = self._run(fault, lambda each, at=call.ordinal: each.ordinal == at)
+        points = sum(fault.concerns(call) for call in self.calls)
+        for number in range(points)[offset % every :: every]:
+            done, heard = self._run(fault, fault.at(number))
             if not done.killed:
                 result.missed += 1
                 continue
