@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from sqlalchemy import Connection
-from sqlalchemy.exc import IntegrityError
 
 from calotype.catalog import holdings, slots
 from calotype.catalog.joining import joined
@@ -65,20 +64,8 @@ class Giver:
         Nobody changes a row between the look at it and its digest. Killed before the rows are
         committed, they have no digest, and their slots what the next import gives them anyway.
         """
-        refused: Refusals = []
-        for first in range(0, len(asked), PAGE):
-            some = asked[first : first + PAGE]
-            try:
-                refused += self._given(some)
-            except IntegrityError:
-                refused += [each for one in some for each in self._given_alone(one)]
-        return refused
-
-    def _given_alone(self, asked: Asked) -> Refusals:
-        try:
-            return self._given([asked])
-        except IntegrityError as error:
-            return [(asked, self.rows.refusal(error))]
+        pages = (asked[first : first + PAGE] for first in range(0, len(asked), PAGE))
+        return [refused for page in pages for refused in self.rows.each(page, self._given)]
 
     def _given(self, asked: Sequence[Asked]) -> Refusals:
         """In one transaction of the rows, and one of the store that is committed before it."""

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from sqlalchemy import (
     Column,
@@ -25,11 +26,10 @@ from sqlalchemy import (
     type_coerce,
     update,
 )
-from sqlalchemy.exc import (
-    IntegrityError,
-)
+from sqlalchemy.exc import IntegrityError
 from sqlalchemy.types import NullType
 
+from calotype.bulk import Refused
 from calotype.digest import Digest
 from calotype.errors import CalotypeError, Misconfigured, NotFound, Unavailable
 from calotype.importing.engines import reflected, speaking
@@ -41,8 +41,7 @@ PAGE = 500
 Values = Mapping[str, object]
 """A row by its columns' names: its key, what the templates need, and its source unless bytes."""
 
-Refused = tuple[Values, CalotypeError]
-"""A row that did not take its digest, and why."""
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,33 +164,27 @@ class Rows:
     def _fetched(self, connection: Connection, row: Values) -> object:
         return connection.scalar(select(_raw(self.source)).where(self._is(row)).with_for_update())
 
-    def write(self, digests: Sequence[tuple[Values, Digest]]) -> list[Refused]:
-        """Give rows their digests; which had none to take, and why.
+    def write(self, digests: Sequence[tuple[Values, Digest]]) -> Refused[tuple[Values, Digest]]:
+        """Give rows their digests in one transaction; which had none to take, and why.
 
-        In one transaction, or where the table refuses a row each in its own. A row that has the
-        very digest by now is as good.
+        A row that has the very digest by now is as good.
         """
+        return self.each(digests, self._write)
+
+    def each(
+        self, items: Sequence[T], write: Callable[[Sequence[T]], Refused[T]]
+    ) -> list[tuple[T, CalotypeError]]:
+        """What ``write`` refuses of the items; where the table refuses one, each goes alone."""
         try:
-            return self._written(digests)
-        except IntegrityError:
-            refused = []
-            for each in digests:
-                try:
-                    refused += self._written([each])
-                except IntegrityError as error:
-                    refused.append((each[0], self.refusal(error)))
-            return refused
+            return list(write(items))
+        except IntegrityError as error:
+            if len(items) == 1:
+                return [(items[0], _refusal(error))]
+            return [refused for item in items for refused in self.each([item], write)]
 
-    def refusal(self, error: IntegrityError) -> Misconfigured:
-        """What a table says that refuses a digest."""
-        hint = "Importing again does not help: change the row, or what its table demands."
-        if "foreign key" in str(error.orig).lower():
-            hint = "Import again: what was kept for the row may have gone meanwhile."
-        return Misconfigured(f"The table refused the row's digest: {error.orig}.", hint=hint)
-
-    def _written(self, digests: Sequence[tuple[Values, Digest]]) -> list[Refused]:
+    def _write(self, digests: Sequence[tuple[Values, Digest]]) -> Refused[tuple[Values, Digest]]:
         with self.changing() as connection:
-            return [(row, gone()) for row, one in digests if not self.give(connection, row, one)]
+            return [(each, gone()) for each in digests if not self.give(connection, *each)]
 
     @contextmanager
     def changing(self) -> Iterator[Connection]:
@@ -287,6 +280,14 @@ def _beside(digest: Column[object]) -> list[str]:
     constraints = [key.constraint for key in digest.foreign_keys]
     names = [name for each in constraints if each is not None for name in each.column_keys]
     return [name for name in names if name != digest.name]
+
+
+def _refusal(error: IntegrityError) -> Misconfigured:
+    """What a table says that refuses a digest."""
+    hint = "Importing again does not help: change the row, or what its table demands."
+    if "foreign key" in str(error.orig).lower():
+        hint = "Import again: what was kept for the row may have gone meanwhile."
+    return Misconfigured(f"The table refused the row's digest: {error.orig}.", hint=hint)
 
 
 def gone() -> NotFound:

@@ -167,7 +167,8 @@ class TableImport:
     def _kept(self, kept: Sequence[Done[Values]]) -> Refused[Values]:
         """Let the rows have what was kept; which have not, and why."""
         if self._terms.owner is None:
-            return self._rows.write([(row, content.digest) for row, content in kept])
+            unwritten = self._rows.write([(row, content.digest) for row, content in kept])
+            return [(row, why) for (row, _), why in unwritten]
         contents = {id(row): content for row, content in kept}
         asked = [Asked(row, self._wish_of(row, content.digest)) for row, content in kept]
         failed: list[tuple[Values, CalotypeError]] = []
