@@ -11,7 +11,8 @@ from unittest import mock
 from tests.crash.scenario import LIBRARY, NEW, SCENARIOS, Scenario, digest, furnish
 
 from calotype import Store
-from calotype.catalog import Catalog, sqlite
+from calotype.catalog import sqlite
+from calotype.catalog.embedded import Embedded
 from calotype.errors import CalotypeError
 from calotype.gc.erasing import Eraser
 
@@ -29,12 +30,12 @@ def _rows_unsynced(store: Store) -> object:
 @contextmanager
 def _hasty() -> Iterator[None]:
     """Every commit as if it were of those that may be lost."""
-    writing = Catalog._writing
+    writing = Embedded._writing
 
-    def hastily(self: Catalog, engine: object, special: object = None, *rest: object) -> object:
+    def hastily(self: Embedded, engine: object, special: object = None, *rest: object) -> object:
         return writing(self, engine, sqlite.HASTY, *rest)
 
-    with mock.patch.object(Catalog, "_writing", hastily):
+    with mock.patch.object(Embedded, "_writing", hastily):
         yield
 
 

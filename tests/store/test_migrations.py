@@ -352,7 +352,7 @@ def test_an_upgrade_waits_for_a_writer_or_is_locked_and_changes_nothing(filled, 
     with closing(sqlite3.connect(filled.database, isolation_level=None)) as raw:
         raw.execute("BEGIN IMMEDIATE")
         with next_program(ADDS), filled.open() as store, pytest.raises(Locked):
-            store._rooms.catalog._patience = 0.5
+            store._rooms.catalog.database._patience = 0.5
             store.stats()
         raw.execute("ROLLBACK")
     assert shape(filled.database) == before

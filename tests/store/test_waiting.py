@@ -28,7 +28,7 @@ sys.stdin.read()
 def test_a_writer_of_another_process_is_named(durable):
     with durable.open() as store:
         store.put(picture())
-        store._rooms.catalog._patience = 0.3
+        store._rooms.catalog.database._patience = 0.3
         command = [sys.executable, "-c", HOLDER, str(durable.database)]
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
         with subprocess.Popen(command, **pipes) as holder:

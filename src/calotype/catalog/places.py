@@ -1,4 +1,4 @@
-"""Places: which file a catalog is, and where its bytes are as seen from there."""
+"""Places: which database a catalog is in, and where its bytes are as seen from there."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from pathlib import Path
 from sqlalchemy import Engine, make_url
 from sqlalchemy.exc import ArgumentError
 
+from calotype.catalog.database import Database
+from calotype.catalog.embedded import Embedded
 from calotype.errors import Misconfigured
 
 
@@ -24,6 +26,22 @@ def beside(catalog: Path | None, backend_url: str) -> str:
         return f"file:{os.path.relpath(folder, os.path.realpath(catalog.parent))}"
     except ValueError:
         return backend_url
+
+
+def database_of(
+    path: Path | None, url: str | None, engine: Engine | None, memory: bool, patience: float
+) -> Database:
+    """The database of a file of our own, an URL, an application's engine, or in memory."""
+    if path is not None or memory:
+        return Embedded(path, own=True, engine=None, patience=patience)
+    file = file_of(url, engine)
+    if file is not None or (engine is not None and engine.dialect.name == "sqlite"):
+        return Embedded(file, own=False, engine=engine, patience=patience)
+    where = make_url(url).render_as_string() if url else "this database"
+    raise Misconfigured(
+        f"This version keeps its catalog in SQLite, not in {where}.",
+        hint="Write catalog='sqlite:///catalog.db', or give a folder.",
+    )
 
 
 def file_of(url: str | None, engine: Engine | None) -> Path | None:

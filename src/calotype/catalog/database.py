@@ -1,0 +1,75 @@
+"""The port to the database that a catalog is in: which one it is, and how transactions go there."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Protocol
+
+from sqlalchemy import Connection, Engine
+
+from calotype.catalog.reserve import Freeing
+from calotype.quantities import Instant
+
+
+class Database(Protocol):
+    """A database, connected to when it is first needed. Safe across threads, processes and fork."""
+
+    @property
+    def path(self) -> Path | None:
+        """The file that it is in, where it is one."""
+        ...
+
+    @property
+    def own(self) -> bool:
+        """True when no application shares it."""
+        ...
+
+    @property
+    def memory(self) -> bool:
+        """True when it ends with the process."""
+        ...
+
+    @property
+    def name(self) -> str:
+        """Where it is, for people; no password in it."""
+        ...
+
+    @property
+    def engine(self) -> Engine:
+        """The engine, made on first use; connecting happens later still."""
+        ...
+
+    def identity(self) -> Hashable | None:
+        """Which database is there now; None where there is none. Cheap: asked at every use."""
+        ...
+
+    def create(self, fill: Callable[[Connection], None]) -> None:
+        """Make it unless it is there, and let ``fill`` have the writing transaction.
+
+        Any number of processes may do so at once.
+        """
+        ...
+
+    def reading(self) -> AbstractContextManager[Connection]:
+        """One consistent view."""
+        ...
+
+    def writing(
+        self, *, durable: bool, freeing: Freeing, rows: int, patience: float | None
+    ) -> AbstractContextManager[Connection]:
+        """One transaction, committed when the block ends well and rolled back otherwise."""
+        ...
+
+    def rebuilding(self) -> AbstractContextManager[Connection]:
+        """A transaction in which tables may be replaced that others point at."""
+        ...
+
+    def sweep(self, older_than: Instant) -> int:
+        """Remove what killed processes left beside it; how many files."""
+        ...
+
+    def close(self) -> None:
+        """Close every connection; the next use opens again."""
+        ...

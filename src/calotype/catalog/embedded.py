@@ -1,0 +1,278 @@
+"""The catalog in SQLite: a file of our own, a file that an application shares, or memory."""
+
+from __future__ import annotations
+
+import os
+import threading
+import weakref
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext, suppress
+from pathlib import Path
+
+from sqlalchemy import Connection, Engine
+from sqlalchemy.pool import SingletonThreadPool, StaticPool
+
+from calotype.catalog import at_rest, reserve, sqlite
+from calotype.catalog.columns import OURS
+from calotype.catalog.failures import spoils_connection, translated
+from calotype.catalog.log import Log
+from calotype.catalog.reserve import Freeing
+from calotype.catalog.waiting import begin
+from calotype.errors import CalotypeError, Locked, Misconfigured
+from calotype.quantities import Instant
+
+EVERYWHERE = (0, 0)
+"""The identity of a database that is no file."""
+
+
+class Embedded:
+    """A catalog in SQLite.
+
+    ``own`` when no application shares it; ``engine`` is an application's own. Without a file and
+    an engine it is in memory.
+    """
+
+    def __init__(
+        self, path: Path | None, *, own: bool, engine: Engine | None, patience: float
+    ) -> None:
+        sqlite.require_version()
+        self.path = path
+        self.own = own
+        self.memory = path is None and engine is None
+        self._given = engine
+        self._patience = patience
+        self._start()
+
+    def _start(self) -> None:
+        self._pid = os.getpid()
+        self._gate = threading.Lock()
+        self._setup = threading.Lock()
+        self._forked_in_use: Engine | None = None
+        self._doubtful = False
+        self._log = Log(self.path, self._connected) if self.own and self.path is not None else None
+        self._engine: Engine | None = None
+        self._file: tuple[int, int] | None = None
+
+    @property
+    def name(self) -> str:
+        """Where it is, for people."""
+        return str(self.path) if self.path is not None else "this database"
+
+    def _same_process(self) -> None:
+        """A forked child must not use its parent's connections; it closes them and starts anew.
+
+        While one of them stays open, SQLite takes its locks in the child for granted, and what
+        the child writes can be lost. Where one was in use at the fork none is closed, for a thread
+        that the child does not have may hold SQLite's own lock for ever.
+        """
+        if self._pid != os.getpid() and not self.memory:
+            inherited = self._engine
+            self._start()
+            if inherited is not None and self._given is None:
+                if sqlite.in_use(inherited):
+                    self._forked_in_use = inherited
+                else:
+                    inherited.dispose()
+
+    @property
+    def engine(self) -> Engine:
+        """The engine, made on first use; connecting happens later still."""
+        self._same_process()
+        if self._forked_in_use is not None:
+            raise Misconfigured(
+                f"The process was forked while a transaction on {self.name} was open, so SQLite's "
+                "locks do not work in the child.",
+                hint="Fork while the store is idle, or start children with 'spawn'.",
+            )
+        made = self._engine
+        if made is None:
+            with self._setup:
+                if (made := self._engine) is None:
+                    made = self._engine = self._make_engine().execution_options(**{OURS: True})
+        return made
+
+    def _make_engine(self) -> Engine:
+        if self._given is not None:
+            if isinstance(self._given.pool, StaticPool | SingletonThreadPool):
+                raise Misconfigured(
+                    "The engine has one connection for everything, so the store's transactions "
+                    "and the application's would be one.",
+                    hint="Use the pool that create_engine() gives a file, or NullPool.",
+                )
+            return self._given
+        if self.path is not None:
+            return sqlite.engine(self.path, own=self.own)
+        made = sqlite.memory_engine()
+        weakref.finalize(self, made.dispose)  # lists and plans may outlive the store
+        return made
+
+    def identity(self) -> tuple[int, int] | None:
+        """Which file it is, or None where there is none; another in its place is opened anew.
+
+        What is written to a file that was removed would be lost without a word.
+        """
+        self._same_process()
+        if self.path is None:
+            return EVERYWHERE
+        try:
+            facts = os.stat(self.path)  # noqa: PTH116 - pathlib costs more, at every transaction
+        except (FileNotFoundError, NotADirectoryError):
+            found = None
+        else:
+            found = (facts.st_dev, facts.st_ino)
+        if found != self._file:
+            with self._setup:
+                if found != self._file:
+                    if self._engine is not None and self._given is None and self._file is not None:
+                        self._engine.dispose()
+                        self._engine = None
+                    self._file = found
+        return found
+
+    def create(self, fill: Callable[[Connection], None]) -> None:
+        """Make the file unless it is there, and have it filled."""
+
+        def filled(engine: Engine) -> None:
+            with self._writing(engine) as connection:
+                fill(connection)
+
+        if self.own and self.path is not None and not self.path.exists():
+            sqlite.create(self.path, filled)
+            reserve.keep(self.path)
+        else:
+            if self.own and self.path is not None:
+                sqlite.use_wal(self.engine, self.path)
+            filled(self.engine)
+
+    @contextmanager
+    def reading(self) -> Iterator[Connection]:
+        """One consistent view."""
+        with translated(), self._only_reader(), self._connected() as connection:
+            connection.begin()
+            if not sqlite.in_transaction(connection):
+                sqlite.tell(connection, "BEGIN")
+            yield connection
+            at_rest.require_unchanged(connection)
+
+    @contextmanager
+    def writing(
+        self, *, durable: bool, freeing: Freeing, rows: int, patience: float | None
+    ) -> Iterator[Connection]:
+        """One transaction, the only writer from the start (BEGIN IMMEDIATE)."""
+        self._settle()
+        if self._log is not None:
+            self._log.before(rows, freeing)
+        hasty = sqlite.HASTY if not durable and self._log is not None else None
+        with translated(), self._writing(self.engine, hasty, patience) as connection:
+            ahead = self._log.ahead(connection, freeing) if self._log is not None else None
+            yield connection
+            if self._log is not None and ahead is not None:
+                self._log.require_short(connection, ahead)
+        if self._log is not None:
+            self._log.after(freeing)
+        if durable and self._log is not None:
+            with suppress(CalotypeError):  # else before the next write, which then begins nothing
+                self._settle()
+
+    def _settle(self) -> None:
+        """Write again what a failed sync may have left in the page cache alone.
+
+        SQLite reads such a commit back from its log as if it were durable, and no later sync of
+        the log would tell. So the log is moved into the file, which is synced by itself. What
+        SQLite opened read-only stays so until every connection of the process is closed.
+        """
+        if not self._doubtful or not self.own or self.path is None:
+            return
+        with translated(), self._turn(self._patience):
+            if self._doubtful:
+                self.engine.dispose()
+                with reserve.lent(self.path, reserve.log_size(self.path)):
+                    sqlite.move_wal_into_file(self.engine, self.path)
+                self._doubtful = False
+
+    @contextmanager
+    def rebuilding(self) -> Iterator[Connection]:
+        """A transaction in which tables may be replaced that others point at."""
+        with translated(), self._writing(self.engine, sqlite.UNBOUND) as connection:
+            yield connection
+
+    @contextmanager
+    def _writing(
+        self,
+        engine: Engine,
+        special: tuple[str, str] | None = None,
+        patience: float | None = None,
+    ) -> Iterator[Connection]:
+        """``special`` is a setting of SQLite's for this transaction alone, and its usual value."""
+        patience = self._patience if patience is None else patience
+        with self._turn(patience), self._connected(engine) as connection:
+            if special is not None:
+                sqlite.tell(connection, special[0])
+            try:
+                with self._strict(connection):
+                    begin(connection, self.name, self.path, patience, ours=self._given is None)
+                    yield connection
+                    connection.commit()
+            finally:
+                connection.rollback()
+                if special is not None:
+                    sqlite.tell(connection, special[1])
+
+    @contextmanager
+    def _strict(self, connection: Connection) -> Iterator[None]:
+        """On an application's engine its own settings are set aside for the transaction."""
+        if self._given is None:
+            yield
+            return
+        with sqlite.strictly(connection):
+            try:
+                yield
+            finally:
+                connection.rollback()
+
+    @contextmanager
+    def _turn(self, patience: float) -> Iterator[None]:
+        """Threads of one process queue here, which is fairer than polling for SQLite's lock."""
+        gate = self._gate
+        if not gate.acquire(timeout=patience):
+            raise Locked(
+                f"The catalog {self.name} is locked by another thread of this process.",
+                hint="End the transaction that the other thread holds.",
+            )
+        try:
+            yield
+        finally:
+            gate.release()
+
+    def _only_reader(self) -> threading.Lock | nullcontext[None]:
+        return self._gate if self.memory else nullcontext()
+
+    @contextmanager
+    def _connected(self, engine: Engine | None = None) -> Iterator[Connection]:
+        with (engine or self.engine).connect() as connection:
+            try:
+                yield connection
+            except Exception as error:
+                if spoils_connection(error):
+                    self._doubtful = True
+                    connection.invalidate()
+                raise
+
+    def sweep(self, older_than: Instant) -> int:
+        """Remove files that killed makers of the catalog left; how many there were.
+
+        The room that is kept back for a full disk is taken again, once there is plenty.
+        """
+        if not self.own or self.path is None:
+            return 0
+        reserve.keep(self.path)
+        return sqlite.sweep_drafts(self.path, older_than)
+
+    def close(self) -> None:
+        """Close every connection; the next use opens again. One in memory stays as it is."""
+        if self.memory or self._given is not None or self._pid != os.getpid():
+            return
+        with self._setup:
+            if self._engine is not None:
+                self._engine.dispose()
+            self._engine = self._file = None
