@@ -13,7 +13,7 @@ from typing import Literal
 from calotype.catalog import Catalog, health, schema, sqlite
 from calotype.catalog.columns import Hosts
 from calotype.catalog.failures import translated
-from calotype.errors import CalotypeError, RoleCascades
+from calotype.errors import CalotypeError, RoleCascades, Unavailable
 from calotype.presence import require_there
 from calotype.store import Store
 
@@ -68,8 +68,17 @@ def hosts_of(store: Store) -> Hosts:
 def examine(store: Store) -> Iterator[Remark]:
     """Look at everything around the store; lost triggers are made again."""
     catalog = catalog_of(store)
+    try:
+        catalog.require()
+    except Unavailable as error:
+        unusable: Unavailable | None = error
+    else:
+        unusable = None
     yield _version()
     yield from _places(catalog)
+    if unusable is not None:
+        yield Remark("fail", "catalog", str(unusable), unusable.hint)
+        return
     yield _bytes(store)
     with catalog.read() as connection:
         lost = [*health.lost_tables(connection), *health.lost_indexes(connection)]

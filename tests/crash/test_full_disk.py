@@ -199,6 +199,72 @@ def test_a_new_process_opens_a_store_on_a_full_disk(tmp_path, left) -> None:
         assert broken_invariants(place) == []
 
 
+def test_a_file_that_thousands_let_go_of_keeps_gc_from_nothing(tmp_path) -> None:
+    """Its references are too many for one transaction, and the garbage beside it goes as well."""
+    place = tmp_path / "small" / "store"
+    shown = noise("shown by thousands")
+    with small_disk(tmp_path / "small", "32m"):
+        with Store(place) as store:
+            store.put(shown, owner="kept/1")
+            garbage = [noise(f"garbage {number}", 100_000) for number in range(5)]
+            store.put_many(garbage, owner="file/1").result()
+            with closing(sqlite3.connect(place / "catalog.db", isolation_level=None)) as raw:
+                raw.execute("PRAGMA foreign_keys=ON")
+                raw.execute("BEGIN IMMEDIATE")
+                for number in range(8000):
+                    store.attach(digest(shown), f"list/{number}", connection=raw)
+                    store.release(f"list/{number}", connection=raw)
+                raw.execute("COMMIT")
+            store.release("file/1")
+        _fill_up(tmp_path / "small" / "ballast")
+        with Store(place) as store:
+            report = store.gc(now=True, force=True)
+            assert (report.doomed, report.references, report.refused) == (5, 8005, 0)
+            readable(store, [shown])
+            assert broken_invariants(place) == []
+
+
+READING = """
+import sys, time
+from calotype import Store
+end = time.monotonic() + 1.5
+while time.monotonic() < end:
+    with Store(sys.argv[1]) as store:
+        assert store.stats().blobs == 1
+"""
+
+
+def test_who_only_reads_a_full_disk_leaves_what_is_kept_back(tmp_path) -> None:
+    """Each new process makes SQLite's index; its room comes back, whoever else does the same."""
+    place = tmp_path / "small" / "store"
+    with small_disk(tmp_path / "small", "12m"):
+        with Store(place) as store:
+            store.put(noise("kept"), owner="file/1")
+        _fill_up(tmp_path / "small" / "ballast")
+        readers = [subprocess.Popen([sys.executable, "-c", READING, place]) for _ in range(4)]
+        assert [reader.wait(60) for reader in readers] == [0, 0, 0, 0]
+        _fill_up(tmp_path / "small" / "ballast late")
+        with Store(place) as store:
+            assert store.release("file/1").references == 1
+            assert store.gc(now=True).doomed == 1
+            assert broken_invariants(place) == []
+
+
+def test_without_anything_kept_back_a_full_disk_is_called_full(tmp_path) -> None:
+    place = tmp_path / "small" / "store"
+    command = [sys.executable, "-m", "calotype", "--store", place]
+    with small_disk(tmp_path / "small", "12m"):
+        with Store(place) as store:
+            store.put(noise("kept"), owner="file/1")
+        (place / "catalog.db-reserve").unlink()
+        _fill_up(tmp_path / "small" / "ballast")
+        for words, code in (["ls"], 1), (["gc", "--now"], 1), (["doctor"], 4):
+            done = subprocess.run([*command, *words], capture_output=True, text=True, timeout=60)
+            assert done.returncode == code, done
+            assert "The disk that holds the catalog is full" in done.stdout + done.stderr
+        assert "only 0 MiB are free" in done.stdout
+
+
 def test_somebody_who_reads_for_long_keeps_nobody_from_letting_go(tmp_path) -> None:
     """The log cannot be moved in meanwhile; there is room enough for it."""
     place = tmp_path / "small" / "store"

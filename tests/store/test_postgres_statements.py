@@ -31,7 +31,7 @@ from tests.store.test_statements import HOSTS, tour
 
 from calotype import Digest, Store, catalog
 from calotype.backends import Key
-from calotype.catalog import slots, tables
+from calotype.catalog import garbage, slots, tables
 from calotype.catalog.prepared import Prepared, _compiled
 from calotype.errors import GcLimit, Unavailable
 from calotype.gc.safety import SAFE_COUNT
@@ -251,10 +251,13 @@ def detours(store: Store) -> None:
             store.fsck().result()
     full = Unavailable("The disk is full.")
     full.__cause__ = sqlite3.OperationalError("database or disk is full")
-    store.put(b"let go in parts", owner="scan/2")
+    parts = store.put(b"let go in parts", owner="scan/2").digest
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(slots, "release", fails_first(full, slots.release))
         assert store.release("scan/2").references == 1
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(garbage, "collect_assets", fails_first(full, garbage.collect_assets))
+        assert store.gc(now=True, digests=[parts]).doomed == 1
     change(store, "DROP INDEX calotype_replica_digest")
     store.fsck(repair=True).result()
     store._rooms.catalog.clock.advance(seconds=16 * 60)

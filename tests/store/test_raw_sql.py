@@ -154,10 +154,12 @@ def test_replacing_a_reference_leaves_a_candidate(raw, store, clock, columns):
     assert states(store, DIGEST) == ["erased"]
 
 
-def test_an_update_that_replaces_a_reference_leaves_a_candidate(raw, store, clock):
+@pytest.mark.parametrize("what", ["role = 'a'", "id = 1"])
+def test_an_update_that_replaces_a_reference_leaves_a_candidate(raw, store, clock, what):
     store.put(picture(1), owner="scan/9", role="z")
+    assert raw.execute("SELECT role FROM calotype_reference WHERE id = 1").fetchall() == [("a",)]
     raw.execute("DELETE FROM calotype_candidate")
-    raw.execute("UPDATE OR REPLACE calotype_reference SET role = 'a' WHERE role = 'z'")
+    raw.execute(f"UPDATE OR REPLACE calotype_reference SET {what} WHERE role = 'z'")
     raw.commit()
     assert [each.digest for each in store.references(owner="scan/9")] == [Digest.of(picture(1))]
     clock.advance(seconds=5)

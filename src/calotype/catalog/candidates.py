@@ -76,6 +76,16 @@ def take_off(connection: Connection, ids: Iterable[int]) -> None:
         connection.execute(delete(candidate).where(candidate.c.id == bindparam("b_id")), wanted)
 
 
+def thin(connection: Connection, digest: str, most: int) -> int:
+    """Take off ``most`` candidates of a digest, but never the earliest; how many there were."""
+    mine = candidate.c.digest == digest
+    first = select(candidate.c.id).where(mine).order_by(candidate.c.look_at, candidate.c.id)
+    rest = select(candidate.c.id).where(mine, candidate.c.id != first.limit(1).scalar_subquery())
+    return connection.execute(
+        delete(candidate).where(candidate.c.id.in_(rest.limit(most)))
+    ).rowcount
+
+
 def settle(connection: Connection, digests: Sequence[str]) -> None:
     """Take off every candidate of blobs deleted in this transaction.
 

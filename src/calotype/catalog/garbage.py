@@ -119,22 +119,31 @@ _KEEP_THEIR_ENDS = Prepared(
 _DELETE_OLDER = Prepared(delete(reference).where(_IS_OLDER))
 
 
-def collect_assets(
-    connection: Connection, digests: Sequence[str], cutoff: Instant, hosts: Hosts
-) -> tuple[int, list[Gone]]:
-    """Delete released references and then assets whose time is over; references, assets.
+def collect_references(
+    connection: Connection, digests: Sequence[str], cutoff: Instant, most: int | None = None
+) -> int:
+    """Delete released references whose time is over, ``most`` of them; how many.
 
     With a reference go the older ones of its slot, whatever they pointed at: restoring must not
     bring back what had been replaced. Their assets take over the ends, so that no grace is cut.
     """
-    references = connection.execute(
-        delete(reference)
-        .where(among(reference.c.digest, digests), reference.c.released_at <= cutoff)
-        .returning(*_SLOT, reference.c.released_at)
+    due = and_(among(reference.c.digest, digests), reference.c.released_at <= cutoff)
+    if most is not None:
+        due = reference.c.id.in_(select(reference.c.id).where(due).limit(most))
+    gone = connection.execute(
+        delete(reference).where(due).returning(*_SLOT, reference.c.released_at)
     ).all()
-    slots = [dict(zip(_OLDER, row, strict=True)) for row in references]
+    slots = [dict(zip(_OLDER, row, strict=True)) for row in gone]
     _KEEP_THEIR_ENDS.many(connection, slots)
     _DELETE_OLDER.many(connection, slots)
+    return len(gone)
+
+
+def collect_assets(
+    connection: Connection, digests: Sequence[str], cutoff: Instant, hosts: Hosts
+) -> tuple[int, list[Gone]]:
+    """Delete released references and then assets whose time is over; references, assets."""
+    references = collect_references(connection, digests, cutoff)
     gone = connection.execute(
         delete(asset)
         .where(among(asset.c.digest, digests), _collectable(cutoff, hosts.on_asset(connection)))
@@ -146,7 +155,7 @@ def collect_assets(
     sizes = {row.digest: int(row.size) for row in connection.execute(sized)}
     collected = [Gone(row.scope, row.digest, sizes.get(row.digest, 0)) for row in gone]
     give_back(connection, collected)
-    return len(references), collected
+    return references, collected
 
 
 def give_back(connection: Connection, gone: Sequence[Gone]) -> None:

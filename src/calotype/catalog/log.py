@@ -11,6 +11,7 @@ from sqlalchemy import Connection
 
 from calotype.catalog import reserve, sqlite
 from calotype.catalog.failures import translated
+from calotype.catalog.locks import only_one
 from calotype.catalog.reserve import Freeing
 from calotype.errors import CalotypeError, Unavailable
 
@@ -68,6 +69,8 @@ class Log:
             self._path, reserve.NEARLY_FULL
         )
         self._overdue = not self._emptied(0 if full else CHECKPOINT_BYTES)
+        if full:
+            reserve.keep(self._path)
         if not reserve.keep_for_log(self._path):
             self._emptied(threshold=0)
 
@@ -106,7 +109,7 @@ def checkpoint(
     """
     if reserve.log_size(path) <= threshold:
         return False
-    with sqlite.only_one(Path(f"{path}-checkpoint")) as mine:
+    with only_one(Path(f"{path}-checkpoint")) as mine:
         if mine:
             with (
                 connected() as connection,

@@ -9,12 +9,13 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from enum import IntEnum
 from pathlib import Path
 from typing import TypeVar
 
 from calotype.catalog.failures import disk_full
+from calotype.catalog.locks import waiting_for
 from calotype.errors import Unavailable
 
 T = TypeVar("T")
@@ -57,6 +58,12 @@ PART = 1 << 20
 ENOUGH = SIZE + FOR_LOG
 """Free room from which on it is taken."""
 
+BLOCK = 64 << 10
+"""It is lent in such blocks."""
+
+TURN = 1.0
+"""Seconds to wait for another borrower; a checkpoint's own connection does not wait for ever."""
+
 
 def place(catalog: Path) -> Path:
     """The file that holds the room."""
@@ -64,7 +71,10 @@ def place(catalog: Path) -> Path:
 
 
 def keep(catalog: Path) -> bool:
-    """Take the room unless it is taken; False, and no failure, where the disk is short."""
+    """Take the room unless it is taken; False, and no failure, where the disk is short.
+
+    What was given back is taken again as far as it goes; a first time is for those with plenty.
+    """
     there = taken(catalog)
     if there > SIZE and not log_size(catalog):
         give_back(catalog, SIZE)
@@ -72,8 +82,10 @@ def keep(catalog: Path) -> bool:
         return True
     with suppress(OSError):
         room = shutil.disk_usage(catalog.parent)
-        if room.free >= ENOUGH or room.total == 0:  # ramfs says nothing
+        if room.free + there >= ENOUGH or room.total == 0:  # ramfs says nothing
             _take(catalog, SIZE)
+        elif there:
+            _take_back(catalog, SIZE - there)
     return taken(catalog) >= SIZE
 
 
@@ -121,19 +133,27 @@ def log_size(catalog: Path) -> int:
         return 0
 
 
-def in_parts(items: Sequence[T], work: Callable[[Sequence[T]], None]) -> None:
+def in_parts(
+    items: Sequence[T],
+    work: Callable[[Sequence[T]], None],
+    alone: Callable[[T], None] | None = None,
+) -> None:
     """Do ``work`` for all together, or in halves where the disk is too full for its log.
 
-    What was done of ``items`` before it failed may be done again.
+    What was done of ``items`` before it failed may be done again. ``alone`` has an item for which
+    there is no room even by itself; else the error passes.
     """
     try:
         work(items)
     except Unavailable as error:
-        if len(items) < 2 or not disk_full(error):
+        if not disk_full(error) or (len(items) < 2 and alone is None):
             raise
+        if len(items) < 2 and alone is not None:
+            alone(items[0])
+            return
         half = len(items) // 2
-        in_parts(items[:half], work)
-        in_parts(items[half:], work)
+        in_parts(items[:half], work, alone)
+        in_parts(items[half:], work, alone)
 
 
 def require(catalog: Path, rows: int) -> None:
@@ -153,39 +173,46 @@ def taken(catalog: Path) -> int:
         return 0
 
 
-def give_back(catalog: Path, but: int = 0) -> None:
+def give_back(catalog: Path, but: int) -> None:
     """Give the room back to the disk, ``but`` so many bytes of it."""
     with suppress(OSError):
-        if not but:
-            place(catalog).unlink()
-        elif taken(catalog) > but:
+        if taken(catalog) > but:
             os.truncate(place(catalog), but)
 
 
 @contextmanager
 def lent(catalog: Path, needed: int) -> Iterator[None]:
-    """Where the disk has less than ``needed`` bytes left, all that is kept back is there to use.
+    """Where the disk has less than ``needed`` bytes left, so much of what is kept back is its.
 
-    Afterwards it is taken again, as much of it as there is.
+    Afterwards it is taken again, as much of it as there is. Borrowers take turns, or one would
+    take what another was lent.
     """
-    kept = taken(catalog)
-    scarce = needed > 0 and has_less_than(catalog, needed)
-    if scarce:
-        give_back(catalog)
-    try:
+    if needed <= 0 or not has_less_than(catalog, needed) or not taken(catalog):
         yield
-    finally:
-        if scarce:
-            take_back(catalog, kept)
+        return
+    with ExitStack() as turn:
+        with suppress(Unavailable):  # a folder that may only be read: nothing is taken there
+            turn.enter_context(waiting_for(place(catalog), TURN))
+        before = taken(catalog)
+        give_back(catalog, max(0, before - _whole(needed)))
+        given = before - taken(catalog)
+        try:
+            yield
+        finally:
+            _take_back(catalog, given)
 
 
-def take_back(catalog: Path, size: int) -> None:
+def _take_back(catalog: Path, given: int) -> None:
     """Take again what was given back, or as much of it as there is."""
     with suppress(OSError):
-        there = taken(catalog)
-        size = min(size, there + shutil.disk_usage(catalog.parent).free) & ~0xFFFF
+        there, free = taken(catalog), shutil.disk_usage(catalog.parent).free
+        size = min(there + given, (there + free) // BLOCK * BLOCK)
         if size > there:
             _take(catalog, size)
+
+
+def _whole(size: int) -> int:
+    return -(-size // BLOCK) * BLOCK
 
 
 def _take(catalog: Path, size: int) -> None:

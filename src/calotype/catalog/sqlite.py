@@ -12,7 +12,6 @@ from __future__ import annotations
 import os
 import sqlite3
 import sys
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -22,6 +21,7 @@ from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.pool import ConnectionPoolEntry, QueuePool, StaticPool
 
 from calotype.catalog import at_rest, wal_index
+from calotype.catalog.locks import only_one, waiting_for
 from calotype.errors import Misconfigured, Unavailable
 from calotype.quantities import Instant
 
@@ -214,7 +214,7 @@ def create(path: Path, fill: Callable[[Engine], None]) -> None:
     draft = path.with_name(f".{path.name}.{os.urandom(6).hex()}")
     try:
         _build(draft, fill)
-        with _waiting_for(Path(f"{path}-checkpoint")):
+        with waiting_for(Path(f"{path}-checkpoint")):
             if path.exists():
                 return
             for old in ("-wal", "-shm"):  # of a catalog that was removed: they would be replayed
@@ -224,16 +224,6 @@ def create(path: Path, fill: Callable[[Engine], None]) -> None:
     finally:
         for leftover in path.parent.glob(f"{draft.name}*"):
             leftover.unlink(missing_ok=True)
-
-
-@contextmanager
-def _waiting_for(lock: Path) -> Iterator[None]:
-    while True:
-        with only_one(lock) as mine:
-            if mine:
-                yield
-                return
-        time.sleep(0.01)
 
 
 def _build(draft: Path, fill: Callable[[Engine], None]) -> None:
@@ -289,43 +279,6 @@ def sync(path: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
-
-
-@contextmanager
-def only_one(path: Path) -> Iterator[bool]:
-    """Hold an advisory lock on ``path`` among all processes; False where another has it."""
-    try:
-        handle = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0), 0o600)
-    except OSError as error:
-        raise Unavailable(
-            f"Cannot open the lock file {path}: {error.strerror}.",
-            hint="Check the permissions of the catalog's folder.",
-        ) from error
-    try:
-        yield _try_lock(handle)
-    finally:
-        os.close(handle)
-
-
-if sys.platform == "win32":
-    import msvcrt
-
-    def _try_lock(handle: int) -> bool:
-        try:
-            msvcrt.locking(handle, msvcrt.LK_NBLCK, 1)
-        except OSError:
-            return False
-        return True
-
-else:
-    import fcntl
-
-    def _try_lock(handle: int) -> bool:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            return False
-        return True
 
 
 def writers(path: Path) -> set[int]:

@@ -85,10 +85,12 @@ SQLITE: dict[str, str] = {
         "AND role = NEW.role AND released_at IS NULL AND NEW.released_at IS NULL; END"
     ),
     "calotype_reference_look_update_or_replace": (
-        "BEFORE UPDATE OF scope, owner_kind, owner_id, role, released_at ON calotype_reference "
-        f"WHEN NEW.released_at IS NULL BEGIN {_LOOK} SELECT digest, {_SECOND_NOW} "
-        "FROM calotype_reference WHERE scope = NEW.scope AND owner_kind = NEW.owner_kind "
-        "AND owner_id = NEW.owner_id AND role = NEW.role AND released_at IS NULL "
+        "BEFORE UPDATE OF id, scope, owner_kind, owner_id, role, released_at "
+        f"ON calotype_reference BEGIN {_LOOK} SELECT digest, {_SECOND_NOW} "
+        "FROM calotype_reference WHERE id = NEW.id AND id <> OLD.id "
+        f"UNION ALL SELECT digest, {_SECOND_NOW} FROM calotype_reference "
+        "WHERE scope = NEW.scope AND owner_kind = NEW.owner_kind AND owner_id = NEW.owner_id "
+        "AND role = NEW.role AND released_at IS NULL AND NEW.released_at IS NULL "
         "AND id <> OLD.id; END"
     ),
     "calotype_derivation_look_replace": (

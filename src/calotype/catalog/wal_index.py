@@ -21,6 +21,9 @@ from calotype.catalog import reserve
 SIZE = 256 << 10
 """Bytes of the index for 32,000 pages in the log, which is emptied at 2,000."""
 
+REGION = 32 << 10
+"""By so many bytes SQLite makes it longer, for each 16 MiB of the log."""
+
 _KEEP_SIZE = 1
 """FALLOC_FL_KEEP_SIZE: SQLite finds the file as long as it made it."""
 
@@ -28,15 +31,30 @@ _KEEP_SIZE = 1
 def settle(connection: sqlite3.Connection, path: Path) -> None:
     """Let a new connection to the catalog at ``path`` have its index, whatever the disk has left.
 
-    On a full disk it takes its room from what is kept back.
+    Where there is none yet and the disk is full, its room is lent from what is kept back.
     """
     holes = _has_holes(path)
-    if not holes and not reserve.has_less_than(path, SIZE):
+    needed = SIZE if holes else 2 * REGION + reserve.log_size(path) // 512
+    if not reserve.has_less_than(path, needed) and not holes:
         return
-    with reserve.lent(path, SIZE):
-        connection.execute("SELECT count(*) FROM sqlite_master").close()
+    if not holes and _has_index(connection):
+        return
+    with reserve.lent(path, needed):
+        if not _has_index(connection):
+            raise sqlite3.OperationalError("database or disk is full")
         if holes:
             _fill(path)
+
+
+def _has_index(connection: sqlite3.Connection) -> bool:
+    """Let SQLite open the index, or make it; False where it cannot."""
+    try:
+        connection.execute("SELECT count(*) FROM sqlite_master").close()
+    except sqlite3.OperationalError as error:
+        if "disk I/O error" not in str(error):
+            raise
+        return False
+    return True
 
 
 def _has_holes(path: Path) -> bool:

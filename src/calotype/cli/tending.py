@@ -109,7 +109,7 @@ def doctor(*, common: Common = EVERYWHERE) -> int:
     """
     printer = common.printer
     styles = {"ok": "good", "warn": "odd", "fail": "bad"}
-    with common.open_store() as store:
+    with common.new_store() as store:
         remarks = list(examine(store))
     printer.rows(
         Row(

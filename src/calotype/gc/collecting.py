@@ -18,9 +18,11 @@ from sqlalchemy.exc import IntegrityError
 from calotype.catalog import Catalog, candidates, garbage, replicas, reserve
 from calotype.catalog.candidates import Look
 from calotype.catalog.columns import Hosts
+from calotype.catalog.failures import disk_full
 from calotype.catalog.garbage import Garbage
 from calotype.catalog.reserve import Freeing
 from calotype.digest import Digest
+from calotype.errors import Unavailable
 from calotype.gc.safety import Safety
 from calotype.gc.terms import Allowance, Terms
 from calotype.model import PlanItem
@@ -28,10 +30,13 @@ from calotype.quantities import FOREVER, Instant, when
 
 BATCH = 500
 
+SLICE = 1024
+"""So many references of one digest go together on a full disk, or fewer."""
+
 
 @dataclass(slots=True)
 class Tally:
-    """What a run has done so far."""
+    """What a run has done so far; ``no_room`` is why some were ``refused``, on a full disk."""
 
     assets: int = 0
     references: int = 0
@@ -39,6 +44,7 @@ class Tally:
     doomed_bytes: int = 0
     refused: int = 0
     stopped: str = ""
+    no_room: Unavailable | None = None
     items: list[PlanItem] = field(default_factory=list)
 
 
@@ -122,7 +128,11 @@ class Collector:
         yield from self._due(None)
 
     def _batch(self, looks: Sequence[Look], tally: Tally, allowance: Allowance) -> None:
-        reserve.in_parts(looks, lambda part: self._part(part, tally, allowance))
+        reserve.in_parts(
+            looks,
+            lambda part: self._part(part, tally, allowance),
+            lambda look: self._alone(look, tally, allowance),
+        )
 
     def _part(self, looks: Sequence[Look], tally: Tally, allowance: Allowance) -> None:
         try:
@@ -134,6 +144,39 @@ class Collector:
                 except IntegrityError:
                     tally.refused += 1
                     self._push([look])
+
+    def _alone(self, look: Look, tally: Tally, allowance: Allowance) -> None:
+        """A digest of which there is too much for a full disk: some of it at a time.
+
+        One that does not fit even so stops nobody; the next run has the room of the others.
+        """
+        try:
+            self._thin(look, tally)
+            self._part([look], tally, allowance)
+        except Unavailable as error:
+            if not disk_full(error):
+                raise
+            tally.refused += 1
+            tally.no_room = error
+
+    def _thin(self, look: Look, tally: Tally) -> None:
+        """Let the released references of a digest go, and candidates but for one."""
+        most = SLICE
+        while True:
+            try:
+                with self.catalog.write(durable=False, freeing=Freeing.BYTES) as connection:
+                    references = garbage.collect_references(
+                        connection, [look.digest], self.terms.cutoff, most
+                    )
+                    looks = candidates.thin(connection, look.digest, most)
+            except Unavailable as error:
+                if most == 1 or not disk_full(error):
+                    raise
+                most = max(1, most // 4)
+            else:
+                tally.references += references
+                if not references + looks:
+                    return
 
     def _transaction(self, looks: Sequence[Look], tally: Tally, allowance: Allowance) -> None:
         with (

@@ -156,7 +156,9 @@ class Plan:
                 at_least = max(total, done)
                 yield Progress(at_least, done, computed=done, failed=erased.failed, note="erasing")
         stopped = "budget" if stop() else collected.stopped or erased.stopped
-        if self.terms.everything and not stopped:
+        if collected.no_room is not None and not collected.doomed + erased.erased:
+            raise collected.no_room
+        if self.terms.everything and not stopped and not collected.no_room:
             with catalog.write(durable=False, freeing=Freeing.BYTES) as connection:
                 settings.set_meta(connection, "full_look", "0")
         self._record_usage()
