@@ -224,6 +224,29 @@ def test_a_file_that_thousands_let_go_of_keeps_gc_from_nothing(tmp_path) -> None
             assert broken_invariants(place) == []
 
 
+@pytest.mark.parametrize("mode", ["delete", "wal"])
+def test_a_full_disk_with_a_store_in_an_applications_database_can_be_freed(tmp_path, mode) -> None:
+    place = tmp_path / "small"
+    with small_disk(place, "16m"):
+        with closing(sqlite3.connect(place / "app.db")) as raw:
+            raw.execute(f"PRAGMA journal_mode={mode}")
+            raw.execute("CREATE TABLE listing (id INTEGER)")
+        with Store(catalog=f"sqlite:///{place}/app.db", backend=f"file:{place}/blobs") as store:
+            for owner in ("old/1", "old/2"):
+                store.put_many([noise(f"{owner} {n}", 20_000) for n in range(50)], owner).result()
+            store.release("old/1")
+            fill(store, 4000)
+            _fill_up(place / "ballast")
+            assert store.gc(now=True, force=True).doomed == 50
+            _fill_up(place / "ballast late")
+            assert store.release("old/2").references == 50
+            assert store.gc(now=True, force=True).doomed == 50
+            (place / "ballast").unlink()
+            (place / "ballast late").unlink()
+            assert store.put(noise("again")).status == "created"
+            assert store.fsck().result().problems == 0
+
+
 READING = """
 import sys, time
 from calotype import Store

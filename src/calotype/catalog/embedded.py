@@ -15,7 +15,7 @@ from sqlalchemy.pool import SingletonThreadPool, StaticPool
 from calotype.catalog import at_rest, reserve, sqlite
 from calotype.catalog.columns import OURS
 from calotype.catalog.failures import spoils_connection, translated
-from calotype.catalog.log import Log
+from calotype.catalog.log import Log, SharedLog
 from calotype.catalog.reserve import Freeing
 from calotype.catalog.waiting import begin
 from calotype.errors import CalotypeError, Locked, Misconfigured
@@ -49,9 +49,12 @@ class Embedded:
         self._setup = threading.Lock()
         self._forked_in_use: Engine | None = None
         self._doubtful = False
-        self._log = Log(self.path, self._connected) if self.own and self.path is not None else None
+        self._log = self._log_of(self.path) if self.path is not None else None
         self._engine: Engine | None = None
         self._file: tuple[int, int] | None = None
+
+    def _log_of(self, path: Path) -> Log | SharedLog:
+        return (Log if self.own else SharedLog)(path, self._connected)
 
     @property
     def name(self) -> str:
@@ -138,11 +141,12 @@ class Embedded:
 
         if self.own and self.path is not None and not self.path.exists():
             sqlite.create(self.path, filled)
-            reserve.keep(self.path)
         else:
             if self.own and self.path is not None:
                 sqlite.use_wal(self.engine, self.path)
             filled(self.engine)
+        if self.path is not None:
+            reserve.keep(self.path)
 
     @contextmanager
     def reading(self) -> Iterator[Connection]:
@@ -160,17 +164,18 @@ class Embedded:
     ) -> Iterator[Connection]:
         """One transaction, the only writer from the start (BEGIN IMMEDIATE)."""
         self._settle()
-        if self._log is not None:
-            self._log.before(rows, freeing)
-        hasty = sqlite.HASTY if not durable and self._log is not None else None
-        with translated(), self._writing(self.engine, hasty, patience) as connection:
-            ahead = self._log.ahead(connection, freeing) if self._log is not None else None
+        if (log := self._log) is not None:
+            log.before(rows, freeing)
+        hasty = sqlite.HASTY if not durable and isinstance(log, Log) else None
+        with (
+            translated(),
+            self._writing(self.engine, hasty, patience) as connection,
+            log.within(connection, freeing) if log is not None else nullcontext(),
+        ):
             yield connection
-            if self._log is not None and ahead is not None:
-                self._log.require_short(connection, ahead)
-        if self._log is not None:
-            self._log.after(freeing)
-        if durable and self._log is not None:
+        if log is not None:
+            log.after(freeing)
+        if durable:
             with suppress(CalotypeError):  # else before the next write, which then begins nothing
                 self._settle()
 
@@ -263,10 +268,10 @@ class Embedded:
 
         The room that is kept back for a full disk is taken again, once there is plenty.
         """
-        if not self.own or self.path is None:
+        if self.path is None:
             return 0
         reserve.keep(self.path)
-        return sqlite.sweep_drafts(self.path, older_than)
+        return 0 if not self.own else sqlite.sweep_drafts(self.path, older_than)
 
     def close(self) -> None:
         """Close every connection; the next use opens again. One in memory stays as it is."""

@@ -47,19 +47,17 @@ class Log:
                 checkpoint(self._connected, self._path)
                 self._overdue = False
 
-    def ahead(self, connection: Connection, freeing: Freeing) -> int | None:
-        """By how much the file is to grow already; None where nobody need care."""
-        if freeing is Freeing.NOTHING or not reserve.has_less_than(self._path, reserve.PLENTY):
-            return None
-        return growth(connection, self._path)
-
-    def require_short(self, connection: Connection, ahead: int) -> None:
+    @contextmanager
+    def within(self, connection: Connection, freeing: Freeing) -> Iterator[None]:
         """Refuse to commit what could not be moved into the file afterwards, as a full disk does.
 
         What lets go of something goes in smaller steps then. Its pages in the log are seldom more
-        than four times those that the file grows by.
+        than four times those that the file grows by, ahead of which it may have grown already.
         """
-        more = growth(connection, self._path) - ahead
+        cared = freeing is not Freeing.NOTHING and reserve.has_less_than(self._path, reserve.PLENTY)
+        ahead = growth(connection, self._path) if cared else 0
+        yield
+        more = growth(connection, self._path) - ahead if cared else 0
         if more > reserve.taken(self._path) and reserve.has_less_than(self._path, 4 * more):
             raise sqlite3.OperationalError("database or disk is full")
 
@@ -94,6 +92,33 @@ class Log:
         except CalotypeError:
             return False
         return True
+
+
+class SharedLog:
+    """What is kept back beside a file of an application's, whose log is its own affair."""
+
+    def __init__(
+        self, path: Path, connected: Callable[[], AbstractContextManager[Connection]]
+    ) -> None:
+        self._path = path
+        self._connected = connected
+
+    def before(self, rows: int, freeing: Freeing) -> None:
+        """Have room for a transaction; ``Unavailable`` where the disk is full and it adds."""
+        if freeing is Freeing.NOTHING:
+            reserve.require(self._path, rows)
+        elif reserve.has_less_than(self._path, reserve.NEARLY_FULL):
+            with suppress(CalotypeError), translated(), self._connected() as connection:
+                sqlite.tell(connection, "PRAGMA wal_checkpoint(PASSIVE)")
+            reserve.give_back(self._path, freeing)
+
+    def within(self, _: Connection, __: Freeing) -> AbstractContextManager[None]:
+        """Nothing: the database itself refuses what finds no room."""
+        return nullcontext()
+
+    def after(self, _: Freeing) -> None:
+        """Take the room again."""
+        reserve.keep(self._path)
 
 
 def checkpoint(
