@@ -23,11 +23,13 @@ class Trend:
         self._owed: set[str] = set()
 
     def note(self, scope: str) -> None:
-        """Write today's row unless it is younger than an hour."""
+        """Write today's row; it is owed where that was done within an hour."""
         now = self._catalog.clock()
-        if now - self._noted.get(scope, 0) >= settings.HOUR:
-            self._noted[scope] = now
-            self._write(scope, now, settings.HOUR)
+        if now - self._noted.get(scope, 0) < settings.HOUR:
+            self._owed.add(scope)
+            return
+        self._noted[scope] = now
+        self._write(scope, now, settings.HOUR)
 
     def after(self, steps: Generator[S, None, R], scope: str) -> Generator[S, None, R]:
         """The same steps, then a note, or one owed: they may be a day's work."""

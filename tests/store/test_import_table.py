@@ -108,6 +108,75 @@ def test_a_run_that_was_left_goes_on_where_it_was(durable, app, monkeypatch):
         assert problems(store) == []
 
 
+def test_the_empty_text_is_no_digest_and_no_path(store, app):
+    app.tell("UPDATE images SET digest = ''")
+    app.tell("UPDATE images SET path = '' WHERE id = 6")
+    planned = moving(store, app, remove_sources=True, dry_run=True).result()
+    assert (len(planned.planned), planned.failures) == (5, ())
+    done = moved(store, app)
+    assert (done.created, done.duplicate, done.failures) == (3, 2, ())
+    assert [n for n, digest in app.digests().items() if digest] == [1, 2, 3, 4, 5]
+    assert moved(store, app).created + moved(store, app).duplicate == 0
+
+
+def test_bytes_are_read_again_a_few_at_a_time(store, app, monkeypatch):
+    """The application's other writers wait meanwhile."""
+    app.tell("DELETE FROM images")
+    for number in range(6):
+        app.add(number, None, picture(number), inside=True)
+    monkeypatch.setattr(application, "PAGE_BYTES", len(picture()) * 5 // 2)
+    real, taken = giving.Giver._given, []
+
+    def counted(self, asked):
+        taken.append(len(asked))
+        return real(self, asked)
+
+    monkeypatch.setattr(giving.Giver, "_given", counted)
+    assert moved(store, app, path_column=None, bytes_column="data").created == 6
+    assert taken == [2, 2, 2]
+    assert None not in app.digests().values()
+
+
+def test_bytes_that_become_a_text_meanwhile_are_a_row_that_changed(store, app, monkeypatch):
+    app.tell("DELETE FROM images")
+    for number in range(3):
+        app.add(number, None, picture(number), inside=True)
+    before_giving(monkeypatch, lambda: app.tell("UPDATE images SET data = 'a' WHERE id = 1"))
+    done = moved(store, app, path_column=None, bytes_column="data")
+    assert [(f.source, f.code) for f in done.failures] == [("images[id=1]", "not-found")]
+    assert [n for n, digest in app.digests().items() if digest] == [0, 2]
+
+
+def test_a_database_named_by_a_relative_path_is_the_same_wherever_the_process_goes(
+    store, app, monkeypatch, tmp_path
+):
+    monkeypatch.chdir(tmp_path)
+    app.url = f"sqlite:///{app.database.name}"
+    run = moving(store, app)
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert run.result().failures == ()
+
+
+def test_a_deferred_constraint_that_refuses_the_commit_fails_each_row_that_it_concerns(store, app):
+    app.tell("CREATE TABLE known (d TEXT PRIMARY KEY)")
+    app.tell("INSERT INTO known VALUES (?)", Digest.of(picture(1)))
+    app.tell("DROP TABLE images")
+    app.tell(
+        "CREATE TABLE images (id INTEGER PRIMARY KEY, result INT, path TEXT, data BLOB, "
+        "digest TEXT REFERENCES known (d) DEFERRABLE INITIALLY DEFERRED)"
+    )
+    for number, name in (1, "tx/CA/a.1.png"), (3, "tx/NY/b.1.png"):
+        app.tell("INSERT INTO images VALUES (?, ?, ?, NULL, NULL)", number, number, name)
+    done = moved(store, app)
+    assert [f.source for f in done.failures] == ["images[id=1]"]
+    assert "what it points at" in done.failures[0].hint
+    assert app.digests() == {1: None, 3: Digest.of(picture(1))}
+    app.tell("INSERT INTO known VALUES (?)", Digest.of(picture(0)))
+    assert moved(store, app).failures == ()
+    assert app.digests()[1] == Digest.of(picture(0))
+
+
 def before_giving(monkeypatch, act) -> None:
     """Let ``act`` happen once, when the import has kept its bytes and no row has them yet."""
     real, pending = giving.Giver.give, [act]
@@ -313,7 +382,7 @@ def test_a_database_that_is_locked_says_so_and_what_was_kept_stays(store, app, m
     monkeypatch.setattr(engines, "_TIMEOUT", 0.1)
     with closing(sqlite3.connect(app.database, isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
-        with pytest.raises(Locked, match="locked by another writer"):
+        with pytest.raises(Locked, match="locked by another connection"):
             moved(store, app)
     again = moved(store, app)
     assert again.duplicate + again.restored == 5
@@ -490,13 +559,13 @@ def test_bytes_do_not_change_between_the_look_at_them_and_what_follows(
     app.tell("DELETE FROM images")
     app.add(1, None, picture(0), inside=True)
     given = {"path_column": None, "bytes_column": "data", "remove_sources": removing}
-    real, waited = application.digest_of, []
+    real, waited = application.is_of, []
 
-    def late(data):
+    def late(data, digest):
         waited.append(intruding(app, "UPDATE images SET data = x'00', digest = NULL"))
-        return real(data)
+        return real(data, digest)
 
-    monkeypatch.setattr(application, "digest_of", late)
+    monkeypatch.setattr(application, "is_of", late)
     with durable.open() as store:
         assert moved(store, app, **given).failures == ()
     assert set(waited) == {"database is locked"}

@@ -224,6 +224,14 @@ def test_a_days_work_at_once_is_noted_at_the_latest_when_the_store_is_closed(sto
     assert noted(store) == [4000]
 
 
+def test_what_was_put_one_by_one_within_an_hour_is_noted_when_the_store_is_closed(store):
+    for number in range(5):
+        store.put(noise(100, number))
+    assert noted(store) == [100]
+    store.close()
+    assert noted(store) == [500]
+
+
 def test_usage_of_each_day_is_kept(store, clock):
     for number in range(4):
         clock.advance(days=1)

@@ -27,8 +27,10 @@ def open_database(url: str) -> Engine:
     try:
         parsed = make_url(url)
         file = Path(parsed.database or "")
-        if parsed.get_backend_name() == "sqlite" and not file.is_file():
-            raise NotFound(f"No database {str(file)!r}.", hint="Check the URL.")
+        if parsed.get_backend_name() == "sqlite":
+            if not file.is_file():
+                raise NotFound(f"No database {str(file)!r}.", hint="Check the URL.")
+            parsed = parsed.set(database=str(file.absolute()))
         waits = {"timeout": _TIMEOUT} if parsed.get_backend_name() == "sqlite" else {}
         engine = create_engine(parsed, connect_args=waits)
     except (ArgumentError, ImportError, ValueError) as error:
@@ -80,7 +82,7 @@ def speaking(engine: Engine) -> Iterator[None]:
         where = engine.url.render_as_string()
         if "locked" in str(cause):
             raise Locked(
-                f"The database {where} is locked by another writer.",
+                f"The database {where} is locked by another connection.",
                 hint="What was imported is kept; import again.",
             ) from error
         raise Unavailable(

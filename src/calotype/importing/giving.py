@@ -9,22 +9,27 @@ from typing import NamedTuple
 
 from sqlalchemy import Connection
 
+from calotype.bulk import Refused
 from calotype.catalog import holdings, slots
 from calotype.catalog.joining import joined
 from calotype.errors import CalotypeError, Misconfigured, NotFound
-from calotype.importing.rows import PAGE, Rows, Values, gone
+from calotype.importing.rows import Rows, Values, gone
 from calotype.references import Referrer
 from calotype.wishes import Wish
 
 
 class Asked(NamedTuple):
-    """A row, and what it is to have: of which digest, in which slot."""
+    """A row, and what it is to have: of which digest, in which slot.
+
+    ``size`` bytes of its column are read again before.
+    """
 
     row: Values
     wish: Wish
+    size: int
 
 
-Refusals = list[tuple[Asked, CalotypeError]]
+Refusals = Refused[Asked]
 
 
 class Went(NotFound):
@@ -62,10 +67,10 @@ class Giver:
         """Let rows have what the scope has: those that are as they were read. Which have not?
 
         Nobody changes a row between the look at it and its digest. Killed before the rows are
-        committed, they have no digest, and their slots what the next import gives them anyway.
+        committed, or where they cannot be, they have no digest, and their slots what the next
+        import gives them anyway.
         """
-        pages = (asked[first : first + PAGE] for first in range(0, len(asked), PAGE))
-        return [refused for page in pages for refused in self.rows.each(page, self._given)]
+        return self.rows.by_pages(asked, self._given)
 
     def _given(self, asked: Sequence[Asked]) -> Refusals:
         """In one transaction of the rows, and one of the store that is committed before it."""
@@ -82,7 +87,7 @@ class Giver:
         digests = {wish.digest for wish in wishes}
         there = holdings.assets(ours, referrer.scope, digests, referrer.hosts)
         held = slots.filled(ours, referrer.scope, wishes)
-        refused: Refusals = []
+        refused: list[tuple[Asked, CalotypeError]] = []
         ready: list[Wish] = []
         for each in asked:
             wish = each.wish

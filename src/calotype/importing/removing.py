@@ -160,7 +160,7 @@ class Remover:
         path = self.path(row[self.rows.source.name])
         if path.is_symlink():
             raise Misconfigured(
-                f"{str(path)!r} is a link; neither it nor the file that it leads to was removed.",
+                f"{str(path)!r} is a link, which is never removed.",
                 hint="Give the row the file's own path, or remove both yourself.",
             )
         let_time_pass(path)

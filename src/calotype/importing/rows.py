@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import NamedTuple, Protocol, TypeVar
 
 from sqlalchemy import (
     Column,
@@ -31,17 +31,37 @@ from sqlalchemy.types import NullType
 
 from calotype.bulk import Refused
 from calotype.digest import Digest
-from calotype.errors import CalotypeError, Misconfigured, NotFound, Unavailable
+from calotype.errors import Misconfigured, NotFound, Unavailable
 from calotype.importing.engines import reflected, speaking
 from calotype.importing.terms import Terms, fields
 from calotype.names import escaped
 
 PAGE = 500
+"""Rows at a time: read, or written in one transaction."""
+
+PAGE_BYTES = 16 << 20
+"""Bytes that are read again in one transaction, which keeps other writers out meanwhile."""
+
+BYTES = bytes | bytearray | memoryview
 
 Values = Mapping[str, object]
 """A row by its columns' names: its key, what the templates need, and its source unless bytes."""
 
-T = TypeVar("T")
+
+class Given(NamedTuple):
+    """What a row is to have; ``size`` bytes of its column are read again before."""
+
+    row: Values
+    digest: Digest
+    size: int
+
+
+class _Sized(Protocol):
+    @property
+    def size(self) -> int: ...
+
+
+S = TypeVar("S", bound=_Sized)
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +127,7 @@ class Rows:
 
     def unnamed(self) -> Iterator[Values]:
         """Rows with NULL in their primary key that have a source."""
-        wanted = select(_raw(self.source)).where(self.source.is_not(None), not_(self._has_key()))
+        wanted = select(_raw(self.source)).where(self._has_source(), not_(self._has_key()))
         with speaking(self.engine), self.engine.connect() as connection:
             for row in connection.execute(wanted).mappings():
                 yield dict(row)
@@ -118,17 +138,20 @@ class Rows:
 
     def given(self) -> Iterator[Values]:
         """Rows that have a source, or whose digest tells that they had one."""
-        there = self.source.is_not(None)
-        digest = self.digest
-        yield from self._pages(there if digest is None else or_(there, digest.is_not(None)))
+        there = self._has_source()
+        had = not_(_is_empty(self.digest)) if self.digest is not None else None
+        yield from self._pages(there if had is None else or_(there, had))
 
     def _pending(self) -> ColumnElement[bool]:
-        there = self.source.is_not(None)
-        return there if self.digest is None else and_(there, self.digest.is_(None))
+        there = self._has_source()
+        return there if self.digest is None else and_(there, _is_empty(self.digest))
 
     def _done(self) -> ColumnElement[bool]:
         assert self.digest is not None
-        return and_(self.source.is_not(None), self.digest.is_not(None))
+        return and_(self._has_source(), not_(_is_empty(self.digest)))
+
+    def _has_source(self) -> ColumnElement[bool]:
+        return not_(_is_empty(self.source)) if self.is_path else self.source.is_not(None)
 
     def _has_key(self) -> ColumnElement[bool]:
         return and_(*(key.is_not(None) for key in self.table.primary_key.columns))
@@ -164,27 +187,37 @@ class Rows:
     def _fetched(self, connection: Connection, row: Values) -> object:
         return connection.scalar(select(_raw(self.source)).where(self._is(row)).with_for_update())
 
-    def write(self, digests: Sequence[tuple[Values, Digest]]) -> Refused[tuple[Values, Digest]]:
-        """Give rows their digests in one transaction; which had none to take, and why.
+    def write(self, given: Sequence[Given]) -> Refused[Given]:
+        """Give rows their digests; which had none to take, and why.
 
         A row that has the very digest by now is as good.
         """
-        return self.each(digests, self._write)
+        return self.by_pages(given, self._write)
 
-    def each(
-        self, items: Sequence[T], write: Callable[[Sequence[T]], Refused[T]]
-    ) -> list[tuple[T, CalotypeError]]:
-        """What ``write`` refuses of the items; where the table refuses one, each goes alone."""
+    def by_pages(
+        self, items: Sequence[S], write: Callable[[Sequence[S]], Refused[S]]
+    ) -> Refused[S]:
+        """What ``write`` refuses of the items, a page at a time.
+
+        Where the table refuses one of a page, each of it goes alone.
+        """
+        return [refused for page in _paged(items) for refused in self._together(page, write)]
+
+    def _together(
+        self, items: Sequence[S], write: Callable[[Sequence[S]], Refused[S]]
+    ) -> Refused[S]:
         try:
-            return list(write(items))
+            return write(items)
         except IntegrityError as error:
             if len(items) == 1:
                 return [(items[0], _refusal(error))]
-            return [refused for item in items for refused in self.each([item], write)]
+            return [refused for item in items for refused in self._together([item], write)]
 
-    def _write(self, digests: Sequence[tuple[Values, Digest]]) -> Refused[tuple[Values, Digest]]:
+    def _write(self, given: Sequence[Given]) -> Refused[Given]:
         with self.changing() as connection:
-            return [(each, gone()) for each in digests if not self.give(connection, *each)]
+            return [
+                (each, gone()) for each in given if not self.give(connection, each.row, each.digest)
+            ]
 
     @contextmanager
     def changing(self) -> Iterator[Connection]:
@@ -213,11 +246,11 @@ class Rows:
         same = self._is(row)
         if self.is_path:
             same = and_(same, _raw(self.source) == _given(row[self.source.name]))
-        elif (data := self._fetched(connection, row)) is None or digest_of(data) != digest:
+        elif not is_of(self._fetched(connection, row), digest):
             return False
         if self.digest is None:
             return self._counted(connection, same) == 1
-        free = and_(same, self.digest.is_(None))
+        free = and_(same, _is_empty(self.digest))
         given = update(self.table).where(free).values({self.digest: _given(str(digest))})
         if connection.execute(given).rowcount:
             return True
@@ -249,8 +282,7 @@ class Rows:
         same = and_(self._is(row), self._digest_is(digest))
         try:
             with self.changing() as connection:
-                data = self._fetched(connection, row)
-                if data is None or digest_of(data) != digest:
+                if not is_of(self._fetched(connection, row), digest):
                     return False
                 cleared = update(self.table).where(same).values({self.source: None})
                 return bool(connection.execute(cleared).rowcount)
@@ -282,11 +314,25 @@ def _beside(digest: Column[object]) -> list[str]:
     return [name for name in names if name != digest.name]
 
 
+def _paged(items: Sequence[S]) -> Iterator[Sequence[S]]:
+    page: list[S] = []
+    size = 0
+    for item in items:
+        if page and (len(page) >= PAGE or size + item.size > PAGE_BYTES):
+            yield page
+            page, size = [], 0
+        page.append(item)
+        size += item.size
+    if page:
+        yield page
+
+
 def _refusal(error: IntegrityError) -> Misconfigured:
     """What a table says that refuses a digest."""
     hint = "Importing again does not help: change the row, or what its table demands."
     if "foreign key" in str(error.orig).lower():
-        hint = "Import again: what was kept for the row may have gone meanwhile."
+        hint = "Import again: what was kept for the row may have gone meanwhile. If the key points "
+        hint += "at another table than the store's, let there be what it points at first."
     return Misconfigured(f"The table refused the row's digest: {error.orig}.", hint=hint)
 
 
@@ -296,6 +342,11 @@ def gone() -> NotFound:
         "The row was deleted or changed while it was imported.",
         hint="Import again, if it is still there.",
     )
+
+
+def _is_empty(column: ColumnElement[object]) -> ColumnElement[bool]:
+    """True for NULL, and for the empty text that NOT NULL columns have instead."""
+    return or_(column.is_(None), _raw(column) == _given(""))
 
 
 def _raw(column: ColumnElement[object]) -> ColumnElement[object]:
@@ -312,14 +363,14 @@ def _given(value: object) -> ColumnElement[object]:
     return coerced
 
 
-def digest_of(data: object) -> Digest:
-    """The digest of a column's bytes; ``Misconfigured`` for what is none."""
-    return Digest.of(as_bytes(data))
+def is_of(data: object, digest: Digest) -> bool:
+    """True for bytes that hash to the digest."""
+    return isinstance(data, BYTES) and Digest.of(bytes(data)) == digest
 
 
 def as_bytes(data: object) -> bytes:
     """A column's bytes; ``Misconfigured`` for what is none."""
-    if isinstance(data, bytes | bytearray | memoryview):
+    if isinstance(data, BYTES):
         return bytes(data)
     raise Misconfigured(
         f"The column holds {type(data).__name__}, not bytes.",

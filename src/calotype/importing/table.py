@@ -15,7 +15,7 @@ from calotype.errors import CalotypeError, Misconfigured, NotFound
 from calotype.importing.engines import open_database
 from calotype.importing.giving import Asked, Giver, Went
 from calotype.importing.removing import Remover
-from calotype.importing.rows import Rows, Values, as_bytes
+from calotype.importing.rows import Given, Rows, Values, as_bytes
 from calotype.importing.slots import tell_apart
 from calotype.importing.still import read_still
 from calotype.importing.terms import PLANNED, Terms, filled
@@ -167,10 +167,13 @@ class TableImport:
     def _kept(self, kept: Sequence[Done[Values]]) -> Refused[Values]:
         """Let the rows have what was kept; which have not, and why."""
         if self._terms.owner is None:
-            unwritten = self._rows.write([(row, content.digest) for row, content in kept])
-            return [(row, why) for (row, _), why in unwritten]
+            given = [Given(row, each.digest, self._read_again(each)) for row, each in kept]
+            return [(each.row, why) for each, why in self._rows.write(given)]
         contents = {id(row): content for row, content in kept}
-        asked = [Asked(row, self._wish_of(row, content.digest)) for row, content in kept]
+        asked = [
+            Asked(row, self._wish_of(row, each.digest), self._read_again(each))
+            for row, each in kept
+        ]
         failed: list[tuple[Values, CalotypeError]] = []
         for again in range(TRIES):
             refused = self._giver.give(asked)
@@ -181,11 +184,14 @@ class TableImport:
                 break
             try:
                 self._putter.put(
-                    [Arrival(contents[id(row)], self._first(wish)) for row, wish in asked]
+                    [Arrival(contents[id(row)], self._first(wish)) for row, wish, _ in asked]
                 )
             except CalotypeError as error:
                 return failed + [(each.row, error) for each in asked]
         return failed
+
+    def _read_again(self, content: Content) -> int:
+        return 0 if self._rows.is_path else content.size
 
     def _require_kept(self, row: Values, digest: Digest) -> None:
         """Raise ``NotFound`` unless the row's own slot, the row or the scope keeps the digest."""
