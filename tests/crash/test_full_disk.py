@@ -213,7 +213,7 @@ def test_a_file_that_thousands_let_go_of_keeps_gc_from_nothing(tmp_path) -> None
                 raw.execute("BEGIN IMMEDIATE")
                 for number in range(8000):
                     store.attach(digest(shown), f"list/{number}", connection=raw)
-                    store.release(f"list/{number}", connection=raw)
+                raw.execute("UPDATE calotype_reference SET released_at = 1 WHERE owner_kind = 'list'")
                 raw.execute("COMMIT")
             store.release("file/1")
         _fill_up(tmp_path / "small" / "ballast")
@@ -297,7 +297,7 @@ def test_somebody_who_reads_for_long_keeps_nobody_from_letting_go(tmp_path) -> N
         with closing(sqlite3.connect(place / "catalog.db")) as reader:
             reader.execute("BEGIN")
             reader.execute("SELECT * FROM calotype_blob").fetchall()
-            for number in range(150):
+            for number in range(60):
                 store.put(noise(f"{number}", 100), owner=f"file/{number}")
             assert store.release("file/1").references == 2
             assert store.release("file/2").references == 1

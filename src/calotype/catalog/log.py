@@ -18,6 +18,9 @@ from calotype.errors import CalotypeError, Unavailable
 CHECKPOINT_BYTES = 8 << 20
 """A log that long is moved into the file."""
 
+READERS = 0.1
+"""Seconds to wait for those who read; the next write tries again."""
+
 
 class Log:
     """The log of the catalog at ``path``; ``connected`` opens a connection outside transactions."""
@@ -138,7 +141,7 @@ def checkpoint(
         if mine:
             with (
                 connected() as connection,
-                sqlite.in_steps(connection, 1),
+                sqlite.in_steps(connection, READERS),
                 _with_room(connection, path),
             ):
                 sqlite.tell(connection, "PRAGMA wal_checkpoint(TRUNCATE)")
