@@ -243,8 +243,8 @@ class Scope(MovesIn):
     def usage_days(self, days: int = 30) -> list[UsageDay]:
         """A row for each day on which something changed, the last ``days`` days, today among them.
 
-        Today's is as things are, where the catalog can be written; one of another day is at most an
-        hour older than its last change.
+        Today's is as things are, where the catalog can be written; one of another day is at most
+        two hours older than its last change.
         """
         catalog = self._rooms.catalog
         if not catalog.exists():

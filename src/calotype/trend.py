@@ -23,13 +23,14 @@ class Trend:
         self._owed: set[str] = set()
 
     def note(self, scope: str) -> None:
-        """Write today's row; it is owed where that was done within an hour."""
+        """Write today's row; it is owed where one was written within an hour, or could not be."""
         now = self._catalog.clock()
         if now - self._noted.get(scope, 0) < settings.HOUR:
             self._owed.add(scope)
             return
         self._noted[scope] = now
-        self._write(scope, now, settings.HOUR)
+        if not self._write(scope, now, settings.HOUR):
+            self._owed.add(scope)
 
     def after(self, steps: Generator[S, None, R], scope: str) -> Generator[S, None, R]:
         """The same steps, then a note, or one owed: they may be a day's work."""
@@ -48,12 +49,14 @@ class Trend:
         """Write today's row, whatever counting costs."""
         self._write(scope, self._catalog.clock(), None)
 
-    def _write(self, scope: str, now: Instant, age: Instant | None) -> None:
-        """Count what is there, unless that was done within ``age``; where it can be written."""
+    def _write(self, scope: str, now: Instant, age: Instant | None) -> bool:
+        """Count what is there, unless that was done within ``age``; True where it was written."""
         with suppress(CalotypeError):
             if self._catalog.exists() and (age is None or self._is_due(scope, now, age)):
                 with self._catalog.write(durable=False, patience=0) as connection:
                     settings.record_usage(connection, now, [scope])
+                return True
+        return False
 
     def _is_due(self, scope: str, now: Instant, age: Instant) -> bool:
         with self._catalog.read() as connection:

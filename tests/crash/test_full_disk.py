@@ -213,7 +213,9 @@ def test_a_file_that_thousands_let_go_of_keeps_gc_from_nothing(tmp_path) -> None
                 raw.execute("BEGIN IMMEDIATE")
                 for number in range(8000):
                     store.attach(digest(shown), f"list/{number}", connection=raw)
-                raw.execute("UPDATE calotype_reference SET released_at = 1 WHERE owner_kind = 'list'")
+                raw.execute(
+                    "UPDATE calotype_reference SET released_at = 1 WHERE owner_kind = 'list'"
+                )
                 raw.execute("COMMIT")
             store.release("file/1")
         _fill_up(tmp_path / "small" / "ballast")
@@ -245,6 +247,57 @@ def test_a_full_disk_with_a_store_in_an_applications_database_can_be_freed(tmp_p
             (place / "ballast late").unlink()
             assert store.put(noise("again")).status == "created"
             assert store.fsck().result().problems == 0
+
+
+PUTTING = """
+import os, sys, time
+from calotype import Store
+from calotype.errors import Unavailable
+print("ready", flush=True)
+with Store(sys.argv[1]) as store:
+    while True:
+        try:
+            store.put(os.urandom(3000), owner="late/1")
+        except Unavailable:
+            time.sleep(0.001)
+"""
+
+
+def test_puts_that_are_refused_take_no_room_from_those_who_let_go(tmp_path) -> None:
+    place = tmp_path / "small" / "store"
+    with small_disk(tmp_path / "small", "24m"), Store(place) as store:
+        for number in range(600):
+            store.put(noise(f"{number}", 3000), owner=f"file/{number}")
+        _fill_up(tmp_path / "small" / "ballast")
+        command = [sys.executable, "-c", PUTTING, place]
+        putters = [subprocess.Popen(command, stdout=subprocess.PIPE) for _ in range(2)]
+        try:
+            assert [putter.stdout.readline() for putter in putters] == [b"ready\n"] * 2
+            time.sleep(1)
+            for number in range(40):
+                assert store.release(f"file/{number}").references == 1
+                if number % 10 == 9:
+                    assert store.gc(now=True, force=True).doomed >= 10
+        finally:
+            for putter in putters:
+                putter.kill()
+                putter.communicate()
+        assert broken_invariants(place) == []
+
+
+def test_what_is_kept_back_lies_beside_the_file_and_not_beside_a_link_to_it(tmp_path) -> None:
+    data, view = tmp_path / "small", tmp_path / "view"
+    view.mkdir()
+    with small_disk(data, "16m"):
+        sqlite3.connect(data / "app.db").close()
+        (view / "app.db").symlink_to(data / "app.db")
+        with Store(catalog=f"sqlite:///{view}/app.db", backend=f"file:{data}/blobs") as store:
+            files = [noise(f"{number}", 20_000) for number in range(50)]
+            store.put_many(files, owner="file/1").result()
+            _fill_up(data / "ballast")
+            assert store.release("file/1").references == 50
+            assert store.gc(now=True, force=True).doomed == 50
+        assert [each.name for each in view.iterdir()] == ["app.db"]
 
 
 READING = """

@@ -232,6 +232,16 @@ def test_what_was_put_one_by_one_within_an_hour_is_noted_when_the_store_is_close
     assert noted(store) == [500]
 
 
+def test_what_another_process_noted_within_an_hour_is_noted_again_on_closing(folder):
+    with folder.open() as store:
+        store.put(noise(100, 1))
+    with folder.open() as store:
+        store.put(noise(100, 2))
+        assert noted(store) == [100]
+        store.close()
+        assert noted(store) == [200]
+
+
 def test_usage_of_each_day_is_kept(store, clock):
     for number in range(4):
         clock.advance(days=1)

@@ -54,7 +54,7 @@ class Embedded:
         self._file: tuple[int, int] | None = None
 
     def _log_of(self, path: Path) -> Log | SharedLog:
-        return (Log if self.own else SharedLog)(path, self._connected)
+        return (Log if self.own else SharedLog)(sqlite.real(path), self._connected)
 
     @property
     def name(self) -> str:
@@ -146,7 +146,7 @@ class Embedded:
                 sqlite.use_wal(self.engine, self.path)
             filled(self.engine)
         if self.path is not None:
-            reserve.keep(self.path)
+            reserve.keep(sqlite.real(self.path))
 
     @contextmanager
     def reading(self) -> Iterator[Connection]:
@@ -164,17 +164,22 @@ class Embedded:
     ) -> Iterator[Connection]:
         """One transaction, the only writer from the start (BEGIN IMMEDIATE)."""
         self._settle()
-        if (log := self._log) is not None:
-            log.before(rows, freeing)
+        log = self._log
+        given = log.before(rows, freeing) if log is not None else 0
         hasty = sqlite.HASTY if not durable and isinstance(log, Log) else None
-        with (
-            translated(),
-            self._writing(self.engine, hasty, patience) as connection,
-            log.within(connection, freeing) if log is not None else nullcontext(),
-        ):
-            yield connection
+        try:
+            with (
+                translated(),
+                self._writing(self.engine, hasty, patience) as connection,
+                log.within(connection, freeing) if log is not None else nullcontext(),
+            ):
+                yield connection
+        except BaseException:
+            if self.path is not None:
+                reserve.take_back(sqlite.real(self.path), given)
+            raise
         if log is not None:
-            log.after(freeing)
+            log.after(freeing, given)
         if durable:
             with suppress(CalotypeError):  # else before the next write, which then begins nothing
                 self._settle()
@@ -191,8 +196,9 @@ class Embedded:
         with translated(), self._turn(self._patience):
             if self._doubtful:
                 self.engine.dispose()
-                with reserve.lent(self.path, reserve.log_size(self.path)):
-                    sqlite.move_wal_into_file(self.engine, self.path)
+                file = sqlite.real(self.path)
+                with reserve.lent(file, reserve.log_size(file)):
+                    sqlite.move_wal_into_file(self.engine, file)
                 self._doubtful = False
 
     @contextmanager
@@ -270,7 +276,7 @@ class Embedded:
         """
         if self.path is None:
             return 0
-        reserve.keep(self.path)
+        reserve.keep(sqlite.real(self.path))
         return 0 if not self.own else sqlite.sweep_drafts(self.path, older_than)
 
     def close(self) -> None:

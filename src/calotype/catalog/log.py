@@ -32,13 +32,15 @@ class Log:
         self._connected = connected
         self._overdue = False
 
-    def before(self, rows: int, freeing: Freeing) -> None:
+    def before(self, rows: int, freeing: Freeing) -> int:
         """Have room for a transaction, of ``rows`` new assets or of what lets go of some.
 
-        ``Unavailable`` where the disk is full, while nothing is begun yet.
+        How many bytes were given back for it. ``Unavailable`` where the disk is full, while
+        nothing is begun yet.
         """
+        given = 0
         if freeing is not Freeing.NOTHING:
-            self._make_room(freeing)
+            given = self._make_room(freeing)
         elif reserve.is_tight(self._path) or reserve.is_short(self._path, rows):
             self._emptied(threshold=0)
             reserve.require(self._path, rows)
@@ -49,6 +51,7 @@ class Log:
             ):
                 checkpoint(self._connected, self._path)
                 self._overdue = False
+        return given
 
     @contextmanager
     def within(self, connection: Connection, freeing: Freeing) -> Iterator[None]:
@@ -64,18 +67,20 @@ class Log:
         if more > reserve.taken(self._path) and reserve.has_less_than(self._path, 4 * more):
             raise sqlite3.OperationalError("database or disk is full")
 
-    def after(self, freeing: Freeing) -> None:
-        """Empty the log once it is long; where that fails, what is committed stands anyway."""
+    def after(self, freeing: Freeing, given: int) -> None:
+        """Empty the log once it is long; where that fails, what is committed stands anyway.
+
+        Then ``given`` bytes are taken again, as many of them as there are.
+        """
         full = freeing is not Freeing.NOTHING and reserve.has_less_than(
             self._path, reserve.NEARLY_FULL
         )
         self._overdue = not self._emptied(0 if full else CHECKPOINT_BYTES)
-        if full:
-            reserve.keep(self._path)
+        reserve.take_back(self._path, given)
         if not reserve.keep_for_log(self._path):
             self._emptied(threshold=0)
 
-    def _make_room(self, freeing: Freeing) -> None:
+    def _make_room(self, freeing: Freeing) -> int:
         """Where the disk is nearly full: move the log into the file, which gives its room back.
 
         Should there be none even so, it has its part of what is kept back.
@@ -85,7 +90,8 @@ class Log:
             self._emptied(threshold=0)
         if full and reserve.has_less_than(self._path, reserve.FOR_GC):
             for_others = max(0, reserve.taken(self._path) - reserve.SIZE)
-            reserve.give_back(self._path, freeing + for_others)
+            return reserve.give_back(self._path, freeing + for_others)
+        return 0
 
     def _emptied(self, threshold: int = CHECKPOINT_BYTES) -> bool:
         try:
@@ -106,22 +112,23 @@ class SharedLog:
         self._path = path
         self._connected = connected
 
-    def before(self, rows: int, freeing: Freeing) -> None:
+    def before(self, rows: int, freeing: Freeing) -> int:
         """Have room for a transaction; ``Unavailable`` where the disk is full and it adds."""
         if freeing is Freeing.NOTHING:
             reserve.require(self._path, rows)
         elif reserve.has_less_than(self._path, reserve.NEARLY_FULL):
             with suppress(CalotypeError), translated(), self._connected() as connection:
                 sqlite.tell(connection, "PRAGMA wal_checkpoint(PASSIVE)")
-            reserve.give_back(self._path, freeing)
+            return reserve.give_back(self._path, freeing)
+        return 0
 
     def within(self, _: Connection, __: Freeing) -> AbstractContextManager[None]:
         """Nothing: the database itself refuses what finds no room."""
         return nullcontext()
 
-    def after(self, _: Freeing) -> None:
+    def after(self, _: Freeing, given: int) -> None:
         """Take the room again."""
-        reserve.keep(self._path)
+        reserve.take_back(self._path, given)
 
 
 def checkpoint(

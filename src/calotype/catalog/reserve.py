@@ -6,6 +6,7 @@ the end. So what is kept back has three parts, and nobody takes the part of thos
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
@@ -61,6 +62,8 @@ ENOUGH = SIZE + FOR_LOG
 BLOCK = 64 << 10
 """It is lent in such blocks."""
 
+_FULL = (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC))
+
 TURN = 1.0
 """Seconds to wait for another borrower; a checkpoint's own connection does not wait for ever."""
 
@@ -73,19 +76,20 @@ def place(catalog: Path) -> Path:
 def keep(catalog: Path) -> bool:
     """Take the room unless it is taken; False, and no failure, where the disk is short.
 
-    What was given back is taken again as far as it goes; a first time is for those with plenty.
+    Only where there is plenty: somebody may just have given it back, to let go of something. Where
+    it may not be written, for another reason than a full disk, the store does without.
     """
     there = taken(catalog)
     if there > SIZE and not log_size(catalog):
         give_back(catalog, SIZE)
     if there >= SIZE:
         return True
-    with suppress(OSError):
+    try:
         room = shutil.disk_usage(catalog.parent)
-        if room.free + there >= ENOUGH or room.total == 0:  # ramfs says nothing
+        if room.free >= ENOUGH or room.total == 0:  # ramfs says nothing
             _take(catalog, SIZE)
-        elif there:
-            _take_back(catalog, SIZE - there)
+    except OSError as error:
+        return error.errno not in _FULL
     return taken(catalog) >= SIZE
 
 
@@ -173,11 +177,14 @@ def taken(catalog: Path) -> int:
         return 0
 
 
-def give_back(catalog: Path, but: int) -> None:
-    """Give the room back to the disk, ``but`` so many bytes of it."""
+def give_back(catalog: Path, but: int) -> int:
+    """Give the room back to the disk, ``but`` so many bytes of it; how many that were."""
+    there = taken(catalog)
+    if there <= but:
+        return 0
     with suppress(OSError):
-        if taken(catalog) > but:
-            os.truncate(place(catalog), but)
+        os.truncate(place(catalog), but)
+    return max(0, there - taken(catalog))
 
 
 @contextmanager
@@ -193,17 +200,17 @@ def lent(catalog: Path, needed: int) -> Iterator[None]:
     with ExitStack() as turn:
         with suppress(Unavailable):  # a folder that may only be read: nothing is taken there
             turn.enter_context(waiting_for(place(catalog), TURN))
-        before = taken(catalog)
-        give_back(catalog, max(0, before - _whole(needed)))
-        given = before - taken(catalog)
+        given = give_back(catalog, max(0, taken(catalog) - _whole(needed)))
         try:
             yield
         finally:
-            _take_back(catalog, given)
+            take_back(catalog, given)
 
 
-def _take_back(catalog: Path, given: int) -> None:
+def take_back(catalog: Path, given: int) -> None:
     """Take again what was given back, or as much of it as there is."""
+    if not given:
+        return
     with suppress(OSError):
         there, free = taken(catalog), shutil.disk_usage(catalog.parent).free
         size = min(there + given, (there + free) // BLOCK * BLOCK)

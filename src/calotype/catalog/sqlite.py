@@ -55,8 +55,13 @@ def engine(path: Path, *, own: bool) -> Engine:
         connect_args={"isolation_level": None, "check_same_thread": False},
     )
     at_rest.watch(made, path)
-    event.listen(made, "connect", _settings(own, path if own else None))
+    event.listen(made, "connect", _settings(own, real(path) if own else None))
     return made
+
+
+def real(path: Path) -> Path:
+    """The file that a link leads to: beside it SQLite has its log, and so have we what is ours."""
+    return Path(os.path.realpath(path))
 
 
 def memory_engine() -> Engine:

@@ -36,7 +36,11 @@ SLICE = 1024
 
 @dataclass(slots=True)
 class Tally:
-    """What a run has done so far; ``no_room`` is why some were ``refused``, on a full disk."""
+    """What a run has done so far.
+
+    ``crowded`` are digests that found no room on a full disk, and so were ``refused``; ``no_room``
+    is why.
+    """
 
     assets: int = 0
     references: int = 0
@@ -45,6 +49,7 @@ class Tally:
     refused: int = 0
     stopped: str = ""
     no_room: Unavailable | None = None
+    crowded: set[str] = field(default_factory=set)
     items: list[PlanItem] = field(default_factory=list)
 
 
@@ -150,12 +155,15 @@ class Collector:
 
         One that does not fit even so stops nobody; the next run has the room of the others.
         """
+        if look.digest in tally.crowded:
+            return
         try:
             self._thin(look, tally)
             self._part([look], tally, allowance)
         except Unavailable as error:
             if not disk_full(error):
                 raise
+            tally.crowded.add(look.digest)
             tally.refused += 1
             tally.no_room = error
 
