@@ -244,7 +244,7 @@ class Scope(MovesIn):
         """A row for each day on which something changed, the last ``days`` days, today among them.
 
         Today's is as things are, where the catalog can be written; one of another day is at most
-        two hours older than its last change.
+        two hours older than its last change, or a day above 100,000 assets.
         """
         catalog = self._rooms.catalog
         if not catalog.exists():
