@@ -8,7 +8,9 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from contextlib import closing
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, suppress
+from functools import partial
 from itertools import count
 from pathlib import Path
 
@@ -23,6 +25,8 @@ from calotype.errors import Unavailable
 pytestmark = needs_mounts
 
 SIZE = 200_000
+SIZE_KEPT = 2 << 20
+"""What is kept back on the catalog's disk."""
 
 
 def fill(store: Store, size: int = SIZE) -> list[bytes]:
@@ -298,6 +302,87 @@ def test_what_is_kept_back_lies_beside_the_file_and_not_beside_a_link_to_it(tmp_
             assert store.release("file/1").references == 50
             assert store.gc(now=True, force=True).doomed == 50
         assert [each.name for each in view.iterdir()] == ["app.db"]
+
+
+KILLED = """
+import os, signal, sys, threading, time
+from calotype import Store
+with Store(sys.argv[1]) as store:
+    def kill():
+        time.sleep(float(sys.argv[3]))
+        os.kill(os.getpid(), signal.SIGKILL)
+    threading.Thread(target=kill, daemon=True).start()
+    while True:
+        store.release(f"file/{sys.argv[2]}")
+        store.gc(now=True, force=True)
+"""
+
+
+def test_what_a_killed_one_gave_back_is_kept_back_again(tmp_path) -> None:
+    place, kept = tmp_path / "small" / "store", tmp_path / "small/store/catalog.db-reserve"
+    with small_disk(tmp_path / "small", "24m"):
+        with Store(place) as store:
+            for number in range(600):
+                store.put(noise(f"{number}", 3000), owner=f"file/{number}")
+        _fill_up(tmp_path / "small" / "ballast")
+        gave_back = 0
+        for number in range(16):
+            after = 0.002 * number
+            subprocess.run(
+                [sys.executable, "-c", KILLED, place, f"{number}", f"{after}"], timeout=60
+            )
+            gave_back += kept.stat().st_size < SIZE_KEPT
+        assert gave_back > 1
+        with Store(place) as store:
+            for number in range(16, 56):
+                assert store.release(f"file/{number}").references == 1
+            assert store.gc(now=True, force=True).doomed >= 40
+            assert kept.stat().st_size == SIZE_KEPT
+        assert broken_invariants(place) == []
+
+
+def test_many_threads_let_go_on_a_full_disk(tmp_path) -> None:
+    place = tmp_path / "small" / "store"
+    with small_disk(tmp_path / "small", "24m"), Store(place) as store:
+        for number in range(400):
+            store.put(noise(f"{number}", 3000), owner=f"file/{number}")
+        _fill_up(tmp_path / "small" / "ballast")
+        with ThreadPoolExecutor(8) as threads:
+            done = threads.map(lambda number: store.release(f"file/{number}"), range(400))
+            assert sum(each.references for each in done) == 400
+        assert store.gc(now=True, force=True).doomed == 400
+        assert broken_invariants(place) == []
+
+
+def test_who_reads_for_long_beside_many_who_let_go_leaves_room_to_gc(tmp_path) -> None:
+    """What the log takes meanwhile comes back with the reader's end, and then gc goes on."""
+    place = tmp_path / "small" / "store"
+    with small_disk(tmp_path / "small", "24m"), Store(place) as store:
+        for number in range(80):
+            store.put(noise(f"{number}", 300), owner=f"file/{number}")
+        _fill_up(tmp_path / "small" / "ballast")
+        with closing(sqlite3.connect(place / "catalog.db")) as reader:
+            reader.execute("BEGIN")
+            reader.execute("SELECT * FROM calotype_blob").fetchall()
+            with ThreadPoolExecutor(4) as threads:
+                done = list(threads.map(partial(_released_if_possible, store), range(80)))
+            with suppress(Unavailable):
+                store.gc(now=True, force=True)
+        assert 0 < sum(done) < 80
+        assert store.gc(now=True, force=True).refused == 0
+        assert store.stats().blobs == 80 - sum(done)
+        for number in range(80):
+            store.release(f"file/{number}")
+        assert store.gc(now=True, force=True).doomed == 80 - sum(done)
+        assert broken_invariants(place) == []
+
+
+def _released_if_possible(store: Store, number: int) -> int:
+    try:
+        return store.release(f"file/{number}").references
+    except Unavailable as refusal:
+        assert "full" in str(refusal)
+        return 0
 
 
 READING = """

@@ -53,7 +53,7 @@ class Embedded:
         self._engine: Engine | None = None
         self._file: tuple[int, int] | None = None
 
-    def _log_of(self, path: Path) -> Log | SharedLog:
+    def _log_of(self, path: Path) -> Log:
         return (Log if self.own else SharedLog)(sqlite.real(path), self._connected)
 
     @property
@@ -164,22 +164,15 @@ class Embedded:
     ) -> Iterator[Connection]:
         """One transaction, the only writer from the start (BEGIN IMMEDIATE)."""
         self._settle()
-        log = self._log
-        given = log.before(rows, freeing) if log is not None else 0
-        hasty = sqlite.HASTY if not durable and isinstance(log, Log) else None
-        try:
-            with (
-                translated(),
-                self._writing(self.engine, hasty, patience) as connection,
-                log.within(connection, freeing) if log is not None else nullcontext(),
-            ):
-                yield connection
-        except BaseException:
-            if self.path is not None:
-                reserve.take_back(sqlite.real(self.path), given)
-            raise
-        if log is not None:
-            log.after(freeing, given)
+        patience = self._patience if patience is None else patience
+        log, hasty = self._log, sqlite.HASTY if self.own and not durable else None
+        with (
+            log.room(rows, freeing, patience) if log is not None else nullcontext(),
+            translated(),
+            self._writing(self.engine, hasty, patience) as connection,
+            log.within(connection, freeing) if log is not None else nullcontext(),
+        ):
+            yield connection
         if durable:
             with suppress(CalotypeError):  # else before the next write, which then begins nothing
                 self._settle()

@@ -10,36 +10,37 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from calotype.errors import Unavailable
-
 STEP = 0.01
 """Seconds between two looks at a lock that another has."""
 
 
 @contextmanager
-def waiting_for(lock: Path, at_most: float = math.inf) -> Iterator[None]:
-    """Hold the lock, however long another has it; after ``at_most`` seconds do without."""
+def waiting_for(lock: Path, at_most: float = math.inf) -> Iterator[bool]:
+    """Hold the lock once nobody else does; False where that took ``at_most`` seconds."""
     end = time.monotonic() + at_most
     while True:
         with only_one(lock) as mine:
             if mine or time.monotonic() >= end:
-                yield
+                yield mine
                 return
         time.sleep(STEP)
 
 
 @contextmanager
 def only_one(path: Path) -> Iterator[bool]:
-    """Hold an advisory lock on ``path`` among all processes; False where another has it."""
+    """Hold an advisory lock on ``path`` among all; False where another has it.
+
+    It ends with the block, also in a child that was forked meanwhile. ``OSError`` where the file
+    cannot be opened or made.
+    """
+    handle = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0), 0o600)
     try:
-        handle = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0), 0o600)
-    except OSError as error:
-        raise Unavailable(
-            f"Cannot open the lock file {path}: {error.strerror}.",
-            hint="Check the permissions of the catalog's folder.",
-        ) from error
-    try:
-        yield _try_lock(handle)
+        mine = _try_lock(handle)
+        try:
+            yield mine
+        finally:
+            if mine:
+                _unlock(handle)
     finally:
         os.close(handle)
 
@@ -54,6 +55,9 @@ if sys.platform == "win32":
             return False
         return True
 
+    def _unlock(handle: int) -> None:
+        msvcrt.locking(handle, msvcrt.LK_UNLCK, 1)
+
 else:
     import fcntl
 
@@ -63,3 +67,6 @@ else:
         except OSError:
             return False
         return True
+
+    def _unlock(handle: int) -> None:
+        fcntl.flock(handle, fcntl.LOCK_UN)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 
 from sqlalchemy import Connection
@@ -32,68 +32,76 @@ class Log:
         self._connected = connected
         self._overdue = False
 
-    def before(self, rows: int, freeing: Freeing) -> int:
+    @contextmanager
+    def room(self, rows: int, freeing: Freeing, patience: float) -> Iterator[None]:
         """Have room for a transaction, of ``rows`` new assets or of what lets go of some.
 
-        How many bytes were given back for it. ``Unavailable`` where the disk is full, while
-        nothing is begun yet.
+        ``Unavailable`` where the disk is full, while nothing is begun yet. Where it is nearly
+        full those who let go take turns, for ``patience`` seconds at most: each has the same room.
         """
-        given = 0
-        if freeing is not Freeing.NOTHING:
-            given = self._make_room(freeing)
-        elif reserve.is_tight(self._path) or reserve.is_short(self._path, rows):
-            self._emptied(threshold=0)
-            reserve.require(self._path, rows)
-        if self._overdue:
-            with (
-                nullcontext() if freeing is Freeing.NOTHING else suppress(CalotypeError),
-                translated(),
-            ):
-                checkpoint(self._connected, self._path)
-                self._overdue = False
-        return given
+        if freeing is Freeing.NOTHING:
+            self._require(rows)
+            yield
+            self._keep_short(CHECKPOINT_BYTES)
+        elif reserve.has_less_than(self._path, reserve.PLENTY):
+            with reserve.turn(self._path, patience) as mine:
+                full = self._make_room(freeing, mine)
+                yield
+                self._keep_short(0 if full else CHECKPOINT_BYTES)
+        else:
+            with suppress(CalotypeError):
+                self._catch_up()
+            yield
+            self._keep_short(CHECKPOINT_BYTES)
 
     @contextmanager
     def within(self, connection: Connection, freeing: Freeing) -> Iterator[None]:
         """Refuse to commit what could not be moved into the file afterwards, as a full disk does.
 
         What lets go of something goes in smaller steps then. Its pages in the log are seldom more
-        than four times those that the file grows by, ahead of which it may have grown already.
+        than four times those that the file grows by. Growth of earlier transactions counts as
+        well: where somebody reads for long it is in the log still.
         """
-        cared = freeing is not Freeing.NOTHING and reserve.has_less_than(self._path, reserve.PLENTY)
-        ahead = growth(connection, self._path) if cared else 0
         yield
-        more = growth(connection, self._path) - ahead if cared else 0
-        if more > reserve.taken(self._path) and reserve.has_less_than(self._path, 4 * more):
+        if freeing is Freeing.NOTHING or not reserve.has_less_than(self._path, reserve.PLENTY):
+            return
+        more = growth(connection, self._path)
+        kept = reserve.taken(self._path) - reserve.for_others(freeing)
+        if more > max(0, kept) and reserve.has_less_than(self._path, 4 * more):
             raise sqlite3.OperationalError("database or disk is full")
 
-    def after(self, freeing: Freeing, given: int) -> None:
-        """Empty the log once it is long; where that fails, what is committed stands anyway.
-
-        Then ``given`` bytes are taken again, as many of them as there are.
-        """
-        full = freeing is not Freeing.NOTHING and reserve.has_less_than(
-            self._path, reserve.NEARLY_FULL
-        )
-        self._overdue = not self._emptied(0 if full else CHECKPOINT_BYTES)
-        reserve.take_back(self._path, given)
-        if not reserve.keep_for_log(self._path):
+    def _require(self, rows: int) -> None:
+        if reserve.is_tight(self._path) or reserve.is_short(self._path, rows):
             self._emptied(threshold=0)
+            reserve.require(self._path, rows)
+        self._catch_up()
 
-    def _make_room(self, freeing: Freeing) -> int:
+    def _make_room(self, freeing: Freeing, mine: bool) -> bool:
         """Where the disk is nearly full: move the log into the file, which gives its room back.
 
-        Should there be none even so, it has its part of what is kept back.
+        Should there be none even so, it has its part of what is kept back. True if nearly full.
         """
         full = reserve.has_less_than(self._path, reserve.NEARLY_FULL)
         if full or reserve.is_tight(self._path):
             self._emptied(threshold=0)
-        if full and reserve.has_less_than(self._path, reserve.FOR_GC):
-            for_others = max(0, reserve.taken(self._path) - reserve.SIZE)
-            return reserve.give_back(self._path, freeing + for_others)
-        return 0
+        if mine and reserve.has_less_than(self._path, reserve.FOR_GC):
+            reserve.share(self._path, freeing)
+        return full
 
-    def _emptied(self, threshold: int = CHECKPOINT_BYTES) -> bool:
+    def _catch_up(self) -> None:
+        """Move in what could not be moved in before."""
+        if self._overdue:
+            with translated():
+                checkpoint(self._connected, self._path)
+                self._overdue = False
+
+    def _keep_short(self, threshold: int) -> None:
+        """Empty the log once it is long; where that fails, what is committed stands anyway."""
+        self._overdue = not self._emptied(threshold)
+        if not reserve.keep_for_log(self._path):
+            self._emptied(threshold=0)
+
+    def _emptied(self, threshold: int) -> bool:
         try:
             with translated():
                 if checkpoint(self._connected, self._path, threshold=threshold):
@@ -103,32 +111,29 @@ class Log:
         return True
 
 
-class SharedLog:
-    """What is kept back beside a file of an application's, whose log is its own affair."""
+class SharedLog(Log):
+    """The log of a file of an application's, who moves it into the file; or there is none."""
 
-    def __init__(
-        self, path: Path, connected: Callable[[], AbstractContextManager[Connection]]
-    ) -> None:
-        self._path = path
-        self._connected = connected
-
-    def before(self, rows: int, freeing: Freeing) -> int:
+    @contextmanager
+    def room(self, rows: int, freeing: Freeing, patience: float) -> Iterator[None]:
         """Have room for a transaction; ``Unavailable`` where the disk is full and it adds."""
         if freeing is Freeing.NOTHING:
             reserve.require(self._path, rows)
-        elif reserve.has_less_than(self._path, reserve.NEARLY_FULL):
-            with suppress(CalotypeError), translated(), self._connected() as connection:
-                sqlite.tell(connection, "PRAGMA wal_checkpoint(PASSIVE)")
-            return reserve.give_back(self._path, freeing)
-        return 0
+        if freeing is Freeing.NOTHING or not reserve.has_less_than(self._path, reserve.PLENTY):
+            yield
+            return
+        with reserve.turn(self._path, patience) as mine:
+            if reserve.has_less_than(self._path, reserve.NEARLY_FULL):
+                with suppress(CalotypeError), translated(), self._connected() as connection:
+                    sqlite.tell(connection, "PRAGMA wal_checkpoint(PASSIVE)")
+                if mine:
+                    reserve.share(self._path, freeing)
+            yield
 
-    def within(self, _: Connection, __: Freeing) -> AbstractContextManager[None]:
+    @contextmanager
+    def within(self, _: Connection, __: Freeing) -> Iterator[None]:
         """Nothing: the database itself refuses what finds no room."""
-        return nullcontext()
-
-    def after(self, _: Freeing, given: int) -> None:
-        """Take the room again."""
-        reserve.take_back(self._path, given)
+        yield
 
 
 def checkpoint(

@@ -2,6 +2,7 @@
 
 Whatever lets go of something writes to the log first, and the log has to find room in the file in
 the end. So what is kept back has three parts, and nobody takes the part of those who come after.
+Only in a ``turn`` is any of it given back or taken, so no two reckon with the same room.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import errno
 import os
 import shutil
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from enum import IntEnum
@@ -56,16 +58,13 @@ ROW = 16 << 10
 PART = 1 << 20
 """In such parts more is kept back for a long log."""
 
-ENOUGH = SIZE + FOR_LOG
-"""Free room from which on it is taken."""
-
 BLOCK = 64 << 10
 """It is lent in such blocks."""
 
 _FULL = (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC))
 
 TURN = 1.0
-"""Seconds to wait for another borrower; a checkpoint's own connection does not wait for ever."""
+"""Seconds to wait for another's turn, by those who may have the writer's lock that it waits for."""
 
 
 def place(catalog: Path) -> Path:
@@ -76,37 +75,39 @@ def place(catalog: Path) -> Path:
 def keep(catalog: Path) -> bool:
     """Take the room unless it is taken; False, and no failure, where the disk is short.
 
-    Only where there is plenty: somebody may just have given it back, to let go of something. Where
-    it may not be written, for another reason than a full disk, the store does without.
+    Only where some is left besides, and nobody has just given it back to let go of something.
+    Where it may not be written, for another reason than a full disk, the store does without.
     """
     there = taken(catalog)
     if there > SIZE and not log_size(catalog):
-        give_back(catalog, SIZE)
+        shorten(catalog)
     if there >= SIZE:
         return True
-    try:
-        room = shutil.disk_usage(catalog.parent)
-        if room.free >= ENOUGH or room.total == 0:  # ramfs says nothing
-            _take(catalog, SIZE)
-    except OSError as error:
-        return error.errno not in _FULL
-    return taken(catalog) >= SIZE
+    if has_less_than(catalog, SIZE - there + FOR_LOG):
+        return False
+    with turn(catalog, 0) as mine:
+        return not mine or refill(catalog, SIZE)
 
 
 def keep_for_log(catalog: Path) -> bool:
     """Keep back as much more as a long log may need to be moved in; False where there is none."""
-    log = log_size(catalog)
-    if log < FOR_LOG or taken(catalog) >= SIZE + log:
+    log, there = log_size(catalog), taken(catalog)
+    if log < FOR_LOG or there >= SIZE + log:
         return True
-    with suppress(OSError):
-        _take(catalog, SIZE + (log // PART + 1) * PART)
+    size = SIZE + (log // PART + 1) * PART
+    if not has_less_than(catalog, size - there + FOR_LOG):
+        with turn(catalog, 0) as mine:
+            if mine:
+                refill(catalog, size)
     return taken(catalog) >= SIZE + log
 
 
 def shorten(catalog: Path) -> None:
     """Give back what was kept for a long log that is empty now."""
     if taken(catalog) > SIZE:
-        give_back(catalog, SIZE)
+        with turn(catalog, 0) as mine:
+            if mine:
+                _give_back(catalog, SIZE)
 
 
 def is_tight(catalog: Path) -> bool:
@@ -177,45 +178,87 @@ def taken(catalog: Path) -> int:
         return 0
 
 
-def give_back(catalog: Path, but: int) -> int:
-    """Give the room back to the disk, ``but`` so many bytes of it; how many that were."""
-    there = taken(catalog)
-    if there <= but:
-        return 0
-    with suppress(OSError):
-        os.truncate(place(catalog), but)
-    return max(0, there - taken(catalog))
+class _Held(threading.local):
+    def __init__(self) -> None:
+        self.catalogs: set[Path] = set()
+
+
+_held = _Held()
+
+
+@contextmanager
+def turn(catalog: Path, patience: float = TURN) -> Iterator[bool]:
+    """Be the only one who gives back and takes; False where that needs more than ``patience``.
+
+    Afterwards what is missing is taken again, as much of it as there is: whoever had given it
+    back has ended, killed or not. Within a turn of this thread's it is the same one.
+    """
+    if catalog in _held.catalogs:
+        yield True
+        return
+    with ExitStack() as stack:
+        mine = False
+        with suppress(OSError):  # a folder that may only be read, say
+            mine = stack.enter_context(waiting_for(place(catalog), patience))
+        if mine:
+            _held.catalogs.add(catalog)
+            stack.callback(_held.catalogs.remove, catalog)
+            stack.callback(refill, catalog, SIZE)
+        yield mine
 
 
 @contextmanager
 def lent(catalog: Path, needed: int) -> Iterator[None]:
-    """Where the disk has less than ``needed`` bytes left, so much of what is kept back is its.
-
-    Afterwards it is taken again, as much of it as there is. Borrowers take turns, or one would
-    take what another was lent.
-    """
+    """Where the disk has less than ``needed`` bytes left, so much of what is kept back is its."""
     if needed <= 0 or not has_less_than(catalog, needed) or not taken(catalog):
         yield
         return
-    with ExitStack() as turn:
-        with suppress(Unavailable):  # a folder that may only be read: nothing is taken there
-            turn.enter_context(waiting_for(place(catalog), TURN))
-        given = give_back(catalog, max(0, taken(catalog) - _whole(needed)))
+    with turn(catalog) as mine:
+        there = taken(catalog)
+        if mine:
+            _give_back(catalog, max(0, there - _whole(needed)))
         try:
             yield
         finally:
-            take_back(catalog, given)
+            if mine:
+                refill(catalog, there)
 
 
-def take_back(catalog: Path, given: int) -> None:
-    """Take again what was given back, or as much of it as there is."""
-    if not given:
-        return
-    with suppress(OSError):
-        there, free = taken(catalog), shutil.disk_usage(catalog.parent).free
-        size = min(there + given, (there + free) // BLOCK * BLOCK)
+def share(catalog: Path, freeing: Freeing) -> None:
+    """In a turn: give back what is for ``freeing``, and have what is for those who come after.
+
+    What is kept for a long log besides stays.
+    """
+    for_long_log = max(0, taken(catalog) - SIZE)
+    _give_back(catalog, freeing + for_long_log)
+    refill(catalog, for_others(freeing))
+
+
+def for_others(freeing: Freeing) -> int:
+    """How many bytes are for those who come after, besides those for the log."""
+    return freeing - FOR_LOG
+
+
+def refill(catalog: Path, size: int) -> bool:
+    """In a turn: take ``size`` bytes in all, or as many as there are; False where it is full."""
+    there = taken(catalog)
+    if there >= size:
+        return True
+    try:
+        room = shutil.disk_usage(catalog.parent)
+        if room.total > 0:  # ramfs says nothing
+            size = min(size, (there + room.free) // BLOCK * BLOCK)
         if size > there:
             _take(catalog, size)
+    except OSError as error:
+        return error.errno not in _FULL
+    return True
+
+
+def _give_back(catalog: Path, but: int) -> None:
+    if taken(catalog) > but:
+        with suppress(OSError):
+            os.truncate(place(catalog), but)
 
 
 def _whole(size: int) -> int:
