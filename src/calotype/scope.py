@@ -250,9 +250,12 @@ class Scope(MovesIn):
         if not catalog.exists():
             return []
         self._rooms.trend.bring_up_to_date(self._name)
-        since = when(max(catalog.clock() - max(days - 1, 0) * DAY, 0))
+        now = catalog.clock()
+        since, until = when(max(now - max(days - 1, 0) * DAY, 0)), when(now)
         with catalog.read() as connection:
-            return settings.usage_days(connection, self._name, f"{since:%Y-%m-%d}")
+            return settings.usage_days(
+                connection, self._name, f"{since:%Y-%m-%d}", f"{until:%Y-%m-%d}"
+            )
 
     # -- who uses it ------------------------------------------------------------------------
 

@@ -25,7 +25,7 @@ class Trend:
     def note(self, scope: str) -> None:
         """Write today's row; it is owed where one was written within an hour, or could not be."""
         now = self._catalog.clock()
-        if now - self._noted.get(scope, 0) < settings.HOUR:
+        if 0 <= now - self._noted.get(scope, 0) < settings.HOUR:
             self._owed.add(scope)
             return
         self._noted[scope] = now

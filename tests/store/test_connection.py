@@ -275,6 +275,47 @@ def test_a_savepoint_takes_what_was_attached_in_it_along(store, shared, digest):
     assert problems(store) == []
 
 
+@pytest.mark.parametrize("read_first", [False, True])
+def test_a_savepoint_that_would_commit_by_itself_is_refused(store, shared, digest, read_first):
+    """To Python's sqlite3 it is the transaction: its end would commit what SQLAlchemy undoes."""
+    store.attach(digest, owner="page/1")
+    careless = create_engine(f"sqlite:///{shared.database}", poolclass=NullPool)
+    event.listen(careless, "connect", lambda raw, _: raw.execute("PRAGMA foreign_keys=ON"))
+    with Session(careless) as session:
+        if read_first:
+            session.execute(text("SELECT * FROM page"))
+        for _ in range(2):
+            with session.begin_nested(), session.begin_nested():
+                with pytest.raises(Misconfigured, match="savepoint") as refusal:
+                    store.release("page/1", connection=session)
+                assert "BEGIN" in refusal.value.hint
+        store.release("page/1", connection=session)
+        with session.begin_nested():
+            store.attach(digest, owner="page/2", connection=session)
+        session.rollback()
+        with session.begin_nested() as nested:
+            nested.rollback()
+        session.execute(text("INSERT INTO page (t) VALUES ('first')"))
+        with session.begin_nested():
+            store.release("page/1", connection=session)
+        session.rollback()
+    assert owners(store) == ["page/1"]
+    assert problems(store) == []
+
+
+def test_an_engine_that_begins_by_itself_may_begin_with_a_savepoint(store, shared, digest):
+    store.attach(digest, owner="page/1")
+    with Session(application(shared)) as session:
+        with session.begin_nested():
+            assert store.release("page/1", connection=session).references == 1
+        session.rollback()
+        with session.begin_nested():
+            store.attach(digest, owner="page/2", connection=session)
+        session.commit()
+    assert owners(store) == ["page/1", "page/2"]
+    assert problems(store) == []
+
+
 def test_a_raw_savepoint_does_too(store, shared, digest):
     with raw_autocommit_of(shared) as (raw, commit, _):
         raw.execute("SAVEPOINT inner")

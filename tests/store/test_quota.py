@@ -267,3 +267,26 @@ def test_a_healed_file_counts_once(store):
     truncate(store, digest)
     assert store.put(picture()).status == "healed"
     assert used(store) == len(picture())
+
+
+def test_a_clock_that_ran_ahead_for_a_moment_takes_no_day_from_the_trend(folder, clock):
+    for day in range(8):
+        clock.advance(days=400 if day == 3 else 1)
+        with folder.open() as store:
+            store.put(noise(100, day))
+            store.gc()
+        if day == 3:
+            clock.advance(days=-400)
+    with folder.open() as store:
+        assert [day.bytes for day in store.usage_days()] == [100, 200, 300, 500, 600, 700, 800]
+
+
+def test_nothing_but_a_later_zero_row_follows_a_clock_that_ran_ahead(store, clock):
+    store.put(noise(100), owner="scan/1")
+    store.gc()
+    clock.advance(days=400)
+    store.gc()
+    clock.advance(days=-399)
+    store.release("scan/1")
+    store.gc(now=True)
+    assert [day.bytes for day in store.usage_days()] == [100, 0]

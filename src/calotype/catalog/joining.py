@@ -14,7 +14,7 @@ from sqlalchemy.engine.interfaces import DBAPIConnection as DriverConnection
 from sqlalchemy.exc import PendingRollbackError, ResourceClosedError
 from sqlalchemy.pool import NullPool, PoolProxiedConnection
 
-from calotype.catalog import Catalog, schema
+from calotype.catalog import Catalog, savepoints, schema
 from calotype.catalog.failures import meaning, translated
 from calotype.catalog.waiting import take_write_lock
 from calotype.errors import Misconfigured
@@ -53,7 +53,8 @@ def joined(catalog: Catalog, connection: Joinable, *, needs_keys: bool) -> Itera
     ``needs_keys`` refuses an SQLite connection with ``foreign_keys`` off. A raw SQLite
     connection in autocommit mode outside a transaction gets one for the length of the block.
     Raises ``Locked`` where the transaction cannot become SQLite's writer any more, and
-    ``Misconfigured`` for a connection that is closed or waits to be rolled back.
+    ``Misconfigured`` for a connection that is closed, waits to be rolled back, or would commit with
+    a savepoint.
     """
     catalog.require()
     with translated(), _usable():
@@ -102,6 +103,13 @@ def _begun(connection: Connection) -> Iterator[None]:
     connection.exec_driver_sql("PRAGMA foreign_keys")
     driver = connection.connection.driver_connection
     assert isinstance(driver, sqlite3.Connection)
+    if savepoints.commits(connection):
+        raise Misconfigured(
+            "The transaction begins with a savepoint, and Python's sqlite3 commits it when the "
+            "savepoint ends, even if the transaction is rolled back later; nothing was changed.",
+            hint="Have your engine begin each transaction itself: connect_args="
+            "{'isolation_level': None}, and on its event 'begin' run BEGIN.",
+        )
     with _whole(driver):
         yield
 

@@ -194,7 +194,7 @@ def record_usage(connection: Connection, now: Instant, scopes: Sequence[str] | N
     ]
     counted = {row["scope"] for row in rows}
     last = select(usage_table.c.scope, func.max(usage_table.c.day).label("day"))
-    newest = last.group_by(usage_table.c.scope).subquery()
+    newest = last.where(usage_table.c.day <= day).group_by(usage_table.c.scope).subquery()
     before = select(usage_table.c.scope).where(
         usage_table.c.scope == newest.c.scope,
         usage_table.c.day == newest.c.day,
@@ -224,8 +224,8 @@ def record_usage(connection: Connection, now: Instant, scopes: Sequence[str] | N
         connection.execute(insert(usage_table), rows)
 
 
-def usage_days(connection: Connection, name: str, since: str) -> list[UsageDay]:
-    """A scope's recorded days from ``since`` (YYYY-MM-DD) on."""
+def usage_days(connection: Connection, name: str, since: str, until: str) -> list[UsageDay]:
+    """A scope's recorded days from ``since`` to ``until`` (YYYY-MM-DD)."""
     columns = (
         usage_table.c.scope,
         usage_table.c.day,
@@ -235,7 +235,7 @@ def usage_days(connection: Connection, name: str, since: str) -> list[UsageDay]:
     )
     rows = connection.execute(
         select(*columns)
-        .where(usage_table.c.scope == name, usage_table.c.day >= since)
+        .where(usage_table.c.scope == name, usage_table.c.day.between(since, until))
         .order_by(usage_table.c.day)
     )
     return [UsageDay(*row) for row in rows]
@@ -246,12 +246,17 @@ def usage_due(
 ) -> bool:
     """True when usage (of one scope, or of all) should be counted again.
 
-    Counting reads every asset: after ``age`` for up to 100,000 of them, else after a day.
+    Counting reads every asset: after ``age`` for up to 100,000 of them, else after a day. What a
+    clock that ran ahead has written does not count.
     """
-    newest = select(
-        func.max(usage_table.c.recorded_at).label("at"),
-        func.max(usage_table.c.assets).label("most"),
-    ).group_by(usage_table.c.scope)
+    newest = (
+        select(
+            func.max(usage_table.c.recorded_at).label("at"),
+            func.max(usage_table.c.assets).label("most"),
+        )
+        .where(usage_table.c.recorded_at <= now)
+        .group_by(usage_table.c.scope)
+    )
     if name is not None:
         newest = newest.where(usage_table.c.scope == name)
     each = newest.subquery()
