@@ -200,6 +200,7 @@ def test_a_new_process_opens_a_store_on_a_full_disk(tmp_path, left) -> None:
             done = subprocess.run([*command, *words], capture_output=True, text=True, timeout=60)
             assert done.returncode == 0, (words, done.stderr)
         assert not list(place.glob(f"blobs/sha256/*/*/{kept}*"))
+        ballast.unlink()
         assert broken_invariants(place) == []
 
 
@@ -404,6 +405,24 @@ def test_who_only_reads_a_full_disk_leaves_what_is_kept_back(tmp_path) -> None:
         _fill_up(tmp_path / "small" / "ballast")
         readers = [subprocess.Popen([sys.executable, "-c", READING, place]) for _ in range(4)]
         assert [reader.wait(60) for reader in readers] == [0, 0, 0, 0]
+        _fill_up(tmp_path / "small" / "ballast late")
+        with Store(place) as store:
+            assert store.release("file/1").references == 1
+            assert store.gc(now=True).doomed == 1
+            assert broken_invariants(place) == []
+
+
+def test_what_keeps_a_disk_full_gets_nothing_from_those_who_only_read(tmp_path) -> None:
+    """What SQLite removes as the last one closes is kept back again before anybody else has it."""
+    place = tmp_path / "small" / "store"
+    with small_disk(tmp_path / "small", "12m"):
+        with Store(place) as store:
+            store.put(noise("kept"), owner="file/1")
+        for number in range(40):
+            _fill_up(tmp_path / "small" / f"ballast {number}")
+            with Store(place) as store:
+                assert store.stats().blobs == 1
+        assert (place / "catalog.db-reserve").stat().st_size == SIZE_KEPT
         _fill_up(tmp_path / "small" / "ballast late")
         with Store(place) as store:
             assert store.release("file/1").references == 1

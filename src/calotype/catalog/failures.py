@@ -40,7 +40,8 @@ _SIGNS: tuple[tuple[str, type[CalotypeError], str, str], ...] = (
         "unable to open database",
         Unavailable,
         "The catalog cannot be opened",
-        "Check that the folder exists and may be read and written.",
+        "Check that the folder exists and may be read and written, and that its disk can take "
+        "another file (df -i).",
     ),
     (
         "disk I/O error",

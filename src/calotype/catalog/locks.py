@@ -48,7 +48,11 @@ def only_one(path: Path) -> Iterator[bool]:
 if sys.platform == "win32":
     import msvcrt
 
+    FAR = 1 << 30
+    """The byte that is locked: nobody else could write the bytes that the file has."""
+
     def _try_lock(handle: int) -> bool:
+        os.lseek(handle, FAR, os.SEEK_SET)
         try:
             msvcrt.locking(handle, msvcrt.LK_NBLCK, 1)
         except OSError:
@@ -56,6 +60,7 @@ if sys.platform == "win32":
         return True
 
     def _unlock(handle: int) -> None:
+        os.lseek(handle, FAR, os.SEEK_SET)
         msvcrt.locking(handle, msvcrt.LK_UNLCK, 1)
 
 else:

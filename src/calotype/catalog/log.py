@@ -167,8 +167,8 @@ def _with_room(connection: Connection, path: Path) -> Iterator[None]:
     ``Unavailable`` where that is too little as well: it would use it up in vain.
     """
     needed = growth(connection, path)
-    with reserve.lent(path, needed):
-        if needed > 0 and reserve.has_less_than(path, needed):
+    with reserve.lent(path, needed) as enough:
+        if not enough:
             raise Unavailable(
                 f"The disk that holds {str(path)!r} has no room for its log to be moved in.",
                 hint="Free some space there.",

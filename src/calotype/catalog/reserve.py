@@ -126,7 +126,7 @@ def has_less_than(catalog: Path, size: int) -> bool:
     """True where the disk has less than ``size`` bytes left."""
     with suppress(OSError):
         room = shutil.disk_usage(catalog.parent)
-        return room.total > 0 and room.free < size
+        return room.total > 0 and room.free < size  # a ramfs says nothing
     return False
 
 
@@ -207,18 +207,32 @@ def turn(catalog: Path, patience: float = TURN) -> Iterator[bool]:
         yield mine
 
 
+def mend(catalog: Path) -> None:
+    """Take what is missing, if somebody ever kept something back there; as much as there is.
+
+    What SQLite removes when the last connection is closed had its room from there.
+    """
+    if taken(catalog) < SIZE and place(catalog).exists():
+        with turn(catalog, 0):
+            pass
+
+
 @contextmanager
-def lent(catalog: Path, needed: int) -> Iterator[None]:
-    """Where the disk has less than ``needed`` bytes left, so much of what is kept back is its."""
-    if needed <= 0 or not has_less_than(catalog, needed) or not taken(catalog):
-        yield
+def lent(catalog: Path, needed: int) -> Iterator[bool]:
+    """Where the disk has less than ``needed`` bytes left, so much of what is kept back is its.
+
+    False where that is too little as well.
+    """
+    if needed <= 0 or not has_less_than(catalog, needed):
+        yield True
         return
     with turn(catalog) as mine:
         there = taken(catalog)
         if mine:
             _give_back(catalog, max(0, there - _whole(needed)))
+        given = there - taken(catalog)
         try:
-            yield
+            yield given >= needed or not has_less_than(catalog, needed)
         finally:
             if mine:
                 refill(catalog, there)
@@ -241,15 +255,10 @@ def for_others(freeing: Freeing) -> int:
 
 def refill(catalog: Path, size: int) -> bool:
     """In a turn: take ``size`` bytes in all, or as many as there are; False where it is full."""
-    there = taken(catalog)
-    if there >= size:
+    if taken(catalog) >= size:
         return True
     try:
-        room = shutil.disk_usage(catalog.parent)
-        if room.total > 0:  # ramfs says nothing
-            size = min(size, (there + room.free) // BLOCK * BLOCK)
-        if size > there:
-            _take(catalog, size)
+        _take(catalog, size)
     except OSError as error:
         return error.errno not in _FULL
     return True
@@ -266,13 +275,15 @@ def _whole(size: int) -> int:
 
 
 def _take(catalog: Path, size: int) -> None:
+    """Write where the system cannot promise it all: what there is, to the last byte."""
     flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0)
     handle = os.open(place(catalog), flags, 0o600)
     try:
         if hasattr(os, "posix_fallocate"):
-            os.posix_fallocate(handle, 0, size)
-        else:
-            there = os.lseek(handle, 0, os.SEEK_END)
-            os.write(handle, bytes(max(0, size - there)))
+            with suppress(OSError):
+                os.posix_fallocate(handle, 0, size)
+        there = os.lseek(handle, 0, os.SEEK_END)
+        while there < size:
+            there += os.write(handle, bytes(min(BLOCK, size - there)))
     finally:
         os.close(handle)

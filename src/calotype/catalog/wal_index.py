@@ -24,6 +24,9 @@ SIZE = 256 << 10
 REGION = 32 << 10
 """By so many bytes SQLite makes it longer, for each 16 MiB of the log."""
 
+NEW_FILES = 512 << 10
+"""With less than that left XFS makes no file; SQLite needs two, the log and its index."""
+
 _KEEP_SIZE = 1
 """FALLOC_FL_KEEP_SIZE: SQLite finds the file as long as it made it."""
 
@@ -35,26 +38,33 @@ def settle(connection: sqlite3.Connection, path: Path) -> None:
     """
     holes = _has_holes(path)
     needed = SIZE if holes else 2 * REGION + reserve.log_size(path) // 512
-    if not reserve.has_less_than(path, needed) and not holes:
+    if not holes and (not reserve.has_less_than(path, NEW_FILES) or _failure(connection) is None):
         return
-    if not holes and _has_index(connection):
-        return
-    with reserve.lent(path, needed):
-        if not _has_index(connection):
-            raise sqlite3.OperationalError("database or disk is full")
-        if holes:
-            _fill(path)
+    failure = None
+    for room in (needed, NEW_FILES):
+        with reserve.lent(path, room) as enough:
+            failure = _failure(connection)
+            if failure is None:
+                if holes:
+                    _fill(path)
+                return
+    if not enough or failure is None:
+        raise sqlite3.OperationalError("database or disk is full")
+    raise failure
 
 
-def _has_index(connection: sqlite3.Connection) -> bool:
-    """Let SQLite open the index, or make it; False where it cannot."""
+_NO_ROOM = ("disk I/O error", "unable to open database file")
+
+
+def _failure(connection: sqlite3.Connection) -> sqlite3.OperationalError | None:
+    """Let SQLite open the index, or make it; what it says where it may have found no room."""
     try:
         connection.execute("SELECT count(*) FROM sqlite_master").close()
     except sqlite3.OperationalError as error:
-        if "disk I/O error" not in str(error):
+        if not any(sign in str(error) for sign in _NO_ROOM):
             raise
-        return False
-    return True
+        return error
+    return None
 
 
 def _has_holes(path: Path) -> bool:
