@@ -4,13 +4,14 @@ python -m examples.screenshots [tour [DEMO]]             makes DEMO (screenshots
 python -m examples.screenshots render FOLDER TAG
 python -m examples.screenshots import FOLDER TAG [HOME]  into HOME (screenshots-archive)
 python -m examples.screenshots link TAG [HOME]           link what an import could not
-python -m examples.screenshots clean [HOME]              free what was orphaned a day ago
+python -m examples.screenshots clean [--force] [HOME]    free what was orphaned a day ago
 """
 
 from __future__ import annotations
 
 import json
 import logging
+import shlex
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -22,6 +23,7 @@ from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
 
 from calotype import CalotypeError, Store
+from calotype.errors import GcLimit
 from examples.screenshots import pages
 from examples.screenshots.image_storage import ImageStorage
 from examples.screenshots.importer import DatasetGone, Failure, StateImporter
@@ -66,10 +68,15 @@ def _list(home: Path, tag: str, failures: Sequence[Failure]) -> None:
     )
 
 
-def clean(home: Path) -> None:
-    """Free what was orphaned a day ago."""
+def clean(home: Path, *, force: bool = False) -> None:
+    """Free what was orphaned a day ago; a suspicious share of all only with ``force``."""
     with _archive(home, there=True) as (engine, store):
-        print(f"{len(ImageStorage(engine, store).cleanup_orphans())} images freed")
+        try:
+            freed = ImageStorage(engine, store).cleanup_orphans(force=force)
+        except GcLimit as error:
+            again = f"python -m examples.screenshots clean --force {shlex.quote(str(home))}"
+            raise SystemExit(f"{error} Was that meant? Then: {again}") from None
+        print(f"{len(freed)} images freed")
 
 
 @contextmanager
@@ -103,6 +110,8 @@ def _run(words: list[str]) -> None:
             import_(Path(folder), tag, Path(*home or [HOME]))
         case ["link", tag, *home] if len(home) < 2:
             link(tag, Path(*home or [HOME]))
+        case ["clean", "--force", *home] if len(home) < 2:
+            clean(Path(*home or [HOME]), force=True)
         case ["clean", *home] if len(home) < 2:
             clean(Path(*home or [HOME]))
         case [] | ["tour"] | ["tour", _]:

@@ -89,9 +89,12 @@ class ImageStorage:
         """Images that no row names and no hold keeps."""
         return [str(each.digest) for each in self._store.orphans()]
 
-    def cleanup_orphans(self) -> list[str]:
-        """Free the images that were orphaned a while ago; which."""
-        return self._freed(self._store.gc(full=True))
+    def cleanup_orphans(self, *, force: bool = False) -> list[str]:
+        """Free the images that were orphaned a while ago; which.
+
+        ``GcLimit`` where that is a suspicious share of all, unless ``force`` says it was meant.
+        """
+        return self._freed(self._store.gc(full=True, force=force))
 
     def clear_cache(self) -> int:
         """Free every image, whatever row, owner or hold keeps it; how many.

@@ -59,6 +59,16 @@ def plain(text: str, what: str) -> str:
     return text
 
 
+def header(text: str, what: str) -> str:
+    """Refuse what would end a line of an HTTP answer, or is no usable name."""
+    if any(ord(letter) < 32 or ord(letter) == 127 for letter in text):
+        raise Misconfigured(
+            f"Not a usable {what}: {text[:80]!r} has control characters.",
+            hint="Leave out line breaks and the like.",
+        )
+    return plain(text, what)
+
+
 def role_name(role: str | None, digest: str) -> str | None:
     """A role that can be written; one that is a digest is the set's own slot of that digest."""
     if role is None or role == digest:
@@ -73,6 +83,11 @@ def role_name(role: str | None, digest: str) -> str | None:
 
 def file_name(filename: str | None) -> str | None:
     """Names are text, never paths; bytes that are not UTF-8 are written as escapes (``\\xff``)."""
+    if filename is not None and not isinstance(filename, str):
+        raise Misconfigured(
+            f"Not a usable file name: a {type(filename).__qualname__}.",
+            hint="Give text, such as the .name of a Path.",
+        )
     return plain(escaped(filename), "file name") if filename else None
 
 

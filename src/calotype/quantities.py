@@ -54,7 +54,9 @@ def duration(value: Duration) -> int:
             f"Not a duration: {value!r}.", hint="Give '24h', seconds or a timedelta."
         )
     if not 0 <= seconds < _LONGEST:
-        raise Misconfigured(f"A duration out of range: {value!r}.", hint="Give 0 or more.")
+        raise Misconfigured(
+            f"A duration out of range: {value!r}.", hint="Give 0 or more, and less than 3000 years."
+        )
     return round(seconds * SECOND)
 
 

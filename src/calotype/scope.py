@@ -26,7 +26,7 @@ from calotype.model import (
     UsageDay,
 )
 from calotype.moving_in import MovesIn
-from calotype.names import Owner, file_name, plain, role_name
+from calotype.names import Owner, file_name, header, plain, role_name
 from calotype.prefixes import resolve
 from calotype.progress import Progress, Run
 from calotype.putting import Arrival
@@ -161,7 +161,7 @@ class Scope(MovesIn):
         found = self.stat(digest)
         seconds = -(-duration(expires) // SECOND) * SECOND
         if disposition is not None:
-            plain(disposition, "disposition")
+            header(disposition, "disposition")
         url = self._rooms.signer().url(self._name, found.digest, seconds, disposition)
         self._rooms.accesses.note(self._name, found.digest)
         return url

@@ -19,6 +19,7 @@ from urllib.parse import unquote_to_bytes
 
 import pytest
 from examples.screenshots import pages, results
+from examples.screenshots.__main__ import main
 from examples.screenshots.image_storage import ImageStorage
 from examples.screenshots.importer import DatasetGone, StateImporter
 from examples.screenshots.tables import datasets, open_archive, search_results
@@ -779,3 +780,16 @@ def test_the_tour_runs(tmp_path):
     assert done.stdout.endswith("left: 0 rows, 0 files\n")
     (failure,) = map(json.loads, [line for line in done.stdout.splitlines() if line[:1] == "{"])
     assert failure["error"] == "not-an-image"
+
+
+def test_the_clean_up_asks_before_it_frees_a_suspicious_share(tmp_path, capsys):
+    long_ago = time.time_ns() // 1000 - 2 * DAY
+    engine, store = open_archive(tmp_path, clock=lambda: long_ago)
+    with store:
+        store.put_many([b"%d" % number for number in range(1100)], hold="1h").result()
+    engine.dispose()
+    with pytest.raises(SystemExit, match=r"Was that meant\? .* clean --force"):
+        main(["clean", str(tmp_path)])
+    main(["clean", "--force", str(tmp_path)])
+    main(["clean", str(tmp_path)])
+    assert capsys.readouterr().out.splitlines() == ["1100 images freed", "0 images freed"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from collections import OrderedDict
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 from tests.store.surgery import content
@@ -42,6 +43,20 @@ def test_metadata_that_is_no_json_is_refused(memory, metadata):
 def test_a_hold_is_a_length_of_time_and_no_instant(memory):
     with pytest.raises(Misconfigured, match="Not a duration"):
         memory.put(b"x", hold=datetime.now(UTC))
+
+
+@pytest.mark.parametrize("filename", [Path("a.png"), 7, b"a.png"])
+def test_a_file_name_is_text(memory, filename):
+    with pytest.raises(Misconfigured, match="file name"):
+        memory.put(b"x", filename=filename)
+    assert list(memory.assets()) == []
+
+
+@pytest.mark.parametrize("disposition", ["a\nb", "inline\r\nSet-Cookie: a=b", "a\x7f", ""])
+def test_a_disposition_ends_no_line_of_an_answer(memory, disposition):
+    digest = memory.put(b"x").digest
+    with pytest.raises(Misconfigured, match="disposition"):
+        memory.url(digest, disposition=disposition)
 
 
 @pytest.mark.parametrize("source", [{}, OrderedDict(a=b"x"), None, 5])

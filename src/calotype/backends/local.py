@@ -169,8 +169,13 @@ class LocalBackend:
         self._durable.update(placing.made)
 
     def vacant(self) -> bool:
-        """True where there is no folder of objects; the first put makes it, and it stays."""
-        return not os.path.isdir(f"{self._root}/sha256")
+        """True where there is no folder of objects; the first put makes it, and it stays.
+
+        ``Unavailable`` where it may not be looked for.
+        """
+        with telling("look into", self._root), suppress(FileNotFoundError, NotADirectoryError):
+            return not stat.S_ISDIR(os.stat(f"{self._root}/sha256").st_mode)  # noqa: PTH116
+        return True
 
     def sweep(self, older_than: Instant) -> int:
         """Remove temporary files not written to since ``older_than``; how many there were.
