@@ -184,6 +184,7 @@ NOT_FOR_POSTGRESQL = {
     "calotype.catalog.discovery",
     "calotype.catalog.prepared",
     "calotype.catalog.migrations",
+    "calotype.catalog.savepoints",
     "calotype.catalog.wal_index",
 }
 """Modules without statements of Core, and what runs on a connection given by an application."""
