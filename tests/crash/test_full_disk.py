@@ -254,6 +254,28 @@ def test_a_full_disk_with_a_store_in_an_applications_database_can_be_freed(tmp_p
             assert store.fsck().result().problems == 0
 
 
+def test_no_application_need_run_for_its_full_database_to_be_freed(tmp_path) -> None:
+    """In WAL mode SQLite makes its files anew for whoever comes first."""
+    place = tmp_path / "small"
+    environment = {
+        "CALOTYPE_CATALOG": f"sqlite:///{place}/app.db",
+        "CALOTYPE_BACKENDS__MAIN__URL": f"file:{place}/blobs",
+    }
+    with small_disk(place, "16m"):
+        with closing(sqlite3.connect(place / "app.db")) as raw:
+            raw.execute("PRAGMA journal_mode=wal")
+        with Store(catalog=f"sqlite:///{place}/app.db", backend=f"file:{place}/blobs") as store:
+            store.put(noise("kept"), owner="file/1")
+        _fill_up(place / "ballast")
+        for words in (["ls"], ["release", "--owner", "file/1"], ["gc", "--now"], ["doctor"]):
+            command = [sys.executable, "-m", "calotype", *words]
+            done = subprocess.run(
+                command, env=os.environ | environment, capture_output=True, text=True, timeout=60
+            )
+            assert done.returncode == 0, (words, done.stderr)
+        assert list(place.glob("blobs/sha256/*/*/*")) == []
+
+
 PUTTING = """
 import os, sys, time
 from calotype import Store

@@ -11,6 +11,7 @@ import pytest
 from tests.power.disk import KINDS, Disk
 
 from calotype import Store
+from calotype.errors import Unavailable
 
 pytestmark = pytest.mark.power
 
@@ -18,13 +19,18 @@ FILES = 60
 
 
 @pytest.fixture(params=KINDS)
-def disk(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Path]:
+def made(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Disk]:
     """As the system makes it: ext4 keeps 5 % for root, who fills it here."""
-    made = Disk(request.param, tmp_path)
+    disk = Disk(request.param, tmp_path)
     try:
-        yield made.at
+        yield disk
     finally:
-        made.remove()
+        disk.remove()
+
+
+@pytest.fixture
+def disk(made: Disk) -> Path:
+    return made.at
 
 
 def fill(path: Path) -> None:
@@ -76,3 +82,14 @@ def test_a_full_disk_gives_everything_back(disk):
         assert store.gc(now=True, force=True).doomed == FILES
         assert store.fsck().result().problems == 0
     assert (place / "catalog.db-reserve").stat().st_size == 2 << 20
+
+
+def test_a_catalog_whose_disk_died_fails_in_words_to_the_end(made):
+    """Closing the store too; and the files that were not taken in are listed."""
+    place = made.at / "store"
+    with pytest.raises(Unavailable) as refusal, Store(place) as store:
+        store.put(b"one", owner="file/1")
+        made.cut()
+        store.put(b"two", owner="file/2")
+    assert refusal.value.hint
+    store.close()

@@ -279,6 +279,6 @@ class Embedded:
         with self._setup:
             if self._engine is not None:
                 self._engine.dispose()
+                self._engine = self._file = None
                 if self.path is not None:
                     reserve.mend(sqlite.real(self.path))
-            self._engine = self._file = None

@@ -212,9 +212,14 @@ def mend(catalog: Path) -> None:
 
     What SQLite removes when the last connection is closed had its room from there.
     """
-    if taken(catalog) < SIZE and place(catalog).exists():
+    if taken(catalog) < SIZE and _is_there(catalog):
         with turn(catalog, 0):
             pass
+
+
+def _is_there(catalog: Path) -> bool:
+    """True where something was kept back once, even if nothing is left of it."""
+    return os.path.exists(place(catalog))  # noqa: PTH110 - pathlib raises what a dead disk says
 
 
 @contextmanager
@@ -225,6 +230,9 @@ def lent(catalog: Path, needed: int) -> Iterator[bool]:
     """
     if needed <= 0 or not has_less_than(catalog, needed):
         yield True
+        return
+    if not _is_there(catalog):
+        yield False
         return
     with turn(catalog) as mine:
         there = taken(catalog)

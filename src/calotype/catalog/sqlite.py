@@ -55,7 +55,7 @@ def engine(path: Path, *, own: bool) -> Engine:
         connect_args={"isolation_level": None, "check_same_thread": False},
     )
     at_rest.watch(made, path)
-    event.listen(made, "connect", _settings(own, real(path) if own else None))
+    event.listen(made, "connect", _settings(own, real(path)))
     return made
 
 
@@ -78,7 +78,7 @@ def memory_engine() -> Engine:
 def _settings(
     own: bool, path: Path | None = None
 ) -> Callable[[DBAPIConnection, ConnectionPoolEntry], None]:
-    """What every connection begins with; ``path`` is a file of our own."""
+    """What every connection of ours begins with, to the file at ``path`` or to memory."""
 
     def set_up(connection: DBAPIConnection, _: ConnectionPoolEntry) -> None:
         assert isinstance(connection, sqlite3.Connection)
