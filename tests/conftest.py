@@ -34,13 +34,13 @@ def clock() -> Clock:
     return Clock()
 
 
-@pytest.fixture(params=["folder", "memory", "shared"])
+@pytest.fixture(params=["folder", "memory", "shared", "postgres"])
 def place(request: pytest.FixtureRequest, tmp_path, clock) -> Place:
     """Each place in turn."""
     return Place(request.param, tmp_path, clock)
 
 
-@pytest.fixture(params=["folder", "shared"])
+@pytest.fixture(params=["folder", "shared", "postgres"])
 def durable(request: pytest.FixtureRequest, tmp_path, clock) -> Place:
     """Each place that outlives the store: it can be opened again, its files can be harmed."""
     return Place(request.param, tmp_path, clock)

@@ -5,8 +5,11 @@ from __future__ import annotations
 import sqlite3
 from contextlib import closing
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
+
+from tests import servers
 
 from calotype import Store
 from calotype.quantities import Instant, now, when
@@ -37,7 +40,7 @@ class Clock:
 
 @dataclass(frozen=True)
 class Place:
-    """Where a store can be opened: a ``folder``, this process's ``memory``, or ``shared``.
+    """Where a store can be opened: a ``folder``, this process's ``memory``, ``shared``, ``postgres``.
 
     A shared one has its tables in a database that an application made.
     """
@@ -45,6 +48,11 @@ class Place:
     kind: str
     root: Path
     clock: Clock
+
+    @cached_property
+    def url(self) -> str:
+        """The catalog's URL: a schema of a real PostgreSQL."""
+        return servers.schema()
 
     @property
     def database(self) -> Path:
@@ -54,7 +62,7 @@ class Place:
     @property
     def blobs(self) -> Path:
         """The backend's folder."""
-        return self.root / ("media" if self.kind == "shared" else "store/blobs")
+        return self.root / ("store/blobs" if self.kind == "folder" else "media")
 
     def open(self, **options: Any) -> Store:
         """A store here; every call but in memory leads to the same one."""
@@ -63,6 +71,8 @@ class Place:
             return Store.memory(**options)
         if self.kind == "folder":
             return Store(self.root / "store", **options)
+        if self.kind == "postgres":
+            return Store(catalog=self.url, backend=f"file:{self.blobs}", **options)
         with closing(sqlite3.connect(self.database)) as application:
             application.execute("CREATE TABLE IF NOT EXISTS page (id INTEGER PRIMARY KEY, t TEXT)")
             application.commit()

@@ -91,11 +91,98 @@ _SIGNS: tuple[tuple[str, type[CalotypeError], str, str], ...] = (
 )
 
 
+_STATES: tuple[tuple[str, type[CalotypeError], str, str], ...] = (
+    (
+        "55P03",
+        Locked,
+        "Another transaction holds what this one needs",
+        "End that transaction, or wait for it, and try again.",
+    ),
+    (
+        "40",
+        Locked,
+        "The database gave up this transaction for another one; nothing was changed",
+        "Try again. In a transaction of yours, roll it back and run it again.",
+    ),
+    (
+        "53100",
+        Unavailable,
+        "The disk that holds the catalog is full",
+        "Free some space on the database's server; nothing was lost.",
+    ),
+    (
+        "53",
+        Unavailable,
+        "The database has no room for more connections or locks",
+        "Raise max_connections or max_locks_per_transaction, or run fewer processes.",
+    ),
+    (
+        "25006",
+        Unavailable,
+        "The database is read-only",
+        "Connect to the primary server, as a role that may write.",
+    ),
+    (
+        "42501",
+        Unavailable,
+        "The database's role may not do this",
+        "Grant it the rights on the calotype_ tables and on their schema.",
+    ),
+    (
+        "28",
+        Misconfigured,
+        "The database refused the role or its password",
+        "Check the URL of the catalog.",
+    ),
+    (
+        "3D000",
+        Misconfigured,
+        "There is no such database",
+        "Check the URL of the catalog, or create the database.",
+    ),
+    (
+        "57",
+        Unavailable,
+        "The database ended the connection",
+        "Try again when the server is up. What was acknowledged is kept.",
+    ),
+    (
+        "08",
+        Unavailable,
+        "The database cannot be reached",
+        "Try again when the server is up. What was acknowledged is kept.",
+    ),
+)
+"""What PostgreSQL's SQLSTATEs, or their classes, mean."""
+
+_UNREACHABLE = ("connection failed", "connection is bad", "server closed the connection")
+
+
+def _meaning_of_state(error: BaseException) -> CalotypeError | None:
+    """The error of ours for one of psycopg's."""
+    state = getattr(error, "sqlstate", None)
+    if state is None:
+        if type(error).__module__.startswith("psycopg") and any(
+            sign in str(error) for sign in _UNREACHABLE
+        ):
+            state = "08"
+        else:
+            return None
+    for begin, kind, message, hint in _STATES:
+        if state.startswith(begin):
+            return kind(f"{message}.", hint=hint)
+    if state == "42P01" and "calotype_" in str(error):
+        return _meaning_of(str(error).replace('relation "', "no such table: "))
+    return None
+
+
 def meaning(error: BaseException, *, committing: bool = False) -> CalotypeError | None:
-    """The error of ours that a driver's message stands for, or None.
+    """The error of ours that a driver's one stands for, or None.
 
     Only in a file that is not in WAL mode is a commit locked out: by those who read.
     """
+    if (known := _meaning_of_state(error)) is not None:
+        return known
     text = str(error)
     if committing and "database is locked" in text:
         return Locked(
@@ -103,6 +190,10 @@ def meaning(error: BaseException, *, committing: bool = False) -> CalotypeError 
             "nothing was changed.",
             hint="End that transaction, or let the file be in WAL mode: PRAGMA journal_mode=WAL.",
         )
+    return _meaning_of(text)
+
+
+def _meaning_of(text: str) -> CalotypeError | None:
     for sign, kind, message, hint in _SIGNS:
         if sign in text:
             return kind(f"{message}.", hint=hint)

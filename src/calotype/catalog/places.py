@@ -8,8 +8,10 @@ from pathlib import Path
 from sqlalchemy import Engine, make_url
 from sqlalchemy.exc import ArgumentError
 
+from calotype.catalog import postgres
 from calotype.catalog.database import Database
 from calotype.catalog.embedded import Embedded
+from calotype.catalog.postgres import Postgres
 from calotype.errors import Misconfigured
 
 
@@ -37,10 +39,17 @@ def database_of(
     file = file_of(url, engine)
     if file is not None or (engine is not None and engine.dialect.name == "sqlite"):
         return Embedded(file, own=False, engine=engine, patience=patience)
-    where = make_url(url).render_as_string() if url else "this database"
+    where = engine.url if engine is not None else make_url(url or "")
+    if where.get_backend_name() == postgres.DIALECT:
+        if engine is not None and engine.dialect.driver != postgres.DRIVER:
+            raise Misconfigured(
+                f"The engine uses the driver {engine.dialect.driver!r}.",
+                hint=f"Make it with postgresql+{postgres.DRIVER}://...",
+            )
+        return Postgres(where, engine=engine, patience=patience)
     raise Misconfigured(
-        f"This version keeps its catalog in SQLite, not in {where}.",
-        hint="Write catalog='sqlite:///catalog.db', or give a folder.",
+        f"A catalog is kept in SQLite or PostgreSQL, not in {where.render_as_string()}.",
+        hint="Write catalog='sqlite:///catalog.db' or 'postgresql://...', or give a folder.",
     )
 
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from sqlalchemy import Connection
 
+from calotype.catalog import postgres_triggers
 from calotype.quantities import FOREVER
 
 _SECOND_NOW = "CAST(strftime('%s', 'now') AS INTEGER) * 1000000"
@@ -149,6 +150,8 @@ SQLITE: dict[str, str] = {
 
 def ensure(connection: Connection) -> list[str]:
     """Create the triggers that are missing or differ; their names. Runs in the transaction."""
+    if connection.dialect.name != "sqlite":
+        return postgres_triggers.ensure(connection)
     mended = missing(connection)
     for name in mended:
         connection.exec_driver_sql(f"DROP TRIGGER IF EXISTS {name}")
@@ -158,15 +161,17 @@ def ensure(connection: Connection) -> list[str]:
 
 def drop(connection: Connection) -> None:
     """Drop every trigger of ours, as tables are about to change."""
-    if connection.dialect.name == "sqlite":
-        for name in SQLITE:
-            connection.exec_driver_sql(f"DROP TRIGGER IF EXISTS {name}")
+    if connection.dialect.name != "sqlite":
+        postgres_triggers.drop(connection)
+        return
+    for name in SQLITE:
+        connection.exec_driver_sql(f"DROP TRIGGER IF EXISTS {name}")
 
 
 def missing(connection: Connection) -> list[str]:
     """The names of triggers that are lost or not as they should be."""
     if connection.dialect.name != "sqlite":
-        return []
+        return postgres_triggers.missing(connection)
     rows = connection.exec_driver_sql(
         "SELECT name, sql FROM sqlite_master WHERE type = 'trigger' AND name LIKE 'calotype\\_%' "
         "ESCAPE '\\'"

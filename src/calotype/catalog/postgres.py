@@ -1,0 +1,139 @@
+"""The catalog in PostgreSQL: any number of processes, on any number of machines.
+
+Writers do not wait for each other but where rows or advisory locks meet. They run at READ
+COMMITTED, as the protocol was proven; what is read together shares a snapshot.
+"""
+
+from __future__ import annotations
+
+import os
+import weakref
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from sqlalchemy import URL, Connection, Engine, create_engine
+
+from calotype.catalog.columns import OURS
+from calotype.catalog.failures import translated
+from calotype.catalog.reserve import Freeing
+from calotype.errors import Misconfigured
+from calotype.quantities import Instant
+
+DIALECT = "postgresql"
+DRIVER = "psycopg"
+
+MAKING = 0x63616C6F74797065
+"""The advisory lock of whoever makes or changes the tables: "calotype"."""
+
+POOL = 8
+"""Connections kept open for threads; as many more are opened while they are needed."""
+
+_SNAPSHOT = {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
+
+
+class Postgres:
+    """A catalog in PostgreSQL, at ``url`` or on an application's own ``engine``."""
+
+    path = None
+    own = False
+    memory = False
+
+    def __init__(self, url: URL, *, engine: Engine | None, patience: float) -> None:
+        self._given = engine
+        self._url = url
+        self._patience = patience
+        self._pid = os.getpid()
+        self._engine: Engine | None = None
+
+    @property
+    def name(self) -> str:
+        """Where it is, for people; no password in it."""
+        return self._url.set(drivername=DIALECT).render_as_string(hide_password=True)
+
+    @property
+    def engine(self) -> Engine:
+        """The engine, made on first use; a forked child opens connections of its own."""
+        if self._pid != os.getpid():
+            self._pid = os.getpid()
+            if self._engine is not None:
+                self._engine.dispose(close=False)
+        if self._engine is None:
+            made = self._given if self._given is not None else self._made()
+            self._engine = made.execution_options(**{OURS: True})
+        return self._engine
+
+    def _made(self) -> Engine:
+        try:
+            made = create_engine(
+                self._url.set(drivername=f"{DIALECT}+{DRIVER}"),
+                pool_size=POOL,
+                max_overflow=POOL,
+                pool_timeout=self._patience,
+                pool_pre_ping=True,
+            )
+        except ImportError as error:
+            raise Misconfigured(
+                "A catalog in PostgreSQL needs psycopg.", hint="pip install 'calotype[postgres]'"
+            ) from error
+        weakref.finalize(self, made.dispose)
+        return made
+
+    def identity(self) -> str:
+        """The database that the URL names."""
+        return self.name
+
+    def create(self, fill: Callable[[Connection], None]) -> None:
+        """Have the tables made, by one process at a time."""
+        with self._changing() as connection:
+            fill(connection)
+
+    @contextmanager
+    def reading(self) -> Iterator[Connection]:
+        """One consistent view: every statement sees the same snapshot."""
+        with translated(), self.engine.connect().execution_options(**_SNAPSHOT) as connection:
+            yield connection
+
+    @contextmanager
+    def writing(
+        self, *, durable: bool, freeing: Freeing, rows: int, patience: float | None
+    ) -> Iterator[Connection]:
+        """One transaction at READ COMMITTED that waits ``patience`` seconds for a lock.
+
+        ``freeing`` and ``rows`` say nothing here: room on its disk is the server's affair.
+        """
+        patience = self._patience if patience is None else patience
+        with self._begun() as connection:
+            limits = f"SET LOCAL lock_timeout = {max(1, round(patience * 1000))}"
+            hasty = "" if durable else "; SET LOCAL synchronous_commit = off"
+            connection.exec_driver_sql(limits + hasty)
+            yield connection
+
+    @contextmanager
+    def rebuilding(self) -> Iterator[Connection]:
+        """A transaction in which tables are changed, by one process at a time."""
+        with self._changing() as connection:
+            yield connection
+
+    @contextmanager
+    def _changing(self) -> Iterator[Connection]:
+        with self._begun() as connection:
+            connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({MAKING})")
+            yield connection
+
+    @contextmanager
+    def _begun(self) -> Iterator[Connection]:
+        with (
+            translated(),
+            self.engine.connect().execution_options(isolation_level="READ COMMITTED") as connection,
+            connection.begin(),
+        ):
+            yield connection
+
+    def sweep(self, older_than: Instant) -> int:
+        """Nothing lies beside it."""
+        return 0
+
+    def close(self) -> None:
+        """Close every connection; the next use opens again."""
+        if self._engine is not None and self._given is None and self._pid == os.getpid():
+            self._engine.dispose()
