@@ -46,6 +46,12 @@ def durable(request: pytest.FixtureRequest, tmp_path, clock) -> Place:
     return Place(request.param, tmp_path, clock)
 
 
+@pytest.fixture(params=["folder", "shared"])
+def in_file(request: pytest.FixtureRequest, tmp_path, clock) -> Place:
+    """Each place whose catalog is an SQLite file."""
+    return Place(request.param, tmp_path, clock)
+
+
 @pytest.fixture
 def folder(tmp_path, clock) -> Place:
     """A store's own folder."""

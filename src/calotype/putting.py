@@ -9,7 +9,7 @@ commit. A writer that was fenced off meanwhile goes round again with the same by
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 
 from sqlalchemy import Connection
@@ -20,6 +20,7 @@ from calotype.backends import Backend
 from calotype.catalog import Catalog, copies, holdings, replicas, settings, slots
 from calotype.catalog.columns import Hosts
 from calotype.catalog.copies import Copy
+from calotype.catalog.failures import gave_up
 from calotype.catalog.replicas import Intent
 from calotype.catalog.reserve import Freeing
 from calotype.digest import Digest
@@ -80,9 +81,11 @@ class Putter:
             sound = self._known([arrival for _, arrival in rest], first=tries == 0)
             hits = [each for each in rest if each[1].content.digest in sound]
             misses = [each for each in rest if each[1].content.digest not in sound]
-            done.update(self._link(hits, sound, mended))
+            with _another_round():
+                done.update(self._link(hits, sound, mended))
             for part in _recallable(misses):
-                done.update(self._keep(part, mended))
+                with _another_round():
+                    done.update(self._keep(part, mended))
         raise Locked(
             "The bytes were let go again each time they were kept.",
             hint="Run gc less eagerly than in a tight loop with grace 0, and try again.",
@@ -124,16 +127,13 @@ class Putter:
         if not hits:
             return {}
         digests = sorted({arrival.content.digest for _, arrival in hits})
-        try:
-            with self.catalog.write(rows=len(hits)) as connection:
-                copies.lock_blobs(connection, digests)
-                tokens = [sound[digest].token for digest in digests]
-                live = copies.still_sound(connection, tokens)
-                good = [each for each in hits if sound[each[1].content.digest].token in live]
-                blobs = {digest: copy.blob for digest, copy in sound.items()}
-                return self._holdings(connection, good, blobs, mended)
-        except IntegrityError:
-            return {}
+        with self.catalog.write(rows=len(hits)) as connection:
+            copies.lock_blobs(connection, digests)
+            tokens = [sound[digest].token for digest in digests]
+            live = copies.still_sound(connection, tokens)
+            good = [each for each in hits if sound[each[1].content.digest].token in live]
+            blobs = {digest: copy.blob for digest, copy in sound.items()}
+            return self._holdings(connection, good, blobs, mended)
 
     def _keep(self, misses: Sequence[tuple[int, Arrival]], mended: set[str]) -> dict[int, Line]:
         """Miss: intend, publish, settle. What was fenced off is left out."""
@@ -173,6 +173,7 @@ class Putter:
 
     def _intend(self, connection: Connection, unique: Mapping[str, Content]) -> list[Intent]:
         """Rows for the bytes to come; what settling would refuse is refused before any byte."""
+        settings.lock_digests(connection, unique)
         here = copies.live(connection, sorted(unique), self.name)
         there = {str(copy.blob.digest) for copy in here if not copy.suspect}
         digests = sorted(unique.keys() - there)  # what somebody was faster with is linked instead
@@ -249,6 +250,7 @@ class Putter:
             self.scope,
             {wish.digest for wish in wishes},
             self.hosts,
+            to_change=True,
         )
         ledger = Ledger(self.scope, now, rows, blobs, mended)
         answers = [ledger.enter(wish) for wish in wishes]
@@ -262,6 +264,18 @@ class Putter:
             number: Line(ledger, wish.digest, status)
             for (number, _), wish, status in zip(good, wishes, answers, strict=True)
         }
+
+
+@contextmanager
+def _another_round() -> Iterator[None]:
+    """Pass over what somebody else's rows or locks came in the way of: it goes round again."""
+    try:
+        yield
+    except IntegrityError:
+        return
+    except Locked as error:
+        if not gave_up(error):
+            raise
 
 
 def _recallable(

@@ -95,6 +95,7 @@ def claim(catalog: Catalog, every: int) -> Instant:
         if wait := _until(settings.get_meta(connection, "gc_at"), catalog.clock(), every):
             return wait
     with catalog.write(durable=False, freeing=Freeing.BYTES) as connection:
+        settings.lock(connection, "gc_at")
         now = catalog.clock()
         wait = _until(settings.get_meta(connection, "gc_at"), now, every)
         if not wait:

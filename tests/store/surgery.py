@@ -7,6 +7,7 @@ from typing import Any
 
 from calotype import Store
 from calotype.backends import Backend, Key
+from calotype.catalog import postgres_triggers
 from calotype.model import Finding
 
 
@@ -17,13 +18,62 @@ def backend_of(store: Store) -> Backend:
 def rows(store: Store, sql: str, *parameters: Any) -> list[tuple[Any, ...]]:
     """What the catalog answers."""
     with store._rooms.catalog.read() as connection:
-        return [tuple(row) for row in connection.exec_driver_sql(sql, parameters)]
+        return [tuple(row) for row in connection.exec_driver_sql(said(store, sql), parameters)]
 
 
 def change(store: Store, sql: str, *parameters: Any) -> int:
     """Run a statement in a transaction of its own; how many rows it touched."""
     with store._rooms.catalog.write() as connection:
-        return connection.exec_driver_sql(sql, parameters).rowcount
+        return connection.exec_driver_sql(said(store, sql), parameters).rowcount
+
+
+def said(store: Store, sql: str) -> str:
+    """With the parameters' marks as the database's driver has them."""
+    return sql if store._rooms.catalog.is_sqlite else sql.replace("%", "%%").replace("?", "%s")
+
+
+def drop_trigger(store: Store, name: str) -> None:
+    """Take a trigger of ours away."""
+    on = "" if store._rooms.catalog.is_sqlite else f" ON {postgres_triggers.TRIGGERS[name].table}"
+    change(store, f"DROP TRIGGER {name}{on}")
+
+
+def change_trigger(store: Store, name: str) -> None:
+    """Have a trigger of ours do nothing."""
+    if store._rooms.catalog.is_sqlite:
+        drop_trigger(store, name)
+        change(store, f"CREATE TRIGGER {name} AFTER DELETE ON calotype_asset BEGIN SELECT 1; END")
+    else:
+        body = "LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END'"
+        change(store, f"CREATE OR REPLACE FUNCTION {name}() RETURNS trigger {body}")
+
+
+def hold_back(store: Store, digest: str) -> None:
+    """As an application's trigger could: no blob of this digest is deleted."""
+    if store._rooms.catalog.is_sqlite:
+        change(
+            store,
+            f"CREATE TRIGGER mine BEFORE DELETE ON calotype_blob WHEN OLD.digest = '{digest}' "
+            "BEGIN SELECT RAISE(ABORT, 'mine'); END",
+        )
+        return
+    change(
+        store,
+        "CREATE FUNCTION mine() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN "
+        "RAISE EXCEPTION 'mine' USING ERRCODE = 'restrict_violation'; END$$",
+    )
+    change(
+        store,
+        "CREATE TRIGGER mine BEFORE DELETE ON calotype_blob FOR EACH ROW "
+        f"WHEN (OLD.digest = '{digest}') EXECUTE FUNCTION mine()",
+    )
+
+
+def hold_back_no_more(store: Store) -> None:
+    """The end of ``hold_back``."""
+    change(
+        store, "DROP TRIGGER mine" + ("" if store._rooms.catalog.is_sqlite else " ON calotype_blob")
+    )
 
 
 def states(store: Store, digest: str) -> list[str]:

@@ -49,7 +49,8 @@ def test_a_child_and_its_parent_use_the_store_that_was_open_before_the_fork(dura
         assert store.put(b"child").status == "duplicate"
         assert store.put(b"parent").status == "created"
         assert in_a_child(lambda: store.stats().blobs) == "3"
-        assert rows(store, "PRAGMA integrity_check") == [("ok",)]
+        if store._rooms.catalog.is_sqlite:
+            assert rows(store, "PRAGMA integrity_check") == [("ok",)]
         assert problems(store) == []
 
 
@@ -180,9 +181,9 @@ def test_what_a_child_put_stays_although_its_parent_closed_meanwhile(durable, pa
         assert problems(store) == []
 
 
-def test_a_child_uses_no_connection_of_its_parent(durable):
+def test_a_child_uses_no_connection_of_its_parent(in_file):
     """SQLite forbids to carry a connection across fork."""
-    with durable.open() as store:
+    with in_file.open() as store:
         digest = store.put(picture()).digest
         engine = store._rooms.catalog.engine
         said = in_a_child(

@@ -11,7 +11,9 @@ from tests.store.pictures import noise, picture
 from tests.store.surgery import (
     backend_of,
     change,
+    change_trigger,
     content,
+    drop_trigger,
     findings,
     key_of,
     lose,
@@ -299,7 +301,7 @@ def test_a_candidate_that_was_pushed_back_is_no_leak(store):
 
 def test_live_bytes_without_a_blob_are_a_leak(store):
     digest = store.put(picture()).digest
-    change(store, "DROP TRIGGER calotype_blob_doom_delete")
+    drop_trigger(store, "calotype_blob_doom_delete")
     for table in ("asset", "candidate", "blob"):
         change(store, f"DELETE FROM calotype_{table}")
     found = [finding for finding in findings(store, repair=True) if finding.digest]
@@ -363,10 +365,10 @@ def test_drift_of_a_quota_is_found_and_mended(store, digest):
 
 
 @pytest.mark.parametrize(
-    "trigger", ["calotype_reference_look_update", "calotype_blob_guard_delete"]
+    "trigger", ["calotype_reference_look_update", "calotype_blob_guard_update"]
 )
 def test_a_lost_trigger_is_found_and_made_again(store, digest, trigger):
-    change(store, f"DROP TRIGGER {trigger}")
+    drop_trigger(store, trigger)
     [finding] = findings(store)
     assert (finding.kind, finding.is_problem) == ("broken", True)
     assert trigger in finding.note
@@ -375,27 +377,22 @@ def test_a_lost_trigger_is_found_and_made_again(store, digest, trigger):
 
 
 def test_a_trigger_that_was_changed_is_found(store, digest):
-    change(store, "DROP TRIGGER calotype_asset_look_delete")
-    change(
-        store,
-        "CREATE TRIGGER calotype_asset_look_delete AFTER DELETE ON calotype_asset "
-        "BEGIN SELECT 1; END",
-    )
+    change_trigger(store, "calotype_asset_look_delete")
     assert kinds(store) == ["broken"]
     findings(store, repair=True)
     assert kinds(store) == []
 
 
-def test_a_row_that_points_at_nothing_is_found(durable):
-    with durable.open() as store:
+def test_a_row_that_points_at_nothing_is_found(in_file):
+    with in_file.open() as store:
         store.put(picture(), owner="scan/9")
         store.put(picture(1))
-    with closing(sqlite3.connect(durable.database)) as raw:
+    with closing(sqlite3.connect(in_file.database)) as raw:
         raw.execute("DROP TRIGGER calotype_asset_guard_delete")
         raw.execute("PRAGMA foreign_keys=OFF")
         raw.execute(f"DELETE FROM calotype_asset WHERE digest = '{Digest.of(picture())}'")
         raw.commit()
-    with durable.open() as store:
+    with in_file.open() as store:
         notes = [finding.note for finding in findings(store) if finding.kind == "broken"]
         assert any("calotype_reference" in note for note in notes)
         assert any("trigger" in note for note in notes)

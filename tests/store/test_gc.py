@@ -7,6 +7,8 @@ from tests.store.pictures import noise, picture
 from tests.store.surgery import (
     change,
     content,
+    hold_back,
+    hold_back_no_more,
     objects,
     problems,
     rows,
@@ -245,27 +247,19 @@ def test_each_scope_lets_go_by_itself(store, clock):
 
 def test_one_refused_digest_stops_no_other(store, released):
     """The application's own trigger refuses one of them."""
-    change(
-        store,
-        "CREATE TRIGGER mine BEFORE DELETE ON calotype_blob "
-        f"WHEN OLD.digest = '{released[2]}' BEGIN SELECT RAISE(ABORT, 'not this one'); END",
-    )
+    hold_back(store, released[2])
     report = store.gc(now=True)
     assert (report.doomed, report.refused) == (4, 1)
     assert states(store, released[2]) == ["live"]
     assert store.gc(now=True).refused == 0
-    change(store, "DROP TRIGGER mine")
+    hold_back_no_more(store)
     store._rooms.catalog.clock.advance(hours=2)
     assert store.gc(now=True).doomed == 1
     assert problems(store) == []
 
 
 def test_one_refused_digest_keeps_its_asset_until_it_goes_itself(store, released):
-    change(
-        store,
-        "CREATE TRIGGER mine BEFORE DELETE ON calotype_blob "
-        f"WHEN OLD.digest = '{released[2]}' BEGIN SELECT RAISE(ABORT, 'not this one'); END",
-    )
+    hold_back(store, released[2])
     store.gc(now=True)
     assert store.check([released[2]])[released[2]].trashed
     store.restore(released[2])

@@ -4,7 +4,16 @@ from __future__ import annotations
 
 import pytest
 from tests.store.pictures import noise, picture
-from tests.store.surgery import change, content, objects, problems, rows, spoil
+from tests.store.surgery import (
+    change,
+    content,
+    drop_trigger,
+    hold_back,
+    objects,
+    problems,
+    rows,
+    spoil,
+)
 
 from calotype import Digest, fsck
 from calotype.catalog import copies, replicas
@@ -72,7 +81,7 @@ def test_damage_is_told_although_nothing_can_be_written(durable, monkeypatch):
 def test_a_live_copy_whose_blob_is_gone_gives_way_to_the_next_put(durable):
     with durable.open() as store:
         digest = store.put(picture()).digest
-        change(store, "DROP TRIGGER calotype_blob_doom_delete")
+        drop_trigger(store, "calotype_blob_doom_delete")
         for table in ("asset", "blob"):
             change(store, f"DELETE FROM calotype_{table}")
         assert store.put(picture()).status == "created"
@@ -83,11 +92,7 @@ def test_a_live_copy_whose_blob_is_gone_gives_way_to_the_next_put(durable):
 
 def test_a_blob_that_the_application_holds_back_does_not_use_up_the_limit(store, clock):
     digests = sorted(store.put(picture(n), owner="scan/1").digest for n in range(3))
-    change(
-        store,
-        "CREATE TRIGGER mine BEFORE DELETE ON calotype_blob "
-        f"WHEN OLD.digest = '{digests[0]}' BEGIN SELECT RAISE(ABORT, 'mine'); END",
-    )
+    hold_back(store, digests[0])
     store.release("scan/1")
     done = []
     for _ in range(3):

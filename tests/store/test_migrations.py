@@ -75,9 +75,9 @@ def next_program(tmp_path) -> Callable[[str], object]:
 
 
 @pytest.fixture
-def filled(durable: Place) -> Place:
+def filled(in_file: Place) -> Place:
     """A store at rest with rows of every kind, made by this program."""
-    with durable.open(public_url="https://p.example") as store:
+    with in_file.open(public_url="https://p.example") as store:
         store.set_quota("default", "1 GB")
         for number in range(5):
             store.put(picture(number), owner=f"scan/{number}", role="a", metadata={"n": number})
@@ -87,7 +87,7 @@ def filled(durable: Place) -> Place:
         store.plan_gc()
         store.purge(store.put(noise(10)).digest)
         store.gc(now=True)
-    return durable
+    return in_file
 
 
 def words(sql: str | None) -> str:

@@ -340,10 +340,10 @@ def test_what_a_store_in_memory_gave_out_keeps_it():
 
 
 @pytest.mark.parametrize("table", ["asset", "reference", "replica", "scope", "blocked"])
-def test_a_table_that_says_what_is_kept_is_never_made_anew(durable, clock, table):
-    with durable.open() as store:
+def test_a_table_that_says_what_is_kept_is_never_made_anew(in_file, clock, table):
+    with in_file.open() as store:
         store.put(picture(), owner="scan/1")
-        with closing(sqlite3.connect(durable.database)) as raw:
+        with closing(sqlite3.connect(in_file.database)) as raw:
             raw.execute("PRAGMA foreign_keys=OFF")
             raw.execute(f"DROP TABLE calotype_{table}")
             raw.commit()

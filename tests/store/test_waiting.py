@@ -25,11 +25,11 @@ sys.stdin.read()
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="/proc/locks is Linux's")
-def test_a_writer_of_another_process_is_named(durable):
-    with durable.open() as store:
+def test_a_writer_of_another_process_is_named(in_file):
+    with in_file.open() as store:
         store.put(picture())
         store._rooms.catalog.database._patience = 0.3
-        command = [sys.executable, "-c", HOLDER, str(durable.database)]
+        command = [sys.executable, "-c", HOLDER, str(in_file.database)]
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
         with subprocess.Popen(command, **pipes) as holder:
             holder.stdout.readline()
@@ -40,12 +40,12 @@ def test_a_writer_of_another_process_is_named(durable):
         assert os.getpid() != holder.pid
 
 
-def test_reading_never_waits_for_a_writer(durable, monkeypatch):
+def test_reading_never_waits_for_a_writer(in_file, monkeypatch):
     """Not even to count: what was counted is written later."""
-    with durable.open() as store:
+    with in_file.open() as store:
         digest = store.put(picture()).digest
         monkeypatch.setattr(accesses, "EVERY", 0)
-        with closing(sqlite3.connect(durable.database, isolation_level=None)) as other:
+        with closing(sqlite3.connect(in_file.database, isolation_level=None)) as other:
             other.execute("BEGIN IMMEDIATE")
             started = time.monotonic()
             for _ in range(5):

@@ -204,6 +204,11 @@ _FAILING = ("disk I/O error", "locking protocol")
 _SPOILING = ("attempt to write a readonly", *_FAILING)
 
 
+def gave_up(error: CalotypeError) -> bool:
+    """True where PostgreSQL rolled a transaction back for another one: run it again."""
+    return str(getattr(getattr(error.__cause__, "orig", None), "sqlstate", "")).startswith("40")
+
+
 def disk_full(error: CalotypeError) -> bool:
     """True where a commit found no room for its log."""
     return "database or disk is full" in str(error.__cause__)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from sqlalchemy import (
     ColumnElement,
     Connection,
+    Table,
     and_,
     bindparam,
     case,
@@ -16,6 +17,7 @@ from sqlalchemy import (
     not_,
     or_,
     select,
+    text,
     update,
 )
 
@@ -60,6 +62,29 @@ class Pending:
 
     ends_at: Instant | None
     by_column: bool
+
+
+def claim(connection: Connection, digests: Sequence[str]) -> set[str]:
+    """Those of ``digests`` that no other transaction is about to use; nobody can until the commit.
+
+    The first of a transaction that lets go. SQLite's only writer has them all; on PostgreSQL gc
+    waits for nobody, and an application's deferred foreign keys are asked at once.
+    """
+    if connection.dialect.name == "sqlite":
+        return set(digests)
+    connection.execute(text("SET CONSTRAINTS ALL IMMEDIATE"))
+    busy = {row[-1] for table in (blob, asset) for row in _locked(connection, table, digests)}
+    return set(digests) - busy
+
+
+def _locked(
+    connection: Connection, table: Table, digests: Sequence[str]
+) -> set[tuple[object, ...]]:
+    """The keys of rows that others have locked; we have locked the rest."""
+    rows = select(*table.primary_key.columns).where(among(table.c.digest, digests))
+    there = {tuple(row) for row in connection.execute(rows)}
+    ours = connection.execute(rows.order_by(table.c.digest).with_for_update(skip_locked=True))
+    return there - {tuple(row) for row in ours}
 
 
 def _uses() -> ColumnElement[bool]:

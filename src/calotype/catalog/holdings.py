@@ -115,23 +115,34 @@ def kept(kept_until: Instant, now: Instant) -> Literal["library"] | datetime | N
 
 
 def assets(
-    connection: Connection, scope: str, digests: Iterable[str], hosts: Hosts
+    connection: Connection,
+    scope: str,
+    digests: Iterable[str],
+    hosts: Hosts,
+    *,
+    to_change: bool = False,
 ) -> dict[str, Found]:
-    """The asset rows of ``digests`` in one scope; ``held`` where the application keeps one."""
-    statement = _assets_statement(hosts.columns(connection), hosts.column_scope)
+    """The asset rows of ``digests`` in one scope; ``held`` where the application keeps one.
+
+    ``to_change`` locks them, so that of two who change a row at once none is lost.
+    """
+    statement = _assets_statement(hosts.columns(connection), hosts.column_scope, to_change)
     rows = statement(connection, scope_name=scope, digests=list(digests))
     return {row["digest"]: row for row in rows}
 
 
 @lru_cache(maxsize=32)
-def _assets_statement(columns: tuple[ForeignKey, ...], column_scope: str) -> Prepared:
+def _assets_statement(
+    columns: tuple[ForeignKey, ...], column_scope: str, to_change: bool
+) -> Prepared:
     """Built once for each set of application columns: building costs more than running it."""
     held = on_asset(columns, column_scope).label("held")
-    return Prepared(
-        ASSET.add_columns(held).where(
-            asset.c.scope == bindparam("scope_name"), among_given(asset.c.digest, "digests")
-        )
+    statement = ASSET.add_columns(held).where(
+        asset.c.scope == bindparam("scope_name"), among_given(asset.c.digest, "digests")
     )
+    if to_change:
+        statement = statement.order_by(asset.c.digest).with_for_update(of=asset)
+    return Prepared(statement)
 
 
 def lock(connection: Connection, scope: str, digest: str) -> bool:

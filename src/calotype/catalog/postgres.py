@@ -95,12 +95,14 @@ class Postgres:
 
     @contextmanager
     def writing(
-        self, *, durable: bool, freeing: Freeing, rows: int, patience: float | None
+        self,
+        *,
+        durable: bool,
+        freeing: Freeing,  # noqa: ARG002 - room on its disk is the server's affair
+        rows: int,  # noqa: ARG002 - the same
+        patience: float | None,
     ) -> Iterator[Connection]:
-        """One transaction at READ COMMITTED that waits ``patience`` seconds for a lock.
-
-        ``freeing`` and ``rows`` say nothing here: room on its disk is the server's affair.
-        """
+        """One transaction at READ COMMITTED that waits ``patience`` seconds for a lock."""
         patience = self._patience if patience is None else patience
         with self._begun() as connection:
             limits = f"SET LOCAL lock_timeout = {max(1, round(patience * 1000))}"
@@ -129,7 +131,7 @@ class Postgres:
         ):
             yield connection
 
-    def sweep(self, older_than: Instant) -> int:
+    def sweep(self, older_than: Instant) -> int:  # noqa: ARG002 - it is the port's
         """Nothing lies beside it."""
         return 0
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from zlib import crc32
 
 from sqlalchemy import Connection, bindparam, delete, func, insert, select, text, update
 
@@ -31,12 +32,33 @@ def set_meta(connection: Connection, key: str, value: str) -> None:
         connection.execute(insert(meta).values(key=key, value=value))
 
 
-def lock_digests(connection: Connection, digests: Sequence[str]) -> None:
-    """Take the lock of each digest until the commit; SQLite's only writer has them all."""
-    if connection.dialect.name == "postgresql":
-        for digest in sorted(digests):
-            number = int(digest[:15], 16)
-            connection.execute(text("SELECT pg_advisory_xact_lock(:number)"), {"number": number})
+def lock_digests(connection: Connection, digests: Iterable[str]) -> None:
+    """Take the locks of these digests until the commit; SQLite's only writer has them all.
+
+    Of very many digests some share one: a batch must not use up the server's locks.
+    """
+    _lock(connection, {int(digest[:8], 16) % DIGEST_LOCKS for digest in digests})
+
+
+def lock(connection: Connection, what: str) -> None:
+    """Be the only one, until the commit, who reads ``what`` in order to change it."""
+    _lock(connection, {DIGEST_LOCKS + crc32(what.encode()) % DIGEST_LOCKS})
+
+
+def _lock(connection: Connection, numbers: Collection[int]) -> None:
+    if connection.dialect.name == "postgresql" and numbers:
+        connection.execute(_LOCKS, {"numbers": sorted(numbers)})
+
+
+LOCKS = 0x63616C6F
+"""The first half of the advisory locks' numbers: "calo"."""
+
+DIGEST_LOCKS = 1024
+
+_LOCKS = text(
+    f"SELECT pg_advisory_xact_lock({LOCKS}, number) FROM (SELECT number "
+    "FROM unnest(CAST(:numbers AS INTEGER[])) AS number ORDER BY number OFFSET 0) AS sorted"
+)
 
 
 _QUOTA = Prepared(
@@ -77,6 +99,7 @@ def take_room(connection: Connection, name: str, sizes: Mapping[str, int]) -> No
 
 def set_quota(connection: Connection, name: str, quota: int | None) -> None:
     """Give the scope a quota and count what it has, or take the quota away."""
+    lock(connection, "quota")
     connection.execute(delete(scope).where(scope.c.scope == name))
     if quota is not None:
         used = used_bytes(connection, name)
@@ -112,6 +135,7 @@ def set_used(connection: Connection, name: str, used: int) -> None:
 
 def block(connection: Connection, digest: str, now: Instant, reason: str) -> None:
     """Refuse the digest from now on."""
+    lock_digests(connection, [digest])
     connection.execute(delete(blocked).where(blocked.c.digest == digest))
     connection.execute(insert(blocked).values(digest=digest, at=now, reason=reason))
 
@@ -153,6 +177,7 @@ def signing_keys(connection: Connection) -> list[tuple[str, bytes]]:
 
 def add_signing_key(connection: Connection, now: Instant, *, keep: int) -> None:
     """Sign with a new key from now on; the ``keep`` keys before it still verify."""
+    lock(connection, "signing_key")
     newest = connection.scalar(select(func.max(signing_key.c.created_at)))
     at = now if newest is None else max(now, int(newest) + 1)
     connection.execute(
@@ -166,6 +191,7 @@ def add_signing_key(connection: Connection, now: Instant, *, keep: int) -> None:
 
 def record_usage(connection: Connection, now: Instant, scopes: Sequence[str] | None = None) -> None:
     """Write today's row of usage for every scope, or for those named."""
+    lock(connection, "usage")
     day = f"{when(now):%Y-%m-%d}"
     sums = (
         select(asset.c.scope, func.count(), func.sum(blob.c.size))
@@ -235,7 +261,7 @@ def usage_days(connection: Connection, name: str, since: str, until: str) -> lis
     )
     rows = connection.execute(
         select(*columns)
-        .where(usage_table.c.scope == name, usage_table.c.day.between(since, until))
+        .where(usage_table.c.scope == name, usage_table.c.day >= since, usage_table.c.day <= until)
         .order_by(usage_table.c.day)
     )
     return [UsageDay(*row) for row in rows]

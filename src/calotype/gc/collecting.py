@@ -191,6 +191,8 @@ class Collector:
             allowance.given_back_if_refused(),
             self.catalog.write(durable=False, freeing=Freeing.BYTES) as connection,
         ):
+            free = garbage.claim(connection, [look.digest for look in looks])
+            looks = [look for look in looks if look.digest in free]
             digests = [look.digest for look in looks]
             found = garbage.garbage(connection, digests, self.terms.cutoff, self.hosts)
             taken = [item for item in found if allowance.take(item.size)]
