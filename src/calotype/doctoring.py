@@ -74,7 +74,7 @@ def examine(store: Store) -> Iterator[Remark]:
         unusable: Unavailable | None = error
     else:
         unusable = None
-    yield _version()
+    yield _version(catalog)
     yield from _places(catalog)
     if unusable is not None:
         yield Remark("fail", "catalog", str(unusable), unusable.hint)
@@ -94,7 +94,10 @@ def examine(store: Store) -> Iterator[Remark]:
         yield _cascades(hosts_of(store), connection)
 
 
-def _version() -> Remark:
+def _version(catalog: Catalog) -> Remark:
+    if not catalog.is_sqlite:
+        known = getattr(catalog.engine.dialect, "server_version_info", None) or ()
+        return Remark("ok", "postgres", f"PostgreSQL {'.'.join(map(str, known))}".strip())
     version = sqlite3.sqlite_version
     if sqlite.wal_reset_bug():
         return Remark("ok", "sqlite", f"SQLite {version}; one checkpointer at a time is needed")

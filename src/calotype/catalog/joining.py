@@ -14,12 +14,13 @@ from sqlalchemy.engine.interfaces import DBAPIConnection as DriverConnection
 from sqlalchemy.exc import PendingRollbackError, ResourceClosedError
 from sqlalchemy.pool import NullPool, PoolProxiedConnection
 
-from calotype.catalog import Catalog, savepoints, schema
+from calotype.catalog import Catalog, borrowing, savepoints, schema
 from calotype.catalog.failures import meaning, translated
 from calotype.catalog.waiting import take_write_lock
 from calotype.errors import Misconfigured
 
 if TYPE_CHECKING:
+    import psycopg
     from sqlalchemy.orm import Session
 
 
@@ -70,6 +71,10 @@ def joined(catalog: Catalog, connection: Joinable, *, needs_keys: bool) -> Itera
         elif isinstance(connection, sqlite3.Connection):
             with _whole(connection), _borrowed(connection) as borrowed:
                 yield _checked(catalog, borrowed, needs_keys)
+        elif borrowing.is_psycopg(connection) and not catalog.is_sqlite:
+            raw = cast("psycopg.Connection", connection)
+            with borrowing.whole(raw), borrowing.borrowed(raw, catalog.engine) as borrowed:
+                yield _checked(catalog, borrowed, needs_keys)
         else:
             raise Misconfigured(
                 f"Cannot join a {type(connection).__module__}.{type(connection).__qualname__}.",
@@ -98,7 +103,8 @@ def _is_session(connection: Joinable) -> TypeGuard[Session]:
 def _begun(connection: Connection) -> Iterator[None]:
     """Let SQLAlchemy begin as the application wants; in AUTOCOMMIT mode nobody would commit."""
     if connection.dialect.name != "sqlite":
-        yield
+        with borrowing.whole(cast("psycopg.Connection", connection.connection.driver_connection)):
+            yield
         return
     connection.exec_driver_sql("PRAGMA foreign_keys")
     driver = connection.connection.driver_connection
@@ -115,6 +121,11 @@ def _begun(connection: Connection) -> Iterator[None]:
 
 
 def _checked(catalog: Catalog, connection: Connection, needs_keys: bool) -> Connection:
+    if connection.dialect.name != catalog.engine.dialect.name:
+        raise Misconfigured(
+            f"The connection leads to another kind of database: {connection.dialect.name}.",
+            hint=f"Pass a connection to {catalog.name}.",
+        )
     if connection.dialect.name == "sqlite":
         keys = connection.exec_driver_sql("PRAGMA foreign_keys").scalar()
         if needs_keys and not keys:

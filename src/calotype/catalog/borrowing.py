@@ -1,0 +1,62 @@
+"""Connections of psycopg that an application holds, borrowed for a few statements."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import TYPE_CHECKING, cast
+
+from sqlalchemy import Connection, Engine
+from sqlalchemy.engine.interfaces import DBAPIConnection
+from sqlalchemy.pool import NullPool
+
+from calotype.errors import Misconfigured
+
+if TYPE_CHECKING:
+    import psycopg
+
+
+def is_psycopg(connection: object) -> bool:
+    """True for a connection of psycopg 3; whoever holds one has imported it."""
+    return type(connection).__module__.startswith("psycopg") and hasattr(connection, "pgconn")
+
+
+def whole(raw: psycopg.Connection) -> AbstractContextManager[object]:
+    """A transaction of the block's own where the connection is in autocommit mode, and in none."""
+    if not is_psycopg(raw):
+        raise Misconfigured(
+            f"The connection is one of {type(raw).__module__}.",
+            hint="Use psycopg 3: postgresql+psycopg://...",
+        )
+    if raw.closed:
+        raise Misconfigured("The connection is closed.", hint="Pass one that is open.")
+    status = raw.info.transaction_status.name
+    if status == "INERROR":
+        raise Misconfigured(
+            "A statement failed in the connection's transaction.", hint="Roll it back first."
+        )
+    return raw.transaction() if raw.autocommit and status == "IDLE" else nullcontext()
+
+
+@contextmanager
+def borrowed(raw: psycopg.Connection, engine: Engine) -> Iterator[Connection]:
+    """The connection as SQLAlchemy's, which neither commits nor rolls it back nor closes it."""
+    from psycopg.rows import tuple_row
+
+    dialect = copy.copy(engine.dialect)
+    for call in ("do_begin", "do_commit", "do_rollback", "do_close"):
+        setattr(dialect, call, _nothing)
+    pool = NullPool(lambda: cast(DBAPIConnection, raw), reset_on_return=None, dialect=dialect)
+    lent = Engine(pool, dialect, engine.url)
+    row_factory, raw.row_factory = raw.row_factory, tuple_row
+    try:
+        with lent.connect() as connection:
+            yield connection
+    finally:
+        raw.row_factory = row_factory
+        lent.dispose()
+
+
+def _nothing(*_: object) -> None:
+    """Stand in for a driver call that belongs to the application."""

@@ -1,0 +1,369 @@
+"""What only PostgreSQL has: many writers at once, deferred constraints, TRUNCATE, lost connections."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import psycopg
+import pytest
+from psycopg.rows import dict_row
+from sqlalchemy import create_engine, text
+from sqlalchemy.orm import Session
+from sqlalchemy.pool import QueuePool
+from tests.store.pictures import noise, picture
+from tests.store.places import Place
+from tests.store.surgery import change, content, findings, problems, rows
+
+from calotype import Digest, Store
+from calotype.errors import Locked, Misconfigured, NotFound, RoleCascades, Unavailable
+from calotype.quantities import now
+
+
+@pytest.fixture
+def place(tmp_path, clock) -> Place:
+    return Place("postgres", tmp_path, clock)
+
+
+@pytest.fixture
+def store(place) -> Iterator[Store]:
+    with place.open() as opened:
+        yield opened
+
+
+@pytest.fixture
+def digest(store) -> Digest:
+    return store.put(picture(), hold="1h").digest
+
+
+def owners(store: Store) -> list[str]:
+    """Of every live reference."""
+    live = "SELECT owner_kind || '/' || owner_id FROM calotype_reference WHERE released_at IS NULL"
+    return sorted(owner for (owner,) in rows(store, live))
+
+
+# The application's transaction
+
+
+@contextmanager
+def session_of(place: Place):
+    engine = create_engine(place.url.replace("postgresql:", "postgresql+psycopg:"))
+    with Session(engine) as session:
+        yield session, session.commit, session.rollback
+    engine.dispose()
+
+
+@contextmanager
+def raw_of(place: Place):
+    with psycopg.connect(place.url) as raw:
+        yield raw, raw.commit, raw.rollback
+
+
+@contextmanager
+def raw_with_dicts_of(place: Place):
+    with psycopg.connect(place.url, row_factory=dict_row) as raw:
+        yield raw, raw.commit, raw.rollback
+        assert raw.execute("SELECT 1 AS one").fetchone() == {"one": 1}
+
+
+KINDS = pytest.mark.parametrize("kind", [session_of, raw_of, raw_with_dicts_of])
+
+
+@KINDS
+def test_what_is_attached_stands_or_falls_with_the_transaction(store, place, digest, kind):
+    with kind(place) as (connection, _, rollback):
+        store.attach(digest, owner="page/1", connection=connection)
+        rollback()
+    assert owners(store) == []
+    with kind(place) as (connection, commit, _):
+        store.attach(digest, owner="page/1", connection=connection)
+        assert owners(store) == []
+        commit()
+    assert owners(store) == ["page/1"]
+    with kind(place) as (connection, commit, rollback):
+        assert store.release("page/1", connection=connection).references == 1
+        rollback()
+        assert store.release("page/1", connection=connection).references == 1
+        assert store.restore(owner="page/1", connection=connection).references == 1
+        commit()
+    assert owners(store) == ["page/1"]
+    assert problems(store) == []
+
+
+@KINDS
+def test_an_unknown_digest_leaves_the_transaction_usable(store, place, digest, kind):
+    with kind(place) as (connection, commit, _):
+        with pytest.raises(NotFound):
+            store.attach(Digest.of(b"nothing"), owner="page/1", connection=connection)
+        store.attach(digest, owner="page/2", connection=connection)
+        commit()
+    assert owners(store) == ["page/2"]
+
+
+def test_an_autocommit_connection_gets_a_transaction_for_the_call(store, place, digest):
+    with psycopg.connect(place.url, autocommit=True) as raw:
+        store.attach(digest, owner="page/1", connection=raw)
+        assert raw.info.transaction_status.name == "IDLE"
+    assert owners(store) == ["page/1"]
+
+
+def test_a_connection_that_cannot_be_used_is_refused(store, place, digest, tmp_path, clock):
+    with psycopg.connect(place.url) as raw:
+        with pytest.raises(psycopg.Error):
+            raw.execute("SELECT nonsense")
+        with pytest.raises(Misconfigured, match="failed"):
+            store.attach(digest, owner="page/1", connection=raw)
+    with pytest.raises(Misconfigured, match="closed"):
+        store.attach(digest, owner="page/1", connection=raw)
+    with Place("postgres", tmp_path / "other", clock).open() as other:
+        other.put(b"other")
+        with psycopg.connect(place.url) as raw, pytest.raises(Misconfigured, match="another store"):
+            other.attach(Digest.of(b"other"), owner="page/1", connection=raw)
+    engine = create_engine(f"sqlite:///{tmp_path}/x.db")
+    with engine.connect() as connection, pytest.raises(Misconfigured, match="sqlite"):
+        store.attach(digest, owner="page/1", connection=connection)
+
+
+def test_nobody_waits_for_a_release_and_gc_passes_over_what_is_being_used(store, place, digest):
+    other = store.put(picture(1), owner="page/2").digest
+    store.release("page/2")
+    with psycopg.connect(place.url) as raw:
+        store.attach(other, owner="page/3", connection=raw)
+        started = time.monotonic()
+        assert store.gc(now=True).doomed == 0
+        store.release("page/2")
+        assert time.monotonic() - started < 5
+        raw.commit()
+    assert store.gc(now=True).doomed == 0
+    assert owners(store) == ["page/3"]
+    assert content(store, other) == picture(1)
+
+
+# The application's own tables
+
+
+def application_table(store: Store, rule: str) -> None:
+    change(
+        store,
+        'CREATE TABLE result (id SERIAL PRIMARY KEY, image TEXT COLLATE "C" '
+        f"CONSTRAINT result_image REFERENCES calotype_blob (digest) {rule})",
+    )
+    change(store, "CREATE INDEX result_image_ix ON result (image)")
+
+
+@pytest.mark.parametrize("rule", ["", "ON DELETE RESTRICT", "DEFERRABLE INITIALLY DEFERRED"])
+def test_a_column_of_the_application_keeps_what_it_points_at(store, digest, rule, clock):
+    application_table(store, rule)
+    change(store, "INSERT INTO result (image) VALUES (?)", digest)
+    clock.advance(days=2)
+    assert store.gc(now=True, full=True).doomed == 0
+    assert [keeper.what for keeper in store.discard(digest).kept_by]
+    assert content(store, digest) == picture()
+    change(store, "DELETE FROM result")
+    assert store.gc(now=True, full=True).doomed == 1
+    assert problems(store) == []
+
+
+@pytest.mark.parametrize("rule", ["ON DELETE CASCADE", "ON DELETE SET NULL"])
+def test_a_column_that_gc_would_change_is_refused_by_name(store, digest, rule):
+    application_table(store, rule)
+    with pytest.raises(RoleCascades, match="result_image"):
+        store.gc(now=True)
+
+
+# Whoever goes past the library
+
+
+def test_raw_sql_leaves_candidates(store, place, clock):
+    for number in range(6):
+        store.put(noise(50, number), owner=f"page/{number}")
+    with psycopg.connect(place.url) as raw:
+        raw.execute("UPDATE calotype_reference SET released_at = 1 WHERE owner_id IN ('0', '1')")
+        raw.execute("DELETE FROM calotype_reference WHERE owner_id IN ('2', '3')")
+    clock.advance(days=2)
+    assert store.gc().doomed == 4
+    assert problems(store) == []
+
+
+def test_a_truncated_table_has_gc_look_at_everything(store, place, clock):
+    for number in range(3):
+        store.put(noise(50, number), owner=f"page/{number}")
+    with psycopg.connect(place.url) as raw:
+        raw.execute("TRUNCATE calotype_reference")
+    clock.advance(days=2)
+    assert store.gc(force=True).doomed == 3
+    assert problems(store) == []
+
+
+def test_a_blob_is_immutable_and_its_deletion_dooms_its_bytes(store, place, digest):
+    with psycopg.connect(place.url) as raw:
+        with pytest.raises(psycopg.errors.CheckViolation, match="immutable"):
+            raw.execute("UPDATE calotype_blob SET size = 1")
+        raw.rollback()
+        with pytest.raises(psycopg.IntegrityError):
+            raw.execute("DELETE FROM calotype_blob")
+        raw.rollback()
+        raw.execute("DELETE FROM calotype_asset")
+        raw.execute("DELETE FROM calotype_blob")
+    assert rows(store, "SELECT state FROM calotype_replica") == [("doomed",)]
+    assert [found for found in findings(store) if found.is_problem] == []
+
+
+# Many at once, and servers that go away
+
+
+def test_many_threads_put_release_and_collect_without_an_error(place):
+    errors: Counter[str] = Counter()
+    end = time.monotonic() + 6
+
+    def uses(number: int) -> None:
+        with place.open(clock=now) as store:
+            scope = store.scope(f"user:{number % 2}")
+            turn = 0
+            while time.monotonic() < end:
+                turn += 1
+                data = b"%d" % (turn % 7) * 50
+                try:
+                    kept = scope.put(data, owner=f"page/{number}").digest
+                    assert content(scope, kept) == data
+                    done = scope.put_many([b"%d" % each for each in range(9)], f"set/{number}")
+                    assert not done.result().failures
+                    scope.release(f"page/{number}")
+                    scope.release(f"set/{number}")
+                except Exception as error:
+                    errors[f"{type(error).__name__}: {error}"] += 1
+
+    def collects() -> None:
+        with place.open(clock=now) as store:
+            while time.monotonic() < end:
+                try:
+                    store.gc(now=True, force=True)
+                except Exception as error:
+                    errors[f"gc {type(error).__name__}: {error}"] += 1
+
+    with place.open(clock=now) as store:
+        store.put(b"first")
+    threads = [threading.Thread(target=uses, args=(number,)) for number in range(4)]
+    threads += [threading.Thread(target=collects) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert errors == Counter()
+    with place.open(clock=now) as store:
+        assert store.fsck(read_data=True).result().problems == 0
+
+
+WORKING = """
+import os, sys
+from calotype import Store
+with Store(catalog=sys.argv[1], backend=sys.argv[2]) as store:
+    number = 0
+    while True:
+        number += 1
+        data = (sys.argv[3] + str(number)).encode() * 20
+        digest = store.put(data, owner=f"kept/{sys.argv[3]}-{number}").digest
+        print(digest, flush=True)
+        store.put(b"common", owner=f"gone/{number}")
+        store.release(f"gone/{number}")
+        if number % 5 == 0:
+            store.gc(now=True, force=True)
+"""
+
+
+def test_killed_processes_lose_and_leave_nothing(place):
+    acknowledged: list[str] = []
+    backend = f"file:{place.blobs}"
+    with place.open(clock=now) as store:
+        store.put(b"first")
+    for turn in range(6):
+        command = [sys.executable, "-c", WORKING, place.url, backend]
+        workers = [
+            subprocess.Popen([*command, f"{turn}{each}"], stdout=subprocess.PIPE, text=True)
+            for each in range(2)
+        ]
+        for worker in workers:
+            assert worker.stdout is not None
+            worker.stdout.readline()
+        time.sleep(0.05 * turn)
+        for worker in workers:
+            os.kill(worker.pid, signal.SIGKILL)
+            acknowledged += worker.communicate()[0].split()
+    with place.open() as store:
+        place.clock.advance(hours=1)
+        store.gc(now=True)
+        assert all(store.check(acknowledged).values())
+        assert problems(store) == []
+        assert len(list(place.blobs.glob("sha256/*/*/*"))) == store.stats().blobs
+
+
+def test_a_terminated_backend_is_an_error_at_most_once(store, place, digest):
+    with psycopg.connect(place.url, autocommit=True) as raw:
+        raw.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+            "WHERE pid <> pg_backend_pid() AND datname = current_database()"
+        )
+    assert content(store, digest) == picture()
+    assert store.put(picture(1)).status == "created"
+
+
+def test_a_backend_terminated_inside_a_transaction_changes_nothing(store, place, digest):
+    with pytest.raises(Unavailable), store._rooms.catalog.write() as connection:
+        connection.execute(text("DELETE FROM calotype_candidate"))
+        pid = connection.scalar(text("SELECT pg_backend_pid()"))
+        with psycopg.connect(place.url, autocommit=True) as raw:
+            raw.execute("SELECT pg_terminate_backend(%s)", [pid])
+        time.sleep(0.2)
+        connection.execute(text("SELECT 1"))
+    assert rows(store, "SELECT count(*) FROM calotype_candidate") == [(1,)]
+    assert content(store, digest) == picture()
+
+
+def test_a_lock_that_another_holds_for_long_is_said_to_be_locked(store, place, digest):
+    store._rooms.catalog.database._patience = 0.2
+    with psycopg.connect(place.url) as raw:
+        raw.execute("LOCK TABLE calotype_asset")
+        with pytest.raises(Locked) as refusal:
+            store.put(picture(1))
+        assert refusal.value.hint
+    assert store.put(picture(1)).status == "created"
+
+
+def test_an_engine_with_one_connection_will_do(place):
+    url = place.url.replace("postgresql:", "postgresql+psycopg:")
+    engine = create_engine(url, poolclass=QueuePool, pool_size=1, max_overflow=0, pool_timeout=5)
+    with Store(engine=engine, backend=f"file:{place.blobs}", clock=place.clock) as store:
+        kept = store.put(picture(), owner="page/1").digest
+        store.put_many([noise(50, number) for number in range(50)], "set/1").result()
+        store.release("set/1")
+        assert store.gc(now=True).doomed == 50
+        assert content(store, kept) == picture()
+        assert problems(store) == []
+    engine.dispose()
+
+
+@pytest.mark.parametrize(
+    ("url", "error", "said"),
+    [
+        ("postgresql://nobody@127.0.0.1:1/none", Unavailable, "cannot be reached"),
+        ("mysql://localhost/x", Misconfigured, "SQLite or PostgreSQL"),
+    ],
+)
+def test_a_server_that_is_not_there_is_said_not_to_be(tmp_path, url, error, said):
+    with pytest.raises(error, match=said) as refusal:
+        Store(catalog=url, backend=f"file:{tmp_path}").put(b"x")
+    assert refusal.value.hint
+
+
+def test_no_password_is_shown(place):
+    url = "postgresql://ana:secret@127.0.0.1:1/none"
+    with pytest.raises(Unavailable) as refusal:
+        Store(catalog=url, backend=f"file:{place.blobs}").put(b"x")
+    assert "secret" not in f"{refusal.value} {refusal.value.hint}"
