@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 import skimage
+from tests import servers
 from tests.docs.pages import ROOT, Block, blocks, commands, name, pages
 
 from calotype import Scope, Store, config, errors
@@ -36,6 +37,7 @@ def desk(tmp_path, monkeypatch) -> Path:
         monkeypatch.delenv(variable)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("DATABASE_URL", servers.schema())
     monkeypatch.setenv("NO_COLOR", "1")
     monkeypatch.setenv("COLUMNS", "100")
     monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")

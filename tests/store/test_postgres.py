@@ -178,6 +178,24 @@ def test_a_column_that_gc_would_change_is_refused_by_name(store, digest, rule):
         store.gc(now=True)
 
 
+def test_a_table_of_another_schema_keeps_what_it_points_at(store, place, digest, clock):
+    elsewhere = f"{rows(store, 'SELECT current_schema()')[0][0]}_shop"
+    change(store, f"CREATE SCHEMA {elsewhere}")
+    change(
+        store,
+        f'CREATE TABLE {elsewhere}.item (id SERIAL, scope TEXT COLLATE "C", cover TEXT COLLATE "C", '
+        "FOREIGN KEY (scope, cover) REFERENCES calotype_asset (scope, digest))",
+    )
+    change(store, f"INSERT INTO {elsewhere}.item (scope, cover) VALUES ('default', ?)", digest)
+    clock.advance(days=2)
+    assert store.gc(now=True, full=True).doomed == 0
+    assert not store.stat(digest).trashed
+    assert f"{elsewhere}.item.scope+cover" in str(store.explain(digest))
+    change(store, f"CREATE INDEX ON {elsewhere}.item (cover, scope)")
+    change(store, f"DELETE FROM {elsewhere}.item")
+    assert store.gc(now=True, full=True).doomed == 1
+
+
 # Whoever goes past the library
 
 

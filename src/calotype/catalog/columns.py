@@ -9,7 +9,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from sqlalchemy import ColumnElement, Connection, Engine, Table, and_, false, or_, select
+from sqlalchemy import (
+    ColumnClause,
+    ColumnElement,
+    Connection,
+    Engine,
+    Table,
+    TableClause,
+    and_,
+    false,
+    or_,
+    select,
+)
 from sqlalchemy import column as sql_column
 from sqlalchemy import table as sql_table
 
@@ -117,7 +128,7 @@ def on_asset(columns: Sequence[ForeignKey], column_scope: str) -> ColumnElement[
 
 def _points_at(host: ForeignKey, target: Table) -> ColumnElement[bool]:
     """True for rows of ``target`` that the column points at."""
-    table = sql_table(host.table, *[sql_column(ours) for ours, _ in host.pairs])
+    table = _table(host)
     return (
         select(1)
         .select_from(table)
@@ -129,9 +140,18 @@ def _points_at(host: ForeignKey, target: Table) -> ColumnElement[bool]:
 
 def _by_digest(host: ForeignKey) -> ColumnElement[bool]:
     ours, _ = host.pairs[0]
-    table = sql_table(host.table, sql_column(ours))
+    table = _table(host)
     statement = select(1).select_from(table).where(table.c[ours] == asset.c.digest)
     return statement.correlate(asset).exists()
+
+
+def _table(host: ForeignKey) -> TableClause:
+    names = [ours for ours, _ in host.pairs]
+    return sql_table(host.table, *map(_column, names), schema=host.schema)
+
+
+def _column(name: str) -> ColumnClause[str]:
+    return sql_column(name)
 
 
 def _version(connection: Connection) -> object:

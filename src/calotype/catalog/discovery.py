@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
-from sqlalchemy import Connection, inspect
+from sqlalchemy import Connection, inspect, text
 
 from calotype.catalog.tables import metadata
 
@@ -22,7 +22,10 @@ _OF_COLUMN = re.compile(rf"[,(]\s*{_NAME}\s[^,]*?CONSTRAINT\s+{_NAME}\s+REFERENC
 
 @dataclass(frozen=True, slots=True)
 class ForeignKey:
-    """A foreign key of another table: ``pairs`` are (its column, our column)."""
+    """A foreign key of another table: ``pairs`` are (its column, our column).
+
+    ``schema`` is None where the table is beside ours.
+    """
 
     table: str
     target: str
@@ -30,17 +33,19 @@ class ForeignKey:
     name: str
     on_delete: str
     indexed: bool
+    schema: str | None = None
 
     def __str__(self) -> str:
         """``search_results.image_hash``."""
-        return f"{self.table}.{'+'.join(ours for ours, _ in self.pairs)}"
+        where = f"{self.schema}." if self.schema is not None else ""
+        return f"{where}{self.table}.{'+'.join(ours for ours, _ in self.pairs)}"
 
 
 def foreign_keys(connection: Connection) -> list[ForeignKey]:
     """Every foreign key of tables that are not ours to tables that are."""
     if connection.dialect.name == "sqlite":
         return _of_sqlite(connection)
-    return _of_inspector(connection)
+    return _of_postgres(connection)
 
 
 def _of_sqlite(connection: Connection) -> list[ForeignKey]:
@@ -82,21 +87,41 @@ def _names(sql: str) -> dict[tuple[str, ...], str]:
     return names
 
 
-def _of_inspector(connection: Connection) -> list[ForeignKey]:
-    inspector = inspect(connection)
-    others = [name for name in inspector.get_table_names() if name not in OURS]
+_OF_POSTGRES = text("""
+SELECT CASE WHEN c.relnamespace <> t.relnamespace THEN n.nspname END,
+    c.relname, t.relname, k.conname, k.confdeltype,
+    ARRAY(SELECT a.attname FROM unnest(k.conkey) WITH ORDINALITY AS o (number, place)
+        JOIN pg_attribute a ON a.attrelid = k.conrelid AND a.attnum = o.number ORDER BY place),
+    ARRAY(SELECT a.attname FROM unnest(k.confkey) WITH ORDINALITY AS o (number, place)
+        JOIN pg_attribute a ON a.attrelid = k.confrelid AND a.attnum = o.number ORDER BY place),
+    EXISTS (SELECT 1 FROM pg_index i WHERE i.indrelid = k.conrelid AND i.indpred IS NULL
+        AND i.indisvalid
+        AND k.conkey <@ (CAST(i.indkey AS SMALLINT[]))[0:cardinality(k.conkey) - 1])
+FROM pg_constraint k JOIN pg_class c ON c.oid = k.conrelid JOIN pg_class t ON t.oid = k.confrelid
+    JOIN pg_namespace n ON n.oid = c.relnamespace
+WHERE k.contype = 'f' AND k.conparentid = 0
+    AND t.relnamespace = CAST(current_schema() AS regnamespace) AND t.relname = ANY (:ours)
+    AND NOT (c.relnamespace = t.relnamespace AND c.relname = ANY (:ours))
+ORDER BY n.nspname, c.relname, k.conname
+""")
+_RULES = {"a": "NO ACTION", "r": "RESTRICT", "c": "CASCADE", "n": "SET NULL", "d": "SET DEFAULT"}
+
+
+def _of_postgres(connection: Connection) -> list[ForeignKey]:
+    """Of every schema: a key that is not seen would not keep what it points at."""
     return [
         ForeignKey(
             table,
-            key["referred_table"],
-            tuple(zip(key["constrained_columns"], key["referred_columns"], strict=True)),
-            key.get("name") or f"(unnamed, on {table})",
-            str(key.get("options", {}).get("ondelete", "NO ACTION")).upper(),
-            _indexed(connection, table, key["constrained_columns"]),
+            target,
+            tuple(zip(ours, theirs, strict=True)),
+            name,
+            _RULES[rule],
+            indexed,
+            schema,
         )
-        for table in others
-        for key in inspector.get_foreign_keys(table)
-        if key["referred_table"] in OURS
+        for schema, table, target, name, rule, ours, theirs, indexed in connection.execute(
+            _OF_POSTGRES, {"ours": sorted(OURS)}
+        )
     ]
 
 

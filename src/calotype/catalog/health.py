@@ -124,4 +124,5 @@ def _index(connection: Connection, host: ForeignKey) -> str:
     quote = connection.dialect.identifier_preparer.quote
     columns = [ours for ours, _ in host.pairs]
     name = quote("_".join((host.table, *columns, "ix")))
-    return f"CREATE INDEX {name} ON {quote(host.table)} ({', '.join(map(quote, columns))})"
+    table = ".".join(quote(each) for each in (host.schema, host.table) if each is not None)
+    return f"CREATE INDEX {name} ON {table} ({', '.join(map(quote, columns))})"

@@ -16,7 +16,7 @@ from sqlalchemy import URL, Connection, Engine, create_engine
 from calotype.catalog.columns import OURS
 from calotype.catalog.failures import translated
 from calotype.catalog.reserve import Freeing
-from calotype.errors import Misconfigured
+from calotype.errors import MissingExtra
 from calotype.quantities import Instant
 
 DIALECT = "postgresql"
@@ -72,7 +72,7 @@ class Postgres:
                 pool_pre_ping=True,
             )
         except ImportError as error:
-            raise Misconfigured(
+            raise MissingExtra(
                 "A catalog in PostgreSQL needs psycopg.", hint="pip install 'calotype[postgres]'"
             ) from error
         weakref.finalize(self, made.dispose)
