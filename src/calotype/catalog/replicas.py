@@ -108,10 +108,18 @@ _SET_LIVE = Prepared(
     .values(state=LIVE, due_at=None, verified_at=bindparam("now"))
 )
 # Row by row: a statement that changes many rows has SQLite journal whatever follows it to disk.
+_SET_ALL_LIVE = Prepared(
+    update(replica)
+    .where(among_given(replica.c.token, "tokens"), replica.c.state == WRITING)
+    .values(state=LIVE, due_at=None, verified_at=bindparam("now"))
+)
 
 
 def set_live(connection: Connection, tokens: Sequence[str], now: Instant) -> None:
     """``writing -> live`` for the rows of ``tokens``, whose bytes were hashed as they came in."""
+    if connection.dialect.name == "postgresql":
+        _SET_ALL_LIVE.many(connection, [{"tokens": list(tokens), "now": now}])
+        return
     _SET_LIVE.many(connection, [{"its_token": token, "now": now} for token in tokens])
 
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from sqlalchemy import Connection, and_, bindparam, delete, select, text
+from sqlalchemy import Connection, and_, bindparam, delete, select
 
 from calotype.catalog.among import among_given
 from calotype.catalog.copies import IS_LIVE
-from calotype.catalog.prepared import Prepared
+from calotype.catalog.prepared import Prepared, prepared_insert
 from calotype.catalog.tables import asset, import_seen, reference, replica
 from calotype.digest import Digest
 from calotype.quantities import FOREVER
@@ -40,13 +40,15 @@ def between(
     }
 
 
-_NOTE = Prepared(
-    text(
-        f"INSERT INTO {import_seen.name} (path, size, modified, inode, digest) "
-        "VALUES (:path, :size, :modified, :inode, :digest) "
-        "ON CONFLICT (path) DO UPDATE SET size = excluded.size, modified = excluded.modified, "
-        "inode = excluded.inode, digest = excluded.digest"
-    )
+_NOTE = prepared_insert(
+    import_seen,
+    "path",
+    "size",
+    "modified",
+    "inode",
+    "digest",
+    then="ON CONFLICT (path) DO UPDATE SET size = excluded.size, modified = excluded.modified, "
+    "inode = excluded.inode, digest = excluded.digest",
 )
 
 
@@ -62,7 +64,7 @@ def note(connection: Connection, files: Iterable[tuple[bytes, Stamped, Digest]])
                 "inode": inode,
                 "digest": digest,
             }
-            for path, (size, modified, inode), digest in sorted(files)
+            for path, (size, modified, inode), digest in sorted({f[0]: f for f in files}.values())
         ],
     )
 
