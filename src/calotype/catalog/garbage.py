@@ -23,6 +23,7 @@ from sqlalchemy import (
 
 from calotype.catalog.among import among
 from calotype.catalog.columns import Hosts
+from calotype.catalog.hints import unindexed
 from calotype.catalog.prepared import Prepared
 from calotype.catalog.tables import (
     asset,
@@ -88,7 +89,7 @@ def _locked(
 
 
 def _uses() -> ColumnElement[bool]:
-    return and_(reference.c.digest == asset.c.digest, reference.c.scope == asset.c.scope)
+    return and_(reference.c.digest == asset.c.digest, unindexed(reference.c.scope) == asset.c.scope)
 
 
 def _in_flight() -> ColumnElement[bool]:

@@ -23,6 +23,7 @@ from calotype.catalog.among import among_given
 from calotype.catalog.columns import Hosts, on_asset
 from calotype.catalog.copies import to_blob
 from calotype.catalog.discovery import ForeignKey
+from calotype.catalog.hints import unindexed
 from calotype.catalog.prepared import Found, Prepared, prepared_insert
 from calotype.catalog.tables import asset, blob, reference
 from calotype.model import Asset
@@ -34,7 +35,7 @@ LIVE_REFERENCES = (
     .select_from(reference)
     .where(
         reference.c.digest == asset.c.digest,
-        reference.c.scope == asset.c.scope,
+        unindexed(reference.c.scope) == asset.c.scope,
         reference.c.released_at.is_(None),
     )
     .correlate(asset)
@@ -66,7 +67,7 @@ def referenced() -> ColumnElement[bool]:
         select(1)
         .where(
             reference.c.digest == asset.c.digest,
-            reference.c.scope == asset.c.scope,
+            unindexed(reference.c.scope) == asset.c.scope,
             reference.c.released_at.is_(None),
         )
         .correlate(asset)
