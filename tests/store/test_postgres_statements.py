@@ -184,6 +184,8 @@ NOT_FOR_POSTGRESQL = {
     "calotype.catalog.discovery",
     "calotype.catalog.prepared",
     "calotype.catalog.migrations",
+    "calotype.catalog.borrowing",
+    "calotype.catalog.postgres_triggers",
     "calotype.catalog.savepoints",
     "calotype.catalog.wal_index",
 }
