@@ -47,6 +47,20 @@ def small_disk(path: Path, size: str) -> Iterator[None]:
         _run("umount", "--lazy", str(path))
 
 
+def fill_up(path: Path) -> None:
+    """Write zeros into ``path`` until the disk takes not one byte more, or not even a file."""
+    try:
+        with path.open("wb", buffering=0) as file:
+            for size in (1 << 20, 4096, 1):
+                try:
+                    while file.write(bytes(size)) == size:
+                        pass
+                except OSError:
+                    continue
+    except OSError:
+        return
+
+
 @contextmanager
 def read_only(path: Path, view: Path) -> Iterator[None]:
     """``path`` seen at ``view``, where nothing can be written; at ``path`` all stays as it is."""

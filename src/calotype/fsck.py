@@ -303,6 +303,7 @@ class Fsck:
         for scope, counted, _ in drifts:
             if repair:
                 with self.catalog.write() as connection:
+                    settings.lock(connection, "quota")
                     settings.set_used(connection, scope, settings.used_bytes(connection, scope))
             note = f"scope {scope!r} counts {counted} bytes wrongly"
             yield self._finding("drift", note, action="mended" if repair else "")

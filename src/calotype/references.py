@@ -106,6 +106,8 @@ class Referrer:
             raise self._unknown(owner)
         with self._transaction(connection, needs_keys=True) as joint:
             back = slots.restorable(joint, self.scope, owner, role)
+            if not self.catalog.is_sqlite:  # whose only writer lets nobody collect meanwhile
+                back = [each for each in back if holdings.lock(joint, self.scope, each[1])]
             if not back and not slots.known_owner(joint, self.scope, owner):
                 raise self._unknown(owner)
             wishes = [Wish(digest, None, owner, name) for name, digest in back]
@@ -129,7 +131,7 @@ class Referrer:
         """Hold a visible asset until ``until`` at least; the later of two holds counts."""
         self._visible(digest)
         with self.catalog.write() as connection:
-            row = self._row(connection, digest)
+            row = self._row(connection, digest, to_change=True)
             end = max(until, int(row["kept_until"]))
             holdings.set_kept_until(connection, self.scope, digest, end)
 
@@ -138,7 +140,8 @@ class Referrer:
         self.require_store(digest)
         with self.catalog.write(freeing=Freeing.REFERENCES) as connection:
             now = self.catalog.clock()
-            if int(self._row(connection, digest)["kept_until"]) > now:
+            row = self._row(connection, digest, to_change=True)
+            if int(row["kept_until"]) > now:
                 holdings.set_kept_until(connection, self.scope, digest, now)
             return Discarded(digest, tuple(self.kept_by(connection, digest)))
 
@@ -209,8 +212,8 @@ class Referrer:
     def _visible(self, digest: Digest) -> None:
         self.asset(digest)
 
-    def _row(self, connection: Connection, digest: Digest) -> Found:
-        rows = holdings.assets(connection, self.scope, [digest], self.hosts)
+    def _row(self, connection: Connection, digest: Digest, *, to_change: bool = False) -> Found:
+        rows = holdings.assets(connection, self.scope, [digest], self.hosts, to_change=to_change)
         if digest not in rows:
             raise self._not_found(digest)
         return rows[digest]

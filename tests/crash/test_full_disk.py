@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 from tests.crash.scenario import digest, noise, pieces
 from tests.invariants import broken_invariants, temporary_of
-from tests.mounts import needs_mounts, small_disk
+from tests.mounts import fill_up, needs_mounts, small_disk
 
 from calotype import Store
 from calotype.errors import Unavailable
@@ -189,7 +189,7 @@ def test_a_new_process_opens_a_store_on_a_full_disk(tmp_path, left) -> None:
         with Store(place) as store:
             kept = store.put(noise("kept"), owner="file/1").digest
         assert not place.joinpath("catalog.db-shm").exists()
-        _fill_up(ballast)
+        fill_up(ballast)
         os.truncate(ballast, ballast.stat().st_size - left)
         for words in (
             ["ls"],
@@ -223,7 +223,7 @@ def test_a_file_that_thousands_let_go_of_keeps_gc_from_nothing(tmp_path) -> None
                 )
                 raw.execute("COMMIT")
             store.release("file/1")
-        _fill_up(tmp_path / "small" / "ballast")
+        fill_up(tmp_path / "small" / "ballast")
         with Store(place) as store:
             report = store.gc(now=True, force=True)
             assert (report.doomed, report.references, report.refused) == (5, 8005, 0)
@@ -243,9 +243,9 @@ def test_a_full_disk_with_a_store_in_an_applications_database_can_be_freed(tmp_p
                 store.put_many([noise(f"{owner} {n}", 20_000) for n in range(50)], owner).result()
             store.release("old/1")
             fill(store, 4000)
-            _fill_up(place / "ballast")
+            fill_up(place / "ballast")
             assert store.gc(now=True, force=True).doomed == 50
-            _fill_up(place / "ballast late")
+            fill_up(place / "ballast late")
             assert store.release("old/2").references == 50
             assert store.gc(now=True, force=True).doomed == 50
             (place / "ballast").unlink()
@@ -266,7 +266,7 @@ def test_no_application_need_run_for_its_full_database_to_be_freed(tmp_path) -> 
             raw.execute("PRAGMA journal_mode=wal")
         with Store(catalog=f"sqlite:///{place}/app.db", backend=f"file:{place}/blobs") as store:
             store.put(noise("kept"), owner="file/1")
-        _fill_up(place / "ballast")
+        fill_up(place / "ballast")
         for words in (["ls"], ["release", "--owner", "file/1"], ["gc", "--now"], ["doctor"]):
             command = [sys.executable, "-m", "calotype", *words]
             done = subprocess.run(
@@ -295,7 +295,7 @@ def test_puts_that_are_refused_take_no_room_from_those_who_let_go(tmp_path) -> N
     with small_disk(tmp_path / "small", "24m"), Store(place) as store:
         for number in range(600):
             store.put(noise(f"{number}", 3000), owner=f"file/{number}")
-        _fill_up(tmp_path / "small" / "ballast")
+        fill_up(tmp_path / "small" / "ballast")
         command = [sys.executable, "-c", PUTTING, place]
         putters = [subprocess.Popen(command, stdout=subprocess.PIPE) for _ in range(2)]
         try:
@@ -321,7 +321,7 @@ def test_what_is_kept_back_lies_beside_the_file_and_not_beside_a_link_to_it(tmp_
         with Store(catalog=f"sqlite:///{view}/app.db", backend=f"file:{data}/blobs") as store:
             files = [noise(f"{number}", 20_000) for number in range(50)]
             store.put_many(files, owner="file/1").result()
-            _fill_up(data / "ballast")
+            fill_up(data / "ballast")
             assert store.release("file/1").references == 50
             assert store.gc(now=True, force=True).doomed == 50
         assert [each.name for each in view.iterdir()] == ["app.db"]
@@ -347,7 +347,7 @@ def test_what_a_killed_one_gave_back_is_kept_back_again(tmp_path) -> None:
         with Store(place) as store:
             for number in range(600):
                 store.put(noise(f"{number}", 3000), owner=f"file/{number}")
-        _fill_up(tmp_path / "small" / "ballast")
+        fill_up(tmp_path / "small" / "ballast")
         gave_back = 0
         for number in range(16):
             after = 0.002 * number
@@ -369,7 +369,7 @@ def test_many_threads_let_go_on_a_full_disk(tmp_path) -> None:
     with small_disk(tmp_path / "small", "24m"), Store(place) as store:
         for number in range(400):
             store.put(noise(f"{number}", 3000), owner=f"file/{number}")
-        _fill_up(tmp_path / "small" / "ballast")
+        fill_up(tmp_path / "small" / "ballast")
         with ThreadPoolExecutor(8) as threads:
             done = threads.map(lambda number: store.release(f"file/{number}"), range(400))
             assert sum(each.references for each in done) == 400
@@ -383,7 +383,7 @@ def test_who_reads_for_long_beside_many_who_let_go_leaves_room_to_gc(tmp_path) -
     with small_disk(tmp_path / "small", "24m"), Store(place) as store:
         for number in range(80):
             store.put(noise(f"{number}", 300), owner=f"file/{number}")
-        _fill_up(tmp_path / "small" / "ballast")
+        fill_up(tmp_path / "small" / "ballast")
         with closing(sqlite3.connect(place / "catalog.db")) as reader:
             reader.execute("BEGIN")
             reader.execute("SELECT * FROM calotype_blob").fetchall()
@@ -424,10 +424,10 @@ def test_who_only_reads_a_full_disk_leaves_what_is_kept_back(tmp_path) -> None:
     with small_disk(tmp_path / "small", "12m"):
         with Store(place) as store:
             store.put(noise("kept"), owner="file/1")
-        _fill_up(tmp_path / "small" / "ballast")
+        fill_up(tmp_path / "small" / "ballast")
         readers = [subprocess.Popen([sys.executable, "-c", READING, place]) for _ in range(4)]
         assert [reader.wait(60) for reader in readers] == [0, 0, 0, 0]
-        _fill_up(tmp_path / "small" / "ballast late")
+        fill_up(tmp_path / "small" / "ballast late")
         with Store(place) as store:
             assert store.release("file/1").references == 1
             assert store.gc(now=True).doomed == 1
@@ -441,11 +441,11 @@ def test_what_keeps_a_disk_full_gets_nothing_from_those_who_only_read(tmp_path) 
         with Store(place) as store:
             store.put(noise("kept"), owner="file/1")
         for number in range(40):
-            _fill_up(tmp_path / "small" / f"ballast {number}")
+            fill_up(tmp_path / "small" / f"ballast {number}")
             with Store(place) as store:
                 assert store.stats().blobs == 1
         assert (place / "catalog.db-reserve").stat().st_size == SIZE_KEPT
-        _fill_up(tmp_path / "small" / "ballast late")
+        fill_up(tmp_path / "small" / "ballast late")
         with Store(place) as store:
             assert store.release("file/1").references == 1
             assert store.gc(now=True).doomed == 1
@@ -459,7 +459,7 @@ def test_without_anything_kept_back_a_full_disk_is_called_full(tmp_path) -> None
         with Store(place) as store:
             store.put(noise("kept"), owner="file/1")
         (place / "catalog.db-reserve").unlink()
-        _fill_up(tmp_path / "small" / "ballast")
+        fill_up(tmp_path / "small" / "ballast")
         for words, code in (["ls"], 1), (["gc", "--now"], 1), (["doctor"], 4):
             done = subprocess.run([*command, *words], capture_output=True, text=True, timeout=60)
             assert done.returncode == code, done
@@ -514,7 +514,7 @@ def test_the_log_stays_short_while_much_is_let_go(tmp_path) -> None:
 def _refused_at_last(taking: Callable[[int], object], ballast: Path) -> None:
     """On a disk filled to the last byte; its log gives fewer bytes back each time, which are filled too."""
     for number in range(50):
-        _fill_up(ballast.with_name(f"ballast {time.monotonic_ns()}"))
+        fill_up(ballast.with_name(f"ballast {time.monotonic_ns()}"))
         try:
             taking(number)
         except Unavailable as refusal:
@@ -574,23 +574,12 @@ def test_of_many_files_at_once_those_are_kept_that_have_room(tmp_path, kind) -> 
         assert store.fsck().result().objects == done.created
 
 
-def _fill_up(path: Path) -> None:
-    """Write zeros into ``path`` until the disk takes not one byte more."""
-    with path.open("wb", buffering=0) as file:
-        for size in (1 << 20, 4096, 1):
-            try:
-                while file.write(bytes(size)) == size:
-                    pass
-            except OSError:
-                continue
-
-
 def test_the_first_put_on_a_full_disk_leaves_no_broken_catalog(tmp_path) -> None:
     place = tmp_path / "small" / "store"
     with small_disk(tmp_path / "small", "8m"):
         for free in range(0, 3_600_000, 150_000):
             ballast = tmp_path / "small" / "ballast"
-            _fill_up(ballast)
+            fill_up(ballast)
             with ballast.open("r+b") as file:
                 file.truncate(ballast.stat().st_size - free)
             with Store(place) as store:

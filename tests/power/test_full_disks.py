@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from tests.mounts import fill_up
 from tests.power.disk import KINDS, Disk
 
 from calotype import Store
@@ -33,20 +34,6 @@ def disk(made: Disk) -> Path:
     return made.at
 
 
-def fill(path: Path) -> None:
-    """Write until the disk takes not one byte more, or not even a file."""
-    try:
-        with path.open("wb", buffering=0) as file:
-            for size in (1 << 20, 4096, 1):
-                try:
-                    while file.write(bytes(size)) == size:
-                        pass
-                except OSError:
-                    continue
-    except OSError:
-        return
-
-
 def filled(disk: Path) -> Path:
     """A store on a disk that somebody filled since."""
     place = disk / "store"
@@ -54,7 +41,7 @@ def filled(disk: Path) -> Path:
         for number in range(FILES):
             store.put(b"%d" % number * 1000, owner=f"file/{number}")
     for number in range(3):
-        fill(disk / f"ballast {number}")
+        fill_up(disk / f"ballast {number}")
     return place
 
 
@@ -78,7 +65,7 @@ def test_a_full_disk_gives_everything_back(disk):
     with Store(place) as store:
         for number in range(FILES):
             assert store.release(f"file/{number}").references == 1
-            fill(disk / f"late {number}")
+            fill_up(disk / f"late {number}")
         assert store.gc(now=True, force=True).doomed == FILES
         assert store.fsck().result().problems == 0
     assert (place / "catalog.db-reserve").stat().st_size == 2 << 20

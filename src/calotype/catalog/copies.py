@@ -130,7 +130,17 @@ _TOKENS = Prepared(
 def situation(
     connection: Connection, digests: Sequence[str], name: str, tokens: Sequence[str]
 ) -> Situation:
-    """What there is of ``digests`` in backend ``name``, and which of ``tokens`` still write."""
+    """What there is of ``digests`` in backend ``name``, and which of ``tokens`` still write.
+
+    On PostgreSQL gc fences none of these off until the commit.
+    """
+    if connection.dialect.name == "postgresql":
+        connection.execute(
+            select(replica.c.token)
+            .where(among(replica.c.token, tokens))
+            .order_by(replica.c.token)
+            .with_for_update()
+        )
     known = blobs(connection, digests)
     here = {str(copy.blob.digest): copy for copy in live(connection, digests, name)}
     rows = _TOKENS(connection, tokens=tokens, digests=digests, backend_name=name)

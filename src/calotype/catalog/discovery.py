@@ -100,7 +100,8 @@ SELECT CASE WHEN c.relnamespace <> t.relnamespace THEN n.nspname END,
 FROM pg_constraint k JOIN pg_class c ON c.oid = k.conrelid JOIN pg_class t ON t.oid = k.confrelid
     JOIN pg_namespace n ON n.oid = c.relnamespace
 WHERE k.contype = 'f' AND k.conparentid = 0
-    AND t.relnamespace = CAST(current_schema() AS regnamespace) AND t.relname = ANY (:ours)
+    AND t.relnamespace = (SELECT oid FROM pg_namespace WHERE nspname = current_schema())
+    AND t.relname = ANY (:ours)
     AND NOT (c.relnamespace = t.relnamespace AND c.relname = ANY (:ours))
 ORDER BY n.nspname, c.relname, k.conname
 """)

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from sqlalchemy.exc import DatabaseError, DBAPIError, IntegrityError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from calotype.errors import CalotypeError, Corrupt, Locked, Misconfigured, NoStore, Unavailable
 
@@ -141,6 +142,12 @@ _STATES: tuple[tuple[str, type[CalotypeError], str, str], ...] = (
         "Check the URL of the catalog, or create the database.",
     ),
     (
+        "57014",
+        Unavailable,
+        "The database ended the statement (statement_timeout)",
+        "Give the store's role more time, or none: ALTER ROLE ... SET statement_timeout = 0.",
+    ),
+    (
         "57",
         Unavailable,
         "The database ended the connection",
@@ -155,19 +162,27 @@ _STATES: tuple[tuple[str, type[CalotypeError], str, str], ...] = (
 )
 """What PostgreSQL's SQLSTATEs, or their classes, mean."""
 
-_UNREACHABLE = ("connection failed", "connection is bad", "server closed the connection")
+_CONNECTING: tuple[tuple[str, str], ...] = (
+    ("authentication failed", "28"),
+    ("role ", "28"),
+    ("no pg_hba.conf entry", "28"),
+    ("does not exist", "3D000"),
+    ("too many clients", "53"),
+    ("connection failed", "08"),
+    ("connection is bad", "08"),
+    ("server closed the connection", "08"),
+)
+"""What psycopg says without an SQLSTATE: a connection was not made, or lost."""
 
 
 def _meaning_of_state(error: BaseException) -> CalotypeError | None:
     """The error of ours for one of psycopg's."""
     state = getattr(error, "sqlstate", None)
     if state is None:
-        if type(error).__module__.startswith("psycopg") and any(
-            sign in str(error) for sign in _UNREACHABLE
-        ):
-            state = "08"
-        else:
-            return None
+        ours = type(error).__module__.startswith("psycopg")
+        state = next((code for sign, code in _CONNECTING if ours and sign in str(error)), None)
+    if state is None:
+        return None
     for begin, kind, message, hint in _STATES:
         if state.startswith(begin):
             return kind(f"{message}.", hint=hint)
@@ -236,6 +251,11 @@ def translated() -> Iterator[None]:
         raise _ours(error, error.orig or error) from error
     except sqlite3.Error as error:
         raise _ours(error, error) from error
+    except PoolTimeoutError as error:
+        raise Locked(
+            "Every connection of the engine's pool is in use.",
+            hint="End the transactions that have them, or give the engine a larger pool.",
+        ) from error
     except OSError as error:
         link = Path(error.filename2 or "")
         if link.is_symlink() and not link.exists():

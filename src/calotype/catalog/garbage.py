@@ -25,6 +25,7 @@ from calotype.catalog.among import among
 from calotype.catalog.columns import Hosts
 from calotype.catalog.hints import unindexed
 from calotype.catalog.prepared import Prepared
+from calotype.catalog.settings import share
 from calotype.catalog.tables import (
     asset,
     blob,
@@ -169,6 +170,7 @@ def collect_assets(
     connection: Connection, digests: Sequence[str], cutoff: Instant, hosts: Hosts
 ) -> tuple[int, list[Gone]]:
     """Delete released references and then assets whose time is over; references, assets."""
+    share(connection, "quota")
     references = collect_references(connection, digests, cutoff)
     gone = connection.execute(
         delete(asset)
@@ -375,6 +377,8 @@ def unwatched(
 
 def uproot(connection: Connection, digest: str) -> int:
     """Delete every row of every scope that leads to the digest, and the blob; how many assets."""
+    share(connection, "quota")
+    connection.execute(select(blob.c.digest).where(blob.c.digest == digest).with_for_update())
     gone = [
         Gone(row.scope, digest, row.size)
         for row in connection.execute(

@@ -73,9 +73,10 @@ class Postgres:
             )
         except ImportError as error:
             raise MissingExtra(
-                "A catalog in PostgreSQL needs psycopg.", hint="pip install 'calotype[postgres]'"
+                "A catalog in PostgreSQL needs psycopg.",
+                hint="Run pip install 'calotype[postgres]'.",
             ) from error
-        weakref.finalize(self, made.dispose)
+        weakref.finalize(self, _dispose, made, os.getpid())
         return made
 
     def identity(self) -> str:
@@ -139,3 +140,9 @@ class Postgres:
         """Close every connection; the next use opens again."""
         if self._engine is not None and self._given is None and self._pid == os.getpid():
             self._engine.dispose()
+
+
+def _dispose(made: Engine, pid: int) -> None:
+    """Close an engine's connections, but not a parent's at the end of a forked child."""
+    if pid == os.getpid():
+        made.dispose()

@@ -156,7 +156,8 @@ def drop(connection: Connection) -> None:
 _THERE = """
 SELECT t.tgname, p.prosrc, c.relname, t.tgenabled <> 'D' FROM pg_trigger t
 JOIN pg_class c ON c.oid = t.tgrelid JOIN pg_proc p ON p.oid = t.tgfoid
-WHERE c.relnamespace = CAST(current_schema() AS regnamespace) AND NOT t.tgisinternal
+WHERE c.relnamespace = (SELECT oid FROM pg_namespace WHERE nspname = current_schema())
+AND NOT t.tgisinternal
 """
 
 

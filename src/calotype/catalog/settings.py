@@ -45,6 +45,12 @@ def lock(connection: Connection, what: str) -> None:
     _lock(connection, {DIGEST_LOCKS + crc32(what.encode()) % DIGEST_LOCKS})
 
 
+def share(connection: Connection, what: str) -> None:
+    """Let nobody ``lock`` it until the commit; any number may share it."""
+    if connection.dialect.name == "postgresql":
+        connection.execute(_SHARED, {"number": DIGEST_LOCKS + crc32(what.encode()) % DIGEST_LOCKS})
+
+
 def _lock(connection: Connection, numbers: Collection[int]) -> None:
     if connection.dialect.name == "postgresql" and numbers:
         connection.execute(_LOCKS, {"numbers": sorted(numbers)})
@@ -55,6 +61,7 @@ LOCKS = 0x63616C6F
 
 DIGEST_LOCKS = 1024
 
+_SHARED = text(f"SELECT pg_advisory_xact_lock_shared({LOCKS}, :number)")
 _LOCKS = text(
     f"SELECT pg_advisory_xact_lock({LOCKS}, number) FROM (SELECT number "
     "FROM unnest(CAST(:numbers AS INTEGER[])) AS number ORDER BY number OFFSET 0) AS sorted"
@@ -86,6 +93,8 @@ def require_room(connection: Connection, name: str, sizes: Mapping[str, int]) ->
 
 def take_room(connection: Connection, name: str, sizes: Mapping[str, int]) -> None:
     """Count new assets to the scope's quota if it has one, in the caller's transaction."""
+    if sizes:
+        share(connection, "quota")
     if sizes and _QUOTA(connection, scope_name=name):
         total = sum(sizes.values())
         taken = connection.execute(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from sqlalchemy import ColumnElement, Connection, bindparam, select, update
 
@@ -10,14 +10,25 @@ from calotype.catalog.among import among_given
 from calotype.catalog.prepared import Found, Prepared, prepared_insert
 from calotype.catalog.tables import reference
 from calotype.digest import Digest
+from calotype.errors import Locked
 from calotype.model import Reference
 from calotype.names import Owner
 from calotype.quantities import Instant, when
 from calotype.wishes import Wish
 
 _INSERT_REFERENCE = prepared_insert(
-    reference, "scope", "owner_kind", "owner_id", "role", "digest", "created_at"
+    reference,
+    "scope",
+    "owner_kind",
+    "owner_id",
+    "role",
+    "digest",
+    "created_at",
+    then="ON CONFLICT (scope, owner_kind, owner_id, role) WHERE released_at IS NULL DO NOTHING",
 )
+
+ROUNDS = 10
+"""How often to fill a slot that somebody else fills at the same moment."""
 
 
 _SLOT = (
@@ -37,10 +48,29 @@ def refer(connection: Connection, scope: str, wishes: Sequence[Wish], now: Insta
     The same digest there already: nothing changes. Another digest: its row is released first,
     so that history stays. Of several wishes for one slot the last one wins.
     """
-    held = filled(connection, scope, wishes)
-    last = {wish.slot: wish for wish in wishes if wish.slot is not None}
-    fresh = [wish for slot, wish in last.items() if held.get(slot) != wish.digest]
-    displaced = [wish for wish in fresh if wish.slot in held]
+    wanting = list({wish.slot: wish for wish in wishes if wish.slot is not None}.values())
+    fresh: list[Digest] | None = None
+    for _ in range(ROUNDS):
+        held = filled(connection, scope, wanting)
+        wanting = [wish for wish in wanting if held.get(wish.slot) != wish.digest]
+        fresh = [wish.digest for wish in wanting] if fresh is None else fresh
+        if not wanting:
+            return fresh
+        _fill(connection, scope, wanting, held, now)
+        if connection.dialect.name == "sqlite":
+            return fresh
+    raise Locked(f"Others fill the same slots all the time: {wanting[0].owner}.", hint="Try again.")
+
+
+def _fill(
+    connection: Connection,
+    scope: str,
+    wishes: Sequence[Wish],
+    held: Mapping[Slot | None, str],
+    now: Instant,
+) -> None:
+    """Release what is in their slots, and put each there unless somebody else was faster."""
+    displaced = [wish for wish in wishes if wish.slot in held]
     if displaced:
         connection.execute(
             update(reference)
@@ -48,8 +78,7 @@ def refer(connection: Connection, scope: str, wishes: Sequence[Wish], now: Insta
             .values(released_at=now),
             [_slot_parameters(wish) for wish in displaced],
         )
-    _INSERT_REFERENCE.many(connection, [_reference_row(scope, wish, now) for wish in fresh])
-    return [wish.digest for wish in fresh]
+    _INSERT_REFERENCE.many(connection, [_reference_row(scope, wish, now) for wish in wishes])
 
 
 _LIVE_SLOTS = Prepared(
