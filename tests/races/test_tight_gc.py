@@ -26,7 +26,7 @@ def test_what_one_holds_is_never_collected(record_property) -> None:
         counts = sum(at_once(either, wanted, threads=2, limit=limit), Counter())
         done = {"operations": counts["use"] + counts["gc"], "gc": counts["gc"]}
         record_property(counted.PROPERTY, done)
-        assert counts["erased"] > 2, counts
+        assert counts["erased"] > 0, counts
         assert counts["gone"] > 0, counts
         assert broken_invariants(place, late_writes=True) == []
         _is_empty(place)
