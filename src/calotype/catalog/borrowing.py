@@ -1,4 +1,4 @@
-"""Connections of psycopg that an application holds, borrowed for a few statements."""
+"""Connections of drivers that an application holds, borrowed for a few statements."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import TYPE_CHECKING, cast
 
-from sqlalchemy import Connection, Engine
+from sqlalchemy import URL, Connection, Dialect, Engine
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.pool import NullPool
 
@@ -44,18 +44,26 @@ def borrowed(raw: psycopg.Connection, engine: Engine) -> Iterator[Connection]:
     """The connection as SQLAlchemy's, which neither commits nor rolls it back nor closes it."""
     from psycopg.rows import tuple_row
 
-    dialect = copy.copy(engine.dialect)
-    for call in ("do_begin", "do_commit", "do_rollback", "do_close"):
-        setattr(dialect, call, _nothing)
-    pool = NullPool(lambda: cast(DBAPIConnection, raw), reset_on_return=None, dialect=dialect)
-    lent = Engine(pool, dialect, engine.url)
     row_factory, raw.row_factory = raw.row_factory, tuple_row
     try:
-        with lent.connect() as connection:
+        with lent(raw, copy.copy(engine.dialect), engine.url) as connection:
             yield connection
     finally:
         raw.row_factory = row_factory
-        lent.dispose()
+
+
+@contextmanager
+def lent(raw: object, dialect: Dialect, url: URL) -> Iterator[Connection]:
+    """A driver's connection as SQLAlchemy's: what begins and ends it stays the application's."""
+    for call in ("do_begin", "do_commit", "do_rollback", "do_close"):
+        setattr(dialect, call, _nothing)
+    pool = NullPool(lambda: cast(DBAPIConnection, raw), reset_on_return=None, dialect=dialect)
+    engine = Engine(pool, dialect, url)
+    try:
+        with engine.connect() as connection:
+            yield connection
+    finally:
+        engine.dispose()
 
 
 def _nothing(*_: object) -> None:

@@ -69,8 +69,8 @@ class Pending:
 def claim(connection: Connection, digests: Sequence[str]) -> set[str]:
     """Those of ``digests`` that no other transaction is about to use; nobody can until the commit.
 
-    The first of a transaction that lets go. SQLite's only writer has them all; on PostgreSQL gc
-    waits for nobody, and an application's deferred foreign keys are asked at once.
+    The first of a transaction that lets go. SQLite's only writer has them all; on PostgreSQL what
+    others have locked is passed over, and an application's deferred keys are asked at once.
     """
     if connection.dialect.name == "sqlite":
         return set(digests)

@@ -8,11 +8,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Protocol, TypeAlias, TypeGuard, cast, runtime_checkable
 
-from sqlalchemy import Connection, Engine, make_url
+from sqlalchemy import Connection, make_url
 from sqlalchemy.dialects.sqlite.pysqlite import SQLiteDialect_pysqlite
-from sqlalchemy.engine.interfaces import DBAPIConnection as DriverConnection
 from sqlalchemy.exc import PendingRollbackError, ResourceClosedError
-from sqlalchemy.pool import NullPool, PoolProxiedConnection
+from sqlalchemy.pool import PoolProxiedConnection
 
 from calotype.catalog import Catalog, borrowing, savepoints, schema
 from calotype.catalog.failures import meaning, translated
@@ -170,10 +169,6 @@ def _autocommits(raw: sqlite3.Connection) -> bool:
     return raw.isolation_level is None if mode == LEGACY else mode is True
 
 
-def _nothing(*_: object) -> None:
-    """Stand in for a driver call that belongs to the application."""
-
-
 @contextmanager
 def _borrowed(raw: sqlite3.Connection) -> Iterator[Connection]:
     row_factory, raw.row_factory = raw.row_factory, None
@@ -181,14 +176,9 @@ def _borrowed(raw: sqlite3.Connection) -> Iterator[Connection]:
     # Not create_engine(): it puts SQL functions of its own in place of the application's.
     dialect = SQLiteDialect_pysqlite(dbapi=sqlite3)
     dialect.server_version_info = sqlite3.sqlite_version_info
-    pool = NullPool(lambda: cast(DriverConnection, raw), reset_on_return=None, dialect=dialect)
-    engine = Engine(pool, dialect, make_url("sqlite+pysqlite://"))
-    for call in ("do_begin", "do_commit", "do_rollback", "do_close"):
-        setattr(dialect, call, _nothing)
     try:
-        with engine.connect() as connection:
+        with borrowing.lent(raw, dialect, make_url("sqlite+pysqlite://")) as connection:
             yield connection
     finally:
         raw.row_factory = row_factory
         raw.text_factory = text_factory
-        engine.dispose()
