@@ -26,10 +26,11 @@ from calotype import CalotypeError, Store
 from calotype.errors import GcLimit
 from examples.screenshots import pages
 from examples.screenshots.image_storage import ImageStorage
-from examples.screenshots.importer import DatasetGone, Failure, StateImporter
+from examples.screenshots.importer import DatasetGone, Failure, Imported, StateImporter
 from examples.screenshots.tables import open_archive
 
 HOME = "screenshots-archive"
+PARTLY = 3
 DEMO = "screenshots-demo"
 """Another folder: each tour deletes the one of the last."""
 
@@ -50,6 +51,7 @@ def import_(folder: Path, tag: str, home: Path) -> None:
         f"{tag}: {done.searches} searches, {done.results} results, {done.linked} linked, "
         f"{len(done.failures)} failed"
     )
+    _say_whether_all(done)
 
 
 def link(tag: str, home: Path) -> None:
@@ -58,6 +60,13 @@ def link(tag: str, home: Path) -> None:
         done = StateImporter(engine, store).link_later(tag)
     _list(home, tag, done.failures)
     print(f"{tag}: {done.linked} results linked later, {len(done.failures)} failed again")
+    _say_whether_all(done)
+
+
+def _say_whether_all(done: Imported) -> None:
+    """End as ``calotype import`` does, for whoever looks at the exit code alone."""
+    if done.failures:
+        raise SystemExit(PARTLY)
 
 
 def _list(home: Path, tag: str, failures: Sequence[Failure]) -> None:

@@ -39,10 +39,11 @@ class DatasetGone(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """A file that came to nothing, and why; ``results`` were kept without their picture."""
+    """A file that came to nothing, a code and why; ``results`` were kept without their picture."""
 
     source: str
     error: str
+    why: str
     results: Sequence[int] = ()
 
 
@@ -61,11 +62,11 @@ class Imported:
         for result in results:
             LOG.info("Image linked: %s... -> result_id %d", digest[:8], result)
 
-    def fail(self, source: Path, error: str, results: Sequence[int] = ()) -> None:
+    def fail(self, source: Path, error: str, why: str, results: Sequence[int] = ()) -> None:
         """Note a file that came to nothing; bytes of its name that are no text as escapes."""
         shown = os.fsencode(source).decode(errors="backslashreplace")
-        self.failures.append(Failure(shown, error, results))
-        LOG.warning("Failed: %s: %s", shown, error)
+        self.failures.append(Failure(shown, error, why, results))
+        LOG.warning("Failed: %s: %s", shown, why)
 
 
 class StateImporter:
@@ -86,11 +87,11 @@ class StateImporter:
         next import. ``DatasetGone`` when somebody deletes the dataset meanwhile.
         """
         done, dataset, folder = Imported(), self._dataset(tag), folder.absolute()
-        for file in sorted(folder.rglob("*.json")):
+        for file in _searches(folder, done):
             try:
                 search, picture = pages.read(file)
             except pages.Unreadable as error:
-                done.fail(file, f"unreadable: {error}")
+                done.fail(file, "unreadable", str(error))
                 continue
             own = {"dataset_id": dataset, "file": _text(file.relative_to(folder))}
             self._keep(picture, partial(self._insert, own, search, picture), done)
@@ -113,12 +114,12 @@ class StateImporter:
         A hold keeps the bytes until the commit. Where it ended before (a clock that jumped, a
         ``clear_cache``) the database refuses the rows, nothing was written, and we put again.
         """
-        why = "taken"
+        code, why = "taken", "What was put was let go before its rows were there."
         for _ in range(TRIES):
             try:
                 digest = self._store.put(picture, hold=HOLD, images_only=True).digest
             except CalotypeError as error:
-                why = error.code
+                code, why = error.code, f"{error} {error.hint}"
                 break
             with suppress(IntegrityError):
                 new, results = write(digest)
@@ -128,7 +129,7 @@ class StateImporter:
         new, results = write(None)
         done.results += new
         if results:
-            done.fail(picture, why, results)
+            done.fail(picture, code, why, results)
 
     def _insert(
         self, own: Mapping[str, object], search: pages.Search, picture: Path, digest: str | None
@@ -169,6 +170,18 @@ class StateImporter:
             mine = _where(dataset_id=dataset, image_hash=None)
             waiting = select(search_results.c.screenshot).where(mine).distinct()
             return [(dataset, _path(picture)) for picture in session.scalars(waiting)]
+
+
+def _searches(folder: Path, done: Imported) -> list[Path]:
+    """The files of all searches below ``folder``; a folder that may not be read is a failure."""
+
+    def refused(error: OSError) -> None:
+        done.fail(Path(error.filename), "unreadable", f"{type(error).__name__}: {error.strerror}")
+
+    places = os.walk(folder, onerror=refused)
+    return sorted(
+        Path(place, name) for place, _, names in places for name in names if name.endswith(".json")
+    )
 
 
 def _link(

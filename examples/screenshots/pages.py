@@ -107,6 +107,8 @@ class Unreadable(ValueError):
 def read(file: Path) -> tuple[Search, Path]:
     """What a search left: the facts in its file, and the screenshot that lies beside it."""
     try:
+        if not file.is_file():
+            raise OSError("not a regular file")
         facts = json.loads(file.read_text())
         licences = tuple(
             Licence(_text(each["number"]), _text(each["name"]), _text(each["status"]))

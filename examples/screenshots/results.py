@@ -87,7 +87,8 @@ def _card(engine: Engine, store: Store, result: Result) -> str:
     facts = f"{result.width} x {result.height}" if result.width else ""
     return (
         f"<figure>{picture}<figcaption><b>{escape(result.license_name)}</b> "
-        f"{escape(result.license_status)}<br><small>{result.state}, {escape(result.search_name)} "
+        f"{escape(result.license_status)}<br><small>{escape(result.state)}, "
+        f"{escape(result.search_name)} "
         f"· {(result.image_hash or '')[:8]} {facts}</small></figcaption></figure>"
     )
 

@@ -114,7 +114,7 @@ class Bulk(Generic[S]):
         """
         putter = self._putter
         putter.catalog.ensure()
-        require_there(putter.catalog, putter.backend, putter.name)
+        require_there(putter.catalog, putter.mounts.primary)
         try:
             yield from self._batches(sources, total)
         finally:

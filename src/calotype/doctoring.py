@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from calotype.backends import Remote
 from calotype.catalog import Catalog, health, schema, sqlite
 from calotype.catalog.columns import Hosts
 from calotype.catalog.failures import translated
@@ -79,7 +80,7 @@ def examine(store: Store) -> Iterator[Remark]:
     if unusable is not None:
         yield Remark("fail", "catalog", str(unusable), unusable.hint)
         return
-    yield _bytes(store)
+    yield from _bytes(store)
     with catalog.read() as connection:
         lost = [*health.lost_tables(connection), *health.lost_indexes(connection)]
     for name in lost:
@@ -121,13 +122,17 @@ def _places(catalog: Catalog) -> Iterator[Remark]:
         yield Remark("ok", "disk", f"{free >> 20} MiB free on {kind or 'this disk'}")
 
 
-def _bytes(store: Store) -> Remark:
+def _bytes(store: Store) -> Iterator[Remark]:
     rooms = store._rooms
-    try:
-        require_there(rooms.catalog, rooms.backend, rooms.name)
-    except CalotypeError as error:
-        return Remark("fail", "bytes", str(error), error.hint)
-    return Remark("ok", "bytes", f"in {rooms.backend.url}")
+    for mount in rooms.mounts.all:
+        try:
+            require_there(rooms.catalog, mount)
+            if isinstance(mount.backend, Remote):
+                mount.backend.reach()
+        except CalotypeError as error:
+            yield Remark("fail", "bytes", str(error), error.hint)
+        else:
+            yield Remark("ok", "bytes", f"in {mount.url}")
 
 
 def _triggers(catalog: Catalog) -> Iterator[Remark]:

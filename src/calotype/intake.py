@@ -12,7 +12,7 @@ from functools import cache
 from itertools import islice
 from typing import Generic, TypeVar
 
-from calotype import staging
+from calotype import publishing
 from calotype.catalog.copies import Copy
 from calotype.digest import Digest
 from calotype.errors import CalotypeError
@@ -160,7 +160,7 @@ class Intake(Generic[S]):
         """What can be read again rests, the others are held open; together, or else one by one."""
         resting = [each for each in new if self._is_had(each)]
         try:
-            staging.rest(self._putter.backend, [_content(each) for each in resting])
+            publishing.rest(self._putter.backend, [_content(each) for each in resting])
         except Exception:
             resting = []
         for each in new:

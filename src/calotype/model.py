@@ -12,7 +12,9 @@ from calotype.errors import CalotypeError
 from calotype.names import Owner
 
 Status = Literal["created", "duplicate", "restored", "healed"]
-FindingKind = Literal["orphan", "stray", "foreign", "missing", "corrupt", "leak", "drift", "broken"]
+FindingKind = Literal[
+    "orphan", "stray", "foreign", "missing", "corrupt", "leak", "drift", "broken", "unreachable"
+]
 Verdict = Literal["kept", "trash", "garbage", "doomed", "erased", "unknown"]
 Metadata = Mapping[str, object]
 
@@ -360,7 +362,8 @@ class Report:
 class Finding:
     """One thing fsck noticed. ``action`` is what was done about it, empty for nothing.
 
-    orphan, stray and foreign are information; every other kind is a problem until it is mended.
+    orphan, stray and foreign are information, and so is a mirror that is unreachable; every other
+    kind is a problem until it is mended.
     """
 
     kind: FindingKind
@@ -373,7 +376,8 @@ class Finding:
     @property
     def is_problem(self) -> bool:
         """True where bytes, rows or promises are not as they should be and still are not."""
-        return self.kind not in ("orphan", "stray", "foreign") and self.action != "mended"
+        told = ("orphan", "stray", "foreign", "unreachable")
+        return self.kind not in told and not self.action.startswith("mended")
 
 
 @dataclass(frozen=True, slots=True)

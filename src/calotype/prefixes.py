@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from calotype.catalog import Catalog, holdings
 from calotype.digest import Digest, digest_prefix
@@ -30,10 +30,16 @@ def resolve(
     if len(wanted) == 64:
         return Digest(wanted)
     matches: list[Digest] = []
+    found: Sequence[str] = ()
     if catalog.exists():
         with catalog.read() as connection:
             found = holdings.by_prefix(connection, scope, wanted, MANY)
         matches = [digest for digest in map(Digest.known, found) if shown(digest)]
+    if found and not matches:
+        raise NotFound(
+            f"What begins with {wanted} in {where} is in the trash.",
+            hint=f"'calotype restore {wanted}' brings it back.",
+        )
     if not matches:
         raise NotFound(f"No digest begins with {wanted} in {where}.", hint=hint)
     if len(matches) > 1:

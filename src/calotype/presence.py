@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-from calotype.backends import Backend, Vanishes
+from calotype.backends import Vanishes
 from calotype.catalog import Catalog, copies
 from calotype.errors import Unavailable
+from calotype.mounting import Mount
 
 
-def require_there(catalog: Catalog, backend: Backend, name: str) -> None:
+def require_there(catalog: Catalog, mount: Mount) -> None:
     """Raise ``Unavailable`` where a backend looks unused although bytes of the catalog are in it.
 
     A disk that is not mounted looks so. To put there would hide the bytes under the mount, and to
     erase would believe that they are gone; so bytes that are let go of count until they are.
     """
+    backend = mount.backend
     if not (isinstance(backend, Vanishes) and backend.vacant() and catalog.exists()):
         return
     with catalog.read() as connection:
-        expected = copies.any_expected(connection, name)
+        expected = copies.any_expected(connection, mount.name)
     if expected and backend.vacant():  # the first put makes the folder before its row is live
         raise Unavailable(
             f"There is no object in {backend.url}, but the catalog has some there; nothing was "

@@ -16,23 +16,31 @@ from dataclasses import dataclass, field
 from sqlalchemy import Connection
 from sqlalchemy.exc import IntegrityError
 
-from calotype import staging
-from calotype.backends import Backend
+from calotype import publishing
+from calotype.backends import Backend, Remote
 from calotype.catalog import Catalog, copies, holdings, replicas, settings, slots
+from calotype.catalog.backends import PRIMARY
 from calotype.catalog.columns import Hosts
 from calotype.catalog.copies import Copy
-from calotype.catalog.replicas import Intent
+from calotype.catalog.intents import Intent, NotWritten, intend, withdraw
 from calotype.catalog.reserve import Freeing
+from calotype.copying import Copier
 from calotype.digest import Digest
 from calotype.errors import Blocked, CalotypeError, Locked, Unavailable
+from calotype.heart import Heart
 from calotype.ledger import Ledger, Line
 from calotype.model import Blob
+from calotype.mounting import Mount, Mounts
 from calotype.presence import require_there
+from calotype.quantities import SECOND
 from calotype.staging import Content
 from calotype.wishes import Wish
 
 RECALLED = 24 << 20
 """Bytes that were let go and are had again, at a time."""
+
+PROBED = 24 * 3600 * SECOND
+"""A copy on another machine that was read or written so lately is believed to be there."""
 
 RESTART = 10.0
 """Seconds that a server may take to come back and say whether a commit went through."""
@@ -62,11 +70,15 @@ class Putter:
     """
 
     catalog: Catalog
-    backend: Backend
-    name: str
+    mounts: Mounts
     scope: str
     hosts: Hosts
     forsaken: list[Intent] = field(default_factory=list, compare=False)
+
+    @property
+    def backend(self) -> Backend:
+        """Where bytes are put now."""
+        return self.mounts.primary.backend
 
     def put(self, arrivals: Sequence[Arrival], done: dict[int, Line] | None = None) -> list[Line]:
         """Keep every arrival and answer in their order; ``done`` tells how far an error let it.
@@ -84,10 +96,10 @@ class Putter:
             sound = self._known([arrival for _, arrival in rest], first=tries == 0)
             hits = [each for each in rest if each[1].content.digest in sound]
             misses = [each for each in rest if each[1].content.digest not in sound]
-            with _another_round():
+            with self._another_round():
                 done.update(self._link(hits, sound, mended))
             for part in _recallable(misses):
-                with _another_round():
+                with self._another_round():
                     done.update(self._keep(part, mended))
         raise Locked(
             "The bytes were let go again each time they were kept.",
@@ -104,24 +116,39 @@ class Putter:
     def probe(self, wanted: Collection[Digest]) -> dict[str, Copy]:
         """Of these digests the live copies that are trusted and have their size.
 
-        Copies that are missing or have another size become suspect.
+        Copies that are missing or have another size become suspect. Where the primary's own copy
+        is damaged none will do: the bytes in hand mend it.
         """
         if not wanted or not self.catalog.exists():
             return {}
         digests = sorted(wanted)
         with self.catalog.read() as connection:
-            found = copies.live(connection, digests, self.name)
-        sound = {}
-        for copy in found:
-            if copy.suspect:
-                continue
-            if self.backend.size(copy.key) == copy.blob.size:
-                sound[str(copy.blob.digest)] = copy
-            else:
-                require_there(self.catalog, self.backend, self.name)
-                with self.catalog.write() as connection:
-                    replicas.suspect(connection, copy.token, self.catalog.clock())
+            found = copies.live_anywhere(connection, digests)
+        sound: dict[str, Copy] = {}
+        hurt: set[str] = set()
+        for mount in self.mounts.all:
+            for copy in found:
+                digest = str(copy.blob.digest)
+                if copy.backend != mount.name or digest in sound or digest in hurt:
+                    continue
+                if self._is_there(mount, copy):
+                    sound[digest] = copy
+                elif mount.role == PRIMARY:
+                    hurt.add(digest)
         return sound
+
+    def _is_there(self, mount: Mount, copy: Copy) -> bool:
+        if copy.suspect:
+            return False
+        recently = self.catalog.clock() - PROBED
+        if isinstance(mount.backend, Remote) and (copy.verified_at or 0) > recently:
+            return True
+        if mount.backend.size(copy.key) == copy.blob.size:
+            return True
+        require_there(self.catalog, mount)
+        with self.catalog.write() as connection:
+            replicas.suspect(connection, copy.token, self.catalog.clock())
+        return False
 
     def _link(
         self, hits: Sequence[tuple[int, Arrival]], sound: Mapping[str, Copy], mended: set[str]
@@ -161,20 +188,31 @@ class Putter:
         mended: set[str],
     ) -> dict[int, Line]:
         self.catalog.ensure()
-        require_there(self.catalog, self.backend, self.name)
+        mount = self.mounts.primary
+        require_there(self.catalog, mount)
         self.withdraw()
         with self.catalog.write(durable=False, rows=len(misses)) as connection:
-            intents = self._intend(connection, unique)
+            intents = self._intend(connection, mount.name, unique)
         try:
-            staging.keep(self.backend, [(intent.key, unique[intent.digest]) for intent in intents])
-            return self._settled(misses, intents, unique, mended)
+            items = [(intent.key, unique[intent.digest]) for intent in intents]
+            publishing.keep(mount.backend, items, Heart(self.catalog, intents).beat)
+            lines = self._settled(mount.name, misses, intents, unique, mended)
         except BaseException:
             self.forsaken.extend(intents)
             self.withdraw()
             raise
+        self._mirror(intents)
+        return lines
+
+    def _mirror(self, intents: Sequence[Intent]) -> None:
+        """Copy what was published to the mirrors; one that fails never fails a put."""
+        for mount in self.mounts.mirrors:
+            copier = Copier(self.catalog, self.mounts, mount)
+            copier.at_once([intent.digest for intent in intents])
 
     def _settled(
         self,
+        name: str,
         misses: Sequence[tuple[int, Arrival]],
         intents: Sequence[Intent],
         unique: Mapping[str, Content],
@@ -184,7 +222,7 @@ class Putter:
         lines: dict[int, Line] = {}
         try:
             with self.catalog.write(rows=len(misses)) as connection:
-                lines = self._settle(connection, misses, intents, unique, mended)
+                lines = self._settle(connection, name, misses, intents, unique, mended)
         except Unavailable:
             if not lines or self.catalog.is_sqlite or not self._is_live(intents):
                 raise
@@ -203,10 +241,12 @@ class Putter:
                     return False
                 time.sleep(RESTART / 100)
 
-    def _intend(self, connection: Connection, unique: Mapping[str, Content]) -> list[Intent]:
+    def _intend(
+        self, connection: Connection, name: str, unique: Mapping[str, Content]
+    ) -> list[Intent]:
         """Rows for the bytes to come; what settling would refuse is refused before any byte."""
         settings.lock_digests(connection, unique)
-        here = copies.live(connection, sorted(unique), self.name)
+        here = copies.live(connection, sorted(unique), name)
         there = {str(copy.blob.digest) for copy in here if not copy.suspect}
         digests = sorted(unique.keys() - there)  # what somebody was faster with is linked instead
         known = copies.blobs(connection, digests)
@@ -214,9 +254,9 @@ class Putter:
         settings.require_room(
             connection, self.scope, {digest: unique[digest].size for digest in digests}
         )
-        return replicas.intend(
+        return intend(
             connection,
-            self.name,
+            name,
             [_wanted(unique[digest], known.get(digest)) for digest in digests],
             self.catalog.clock(),
         )
@@ -224,6 +264,7 @@ class Putter:
     def _settle(
         self,
         connection: Connection,
+        name: str,
         misses: Sequence[tuple[int, Arrival]],
         intents: Sequence[Intent],
         unique: Mapping[str, Content],
@@ -235,7 +276,7 @@ class Putter:
         settings.lock_digests(connection, digests)
         copies.lock_blobs(connection, digests)
         tokens = [intent.token for intent in intents]
-        there = copies.situation(connection, digests, self.name, tokens)
+        there = copies.situation(connection, digests, name, tokens)
         _refuse_blocked(there.blocked)
         trusted = {digest for digest, copy in there.copies.items() if not copy.suspect}
         winners = [i for i in intents if i.token in there.writing and i.digest not in trusted]
@@ -252,6 +293,22 @@ class Putter:
         blobs = there.blobs | {str(blob.digest): blob for blob in fresh}
         return self._holdings(connection, good, blobs, mended)
 
+    @contextmanager
+    def _another_round(self) -> Iterator[None]:
+        """Pass over what somebody else came in the way with: it goes round again.
+
+        Their rows, their locks, or another backend that is the primary by now.
+        """
+        try:
+            yield
+        except IntegrityError:
+            return
+        except NotWritten:
+            self.mounts.refresh()
+        except Locked as error:
+            if not error.gave_way:
+                raise
+
     def withdraw(self, *, freeing: Freeing = Freeing.NOTHING) -> None:
         """Doom what was intended in vain, so that gc need not wait for its age; best effort.
 
@@ -262,7 +319,7 @@ class Putter:
         tokens = [intent.token for intent in self.forsaken]
         with suppress(CalotypeError):
             with self.catalog.write(freeing=freeing) as connection:
-                replicas.withdraw(connection, tokens, self.catalog.clock())
+                withdraw(connection, tokens, self.catalog.clock())
             self.forsaken.clear()
 
     def _holdings(
@@ -296,18 +353,6 @@ class Putter:
             number: Line(ledger, wish.digest, status)
             for (number, _), wish, status in zip(good, wishes, answers, strict=True)
         }
-
-
-@contextmanager
-def _another_round() -> Iterator[None]:
-    """Pass over what somebody else's rows or locks came in the way of: it goes round again."""
-    try:
-        yield
-    except IntegrityError:
-        return
-    except Locked as error:
-        if not error.gave_way:
-            raise
 
 
 def _recallable(

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import BinaryIO
 
 from sqlalchemy import Connection
 
-from calotype.backends import Backend
 from calotype.catalog import Catalog, copies, replicas
 from calotype.catalog.copies import Copy
 from calotype.digest import CHUNK, Digest
-from calotype.errors import CalotypeError, Corrupt, Misconfigured, NotFound
+from calotype.errors import CalotypeError, Corrupt, Misconfigured, NotFound, Unavailable
+from calotype.mounting import Mount, Mounts
 from calotype.presence import require_there
 from calotype.staging import SMALL
 
@@ -26,15 +26,14 @@ def _permit_all(_: Connection, __: Digest) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Reader:
-    """What reading needs: the rows, the place of the bytes, and who may have them.
+    """What reading needs: the rows, the places of the bytes, and who may have them.
 
     ``permit`` raises what refuses a digest, in the same view of the catalog in which its copy is
     looked up.
     """
 
     catalog: Catalog
-    backend: Backend
-    name: str
+    mounts: Mounts
     permit: Callable[[Connection, Digest], object] = _permit_all
 
     def open(self, digest: Digest, start: int | None = None, stop: int | None = None) -> BinaryIO:
@@ -44,29 +43,30 @@ class Reader:
         and then the last chunk is held back until the whole hashes to its name. ``Corrupt``
         where it does not, and the copy is marked so that the next put of the file mends it; a
         full read that is sound takes such a mark off. A range rests on the size alone.
+
+        A copy that is missing, damaged or cannot be reached gives way to one in another backend.
         """
-        copy = self._copy(digest)
+        errors: dict[str, CalotypeError] = {}
         while True:
+            copy = self._copy(digest, errors)
             try:
                 return self._open(copy, start, stop)
-            except (Corrupt, NotFound):
-                newer = self._copy(digest)
-                if newer.token == copy.token:
-                    raise
-                copy = newer
+            except (Corrupt, NotFound, Unavailable) as error:
+                errors[copy.token] = error
 
     def _open(self, copy: Copy, start: int | None, stop: int | None) -> BinaryIO:
         size = copy.blob.size
         first, last = _clip(start, stop, size)
         if (first, last) == (0, size) and size <= SMALL:
             return self._whole(copy)
-        if self.backend.size(copy.key) != size:
+        backend = self._mount(copy).backend
+        if backend.size(copy.key) != size:
             raise self._damaged(copy, "its bytes are missing or of another length")
         if (first, last) != (0, size):
             if copy.suspect:
                 raise self._damaged(copy, "its bytes were found damaged before", anew=False)
-            return self.backend.open(copy.key, first, last)
-        file = self.backend.open(copy.key)
+            return backend.open(copy.key, first, last)
+        file = backend.open(copy.key)
         return io.BufferedReader(_Verifying(file, copy, self._read_whole), CHUNK)
 
     def _read_whole(self, copy: Copy, digest: str) -> None:
@@ -75,17 +75,26 @@ class Reader:
             raise self._damaged(copy, "its bytes do not hash to its name")
         self._sound(copy)
 
-    def _copy(self, digest: Digest) -> Copy:
+    def _copy(self, digest: Digest, failed: Mapping[str, CalotypeError]) -> Copy:
+        """The copy to read next: a trusted one of the primary best; none that ``failed``."""
         with self.catalog.read() as connection:
             self.permit(connection, digest)
-            found = copies.live(connection, [digest], self.name)
-        if not found:
-            raise NotFound(f"No bytes of {digest}.", hint="Put the file again.")
-        return found[0]
+            found = copies.live_anywhere(connection, [digest])
+        left = [copy for copy in found if copy.token not in failed]
+        if left:
+            order = [mount.name for mount in self.mounts.all]
+            ranks = {name: rank for rank, name in enumerate(order)}
+            return min(left, key=lambda copy: (copy.suspect, ranks.get(copy.backend, len(order))))
+        if any(copy.token in failed for copy in found):
+            raise _told(failed.values())
+        raise NotFound(f"No bytes of {digest}.", hint="Put the file again.")
+
+    def _mount(self, copy: Copy) -> Mount:
+        return self.mounts.named(copy.backend)
 
     def _whole(self, copy: Copy) -> BinaryIO:
         try:
-            with self.backend.open(copy.key) as file:
+            with self._mount(copy).backend.open(copy.key) as file:
                 data = file.read()
         except NotFound:
             raise self._damaged(copy, "its bytes are missing") from None
@@ -105,9 +114,9 @@ class Reader:
 
         A mark that cannot be written is left to the next one who finds the damage.
         """
-        require_there(self.catalog, self.backend, self.name)
+        require_there(self.catalog, self._mount(copy))
         with self.catalog.read() as connection:
-            now = copies.live(connection, [copy.blob.digest], self.name)
+            now = copies.live_anywhere(connection, [copy.blob.digest])
         if copy.token not in {each.token for each in now}:
             return NotFound(f"{copy.blob.digest} was let go meanwhile.", hint="Put it again.")
         if anew:
@@ -117,6 +126,12 @@ class Reader:
             f"{copy.blob.digest} is damaged: {what}.",
             hint="Put the same file again: that mends it. 'calotype fsck' lists the others.",
         )
+
+
+def _told(errors: Iterable[CalotypeError]) -> CalotypeError:
+    """Of the errors of all copies the one to raise: what may pass by itself before damage."""
+    found = list(errors)
+    return next((each for each in found if isinstance(each, Unavailable)), found[0])
 
 
 def _clip(start: int | None, stop: int | None, size: int) -> tuple[int, int]:

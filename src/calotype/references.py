@@ -118,13 +118,10 @@ class Referrer:
             slots.refer(joint, self.scope, wishes, self.catalog.clock())
         return Restored(len(back), tuple(sorted({digest for _, digest in back})))
 
-    @repeated
     def restore_asset(self, digest: Digest, connection: Joinable | None) -> Restored:
-        """Keep a trashed asset for itself again; brings back no owner's reference."""
+        """Keep an asset for itself again, from the trash or not; brings back no reference."""
         self.require_store(digest)
-        with self._transaction(connection, needs_keys=False) as joint:
-            if holdings.to_asset(self._row(joint, digest), self.catalog.clock()).trashed:
-                holdings.set_kept_until(joint, self.scope, digest, FOREVER)
+        self._set_kept_until(digest, FOREVER, connection)
         return Restored(0, (digest,))
 
     def keep(self, digest: Digest) -> None:

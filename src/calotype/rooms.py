@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from calotype.accesses import Accesses
-from calotype.backends import Backend
 from calotype.catalog import Catalog
 from calotype.catalog.columns import Hosts
 from calotype.catalog.listing import Lister
+from calotype.mounting import Mounts
 from calotype.putting import Putter
 from calotype.references import Referrer
 from calotype.signing import Signer
@@ -21,8 +21,7 @@ class Rooms:
     """What a store is made of; shared by all its scopes."""
 
     catalog: Catalog
-    backend: Backend
-    name: str
+    mounts: Mounts
     hosts: Hosts
     limits: Limits
     grace: int
@@ -32,7 +31,7 @@ class Rooms:
 
     def putter(self, scope: str) -> Putter:
         """Puts into a scope."""
-        return Putter(self.catalog, self.backend, self.name, scope, self.hosts)
+        return Putter(self.catalog, self.mounts, scope, self.hosts)
 
     def referrer(self, scope: str) -> Referrer:
         """Attaches, releases and restores in a scope."""
@@ -44,4 +43,4 @@ class Rooms:
 
     def signer(self) -> Signer:
         """Signs and verifies URLs."""
-        return Signer(self.catalog, self.backend, self.name, self.public_url)
+        return Signer(self.catalog, self.mounts, self.public_url)

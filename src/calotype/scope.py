@@ -78,7 +78,7 @@ class Scope(MovesIn):
         nothing. Harmless to repeat: a known file is answered ``duplicate``, a damaged one is
         mended.
         """
-        content = receive(source, self._rooms.backend, self._rooms.limits)
+        content = receive(source, self._rooms.mounts.primary.backend, self._rooms.limits)
         try:
             wanted = Digest.parse(expect) if expect is not None else content.digest
             if wanted != content.digest:
@@ -133,7 +133,8 @@ class Scope(MovesIn):
             )
 
         def received(source: Source) -> Content:
-            return receive(source, rooms.backend, rooms.limits, in_memory=IN_MEMORY)
+            backend = rooms.mounts.primary.backend
+            return receive(source, backend, rooms.limits, in_memory=IN_MEMORY)
 
         bulk = Bulk(self._putter(), received, to_wish)
         steps = bulk.steps(sources, total)
@@ -148,7 +149,7 @@ class Scope(MovesIn):
         """
         parsed, rooms, referrer = Digest.parse(digest), self._rooms, self._referrer()
         referrer.require_store(parsed)
-        reader = Reader(rooms.catalog, rooms.backend, rooms.name, referrer.seen)
+        reader = Reader(rooms.catalog, rooms.mounts, referrer.seen)
         file = reader.open(parsed, start, stop)
         rooms.accesses.note(self._name, parsed)
         return file

@@ -9,11 +9,12 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from calotype.backends import Backend, Locates
+from calotype.backends import Locates, Signs
 from calotype.catalog import Catalog, copies, settings
 from calotype.digest import Digest
 from calotype.errors import Corrupt, Denied, Misconfigured, NotFound, UrlExpired
 from calotype.model import Grant
+from calotype.mounting import Mounts
 from calotype.quantities import SECOND, Instant, when
 
 ROTATED_KEYS = 1
@@ -25,21 +26,20 @@ class Signer:
     """Makes and reads the tokens of one store."""
 
     catalog: Catalog
-    backend: Backend
-    name: str
+    mounts: Mounts
     public_url: str | None
 
     def url(self, scope: str, digest: Digest, expires: int, disposition: str | None) -> str:
         """A URL for an asset that is visible now; ``expires`` (microseconds) is its least life.
 
         Under ``public_url`` it ends at the next multiple of ``expires`` after that, and is the
-        same text all through one multiple. Without ``public_url`` it is the file's own
-        ``file://`` URL, which has no end. It keeps nothing alive.
+        same text all through one multiple. Without ``public_url`` it is the backend's own signed
+        URL, or the file's own ``file://`` URL, which has no end. It keeps nothing alive.
         """
         if expires < SECOND:
             raise Misconfigured("A URL lives at least one second.", hint="Give expires=3600.")
         if self.public_url is None:
-            return self._file_url(digest)
+            return self._own_url(digest, expires, disposition)
         end = (self.catalog.clock() // expires + 2) * expires
         token = self.token(Grant(scope, digest, when(end), disposition), end)
         return f"{self.public_url.rstrip('/')}/signed/{token}"
@@ -87,17 +87,27 @@ class Signer:
         with self.catalog.write() as connection:
             settings.add_signing_key(connection, self.catalog.clock(), keep=ROTATED_KEYS)
 
-    def _file_url(self, digest: Digest) -> str:
-        if not isinstance(self.backend, Locates):
-            raise Misconfigured(
-                f"The backend {self.backend.url} has no URLs of its own.",
-                hint="Set public_url to where 'calotype serve' answers.",
-            )
+    def _own_url(self, digest: Digest, expires: int, disposition: str | None) -> str:
+        """A URL of a backend's own that has the digest; the first that can make one."""
         with self.catalog.read() as connection:
-            found = copies.live(connection, [digest], self.name)
+            found = copies.live_anywhere(connection, [digest])
         if not found:
             raise NotFound(f"No bytes of {digest}.", hint="Put the file again.")
-        return Path(self.backend.path(found[0].key)).as_uri()
+        for mount in self.mounts.all:
+            for copy in found:
+                if copy.backend != mount.name:
+                    continue
+                if isinstance(mount.backend, Signs):
+                    end = (self.catalog.clock() // expires + 2) * expires
+                    kind = copy.blob.media_type
+                    shown = disposition or "inline"
+                    return mount.backend.sign(copy.key, end, media_type=kind, disposition=shown)
+                if isinstance(mount.backend, Locates):
+                    return Path(mount.backend.path(copy.key)).as_uri()
+        raise Misconfigured(
+            f"The backend {self.mounts.primary.url} has no URLs of its own.",
+            hint="Set public_url to where 'calotype serve' answers.",
+        )
 
 
 def _mac(secret: bytes, payload: str) -> str:

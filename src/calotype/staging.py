@@ -7,7 +7,7 @@ import io
 import os
 import stat
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache, cached_property, partial
 from itertools import chain
@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import BinaryIO, Protocol, cast
 
 from calotype import media
-from calotype.backends import Backend, Key, Staged, Stages
+from calotype.backends import Backend, Staged, Stages
 from calotype.digest import CHUNK, Digest
 from calotype.errors import (
     DecompressionBomb,
@@ -74,7 +74,7 @@ class Content:
     @cached_property
     def facts(self) -> Facts:
         """What the bytes say about themselves; read when first asked for."""
-        if isinstance(self.held, _Memory):
+        if isinstance(self.held, InMemory):
             return media.read(self.held.data, self.size, pixel_limit=self.pixel_limit)
         with self.held.open() as file:
             return media.read(file, self.size, pixel_limit=self.pixel_limit)
@@ -82,7 +82,7 @@ class Content:
     @property
     def in_memory(self) -> int:
         """How many bytes wait in memory."""
-        return self.size if isinstance(self.held, _Memory) else 0
+        return self.size if isinstance(self.held, InMemory) else 0
 
     @property
     def is_gone(self) -> bool:
@@ -92,7 +92,7 @@ class Content:
     @property
     def on_disk(self) -> int:
         """How many bytes wait on disk."""
-        return 0 if isinstance(self.held, _Memory | _Gone) else self.size
+        return 0 if isinstance(self.held, InMemory | _Gone) else self.size
 
     def let_go(self) -> None:
         """Hold no bytes, where they can be had again should they be wanted after all."""
@@ -113,8 +113,8 @@ class Content:
 
     def lay_down(self, backend: Backend) -> None:
         """Move the bytes from memory to a staged file of the backend, if it stages."""
-        staging = _staging(backend)
-        if staging is not None and isinstance(self.held, _Memory):
+        staging = staging_of(backend)
+        if staging is not None and isinstance(self.held, InMemory):
             _ = self.facts
             self.held = self._copied(staging)
 
@@ -123,7 +123,7 @@ class Content:
         if self._published and self.again is not None:
             self.let_go()
             self.recall()
-        if not isinstance(self.held, _Memory | _Spooled) and not self._published:
+        if not isinstance(self.held, InMemory | _Spooled) and not self._published:
             self._published = True
             return cast(Staged, self.held)
         return self._copied(backend)
@@ -159,13 +159,17 @@ class Content:
 
 
 @dataclass(slots=True)
-class _Memory:
+class InMemory:
+    """Bytes that wait in memory."""
+
     data: bytes
 
     def open(self) -> BinaryIO:
+        """The bytes from the start."""
         return io.BytesIO(self.data)
 
     def discard(self) -> None:
+        """Let go of them."""
         self.data = b""
 
 
@@ -205,7 +209,7 @@ def receive(source: Source, backend: Backend, limits: Limits, *, in_memory: int 
     if isinstance(source, bytes | bytearray | memoryview):
         data = bytes(source)
         _check_size(len(data), limits)
-        return Content(Digest.of(data), len(data), _Memory(data), limits.pixels)
+        return Content(Digest.of(data), len(data), InMemory(data), limits.pixels)
     if isinstance(source, str | os.PathLike):
         content = _from_file(source, backend, limits, in_memory)
         content.again = partial(receive, source, backend, limits, in_memory=in_memory)
@@ -240,7 +244,7 @@ def _read_whole(
     if size > in_memory:
         return _gather(_pieces_of(handle), backend, limits, in_memory)
     if len(data := os.read(handle, size + 1)) == size:
-        return Content(Digest.of(data), size, _Memory(data), limits.pixels)
+        return Content(Digest.of(data), size, InMemory(data), limits.pixels)
     pieces = chain([data], _pieces_of(handle))  # being written, or without a size as in /proc
     return _gather(pieces, backend, limits, in_memory)
 
@@ -259,7 +263,7 @@ def _gather(chunks: Iterator[bytes], backend: Backend, limits: Limits, in_memory
                 start.write(chunk)
                 continue
             if spill is None:
-                staging = _staging(backend)
+                staging = staging_of(backend)
                 spill = staging.stage() if staging is not None else _Spooled()
                 spill.write(start.getvalue())
                 start = io.BytesIO()
@@ -268,7 +272,7 @@ def _gather(chunks: Iterator[bytes], backend: Backend, limits: Limits, in_memory
         if spill is not None:
             spill.discard()
         raise
-    held = spill if spill is not None else _Memory(start.getvalue())
+    held = spill if spill is not None else InMemory(start.getvalue())
     return Content(Digest.known(sha.hexdigest()), size, held, limits.pixels)
 
 
@@ -358,43 +362,6 @@ def _can_stage(kind: type) -> bool:
     return issubclass(kind, Stages)
 
 
-def _staging(backend: Backend) -> Stages | None:
-    """The backend if it stages."""
+def staging_of(backend: Backend) -> Stages | None:
+    """The backend, if it stages."""
     return cast(Stages, backend) if _can_stage(type(backend)) else None
-
-
-def rest(backend: Backend, contents: Sequence[Content]) -> None:
-    """Let contents wait on the backend's disk, held open no longer; nothing where it has none.
-
-    Those in memory are laid down together, which costs half; then all are, or none and an error.
-    """
-    staging = _staging(backend)
-    if staging is None:
-        return
-    small = [content for content in contents if isinstance(content.held, _Memory)]
-    for content in small:
-        _ = content.facts
-    data = [content.held.data for content in small if isinstance(content.held, _Memory)]
-    large = [cast(Staged, each.held) for each in contents if each not in small]
-    for content, file in zip(small, staging.stage_all(data), strict=True):
-        content.held = file
-    staging.rest(large)
-
-
-def keep(backend: Backend, items: list[tuple[Key, Content]]) -> None:
-    """Make the bytes of every item durable under its key; any part may be there if it raises."""
-    staging = _staging(backend)
-    if staging is None:
-        for key, content in items:
-            with content.held.open() as file:
-                backend.put(key, file, content.size)
-        return
-    staged: list[tuple[Key, Staged]] = []
-    try:
-        for key, content in items:
-            staged.append((key, content.staged(staging)))
-        staging.publish(staged)
-    finally:
-        for (_, fresh), (_, content) in zip(staged, items, strict=False):
-            if fresh is not content.held:
-                fresh.discard()

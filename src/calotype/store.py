@@ -4,25 +4,27 @@ from __future__ import annotations
 
 import threading
 import weakref
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
+from urllib.parse import urlsplit
 
 from calotype.accesses import Accesses
 from calotype.backends import Backend
+from calotype.backing import Backends
 from calotype.catalog import Catalog, settings, totals
 from calotype.catalog.columns import Hosts
 from calotype.catalog.listing import PAGE, orphans
 from calotype.digest import Digest
 from calotype.errors import Misconfigured
 from calotype.explaining import Explainer
-from calotype.fsck import Fsck
-from calotype.gc.erasing import Eraser
+from calotype.fsck.whole import Fsck
 from calotype.gc.erasing import Tally as Erased
 from calotype.gc.plans import Gc, Plan
 from calotype.gc.terms import Terms
 from calotype.model import Blob, Check, Explanation, Finding, Grant, Report, Stats
+from calotype.mounting import Mounts
 from calotype.names import plain
 from calotype.opening import open_backend
 from calotype.prefixes import resolve
@@ -49,7 +51,8 @@ class Store(Scope):
     ``Store("media")`` is ``media/catalog.db`` and ``media/blobs/``, made by the first put; before
     it, reading finds nothing. ``Store(catalog="sqlite:///app.db", backend="file:media")`` keeps
     its tables in an application's database (in PostgreSQL in ``schema``, which is made where it is
-    missing); ``backend`` may also be a ``Backend`` of your own.
+    missing); ``backend`` may also be a ``Backend`` of your own. ``backends`` are others by their
+    names, for those that the catalog's URL is not enough to open.
     ``limits`` bound what a file may be, ``clock`` gives the present instant in microseconds.
     ``gc_every`` is for long-lived processes: a thread runs ``gc()`` that often, of all processes
     with this store one at a time, until it is closed; what it did or could not do is logged as
@@ -65,6 +68,7 @@ class Store(Scope):
         backend: str | Backend | None = None,
         engine: Engine | None = None,
         schema: str | None = None,
+        backends: Mapping[str, str | Backend] | None = None,
         scope: str = "default",
         column_scope: str = "default",
         public_url: str | None = None,
@@ -76,20 +80,21 @@ class Store(Scope):
     ) -> None:
         where = Path(path).absolute() if path is not None else None
         bytes_at = open_backend(_backend(where, backend))
-        opened = _catalog(where, catalog, engine, schema, bytes_at, clock)
+        given = {name: open_backend(each) for name, each in (backends or {}).items()}
+        implied = backend is None
+        opened = _catalog(where, catalog, engine, schema, bytes_at, implied, clock)
         rooms = Rooms(
             opened,
-            bytes_at,
-            "main",
+            Mounts(opened, bytes_at, given, open_backend),
             Hosts(plain(column_scope, "scope")),
             limits or Limits(),
             duration(grace),
-            public_url,
+            _public(public_url),
             Accesses(opened),
             Trend(opened),
         )
         super().__init__(rooms, scope)
-        self._erase_delay = duration(erase_delay) if erase_delay is not None else 0
+        self._erase_delay = duration(erase_delay) if erase_delay is not None else None
         self._schedule: Schedule | None = None
         if gc_every is not None:
             self._schedule = Schedule(self, opened, duration(gc_every))
@@ -144,6 +149,11 @@ class Store(Scope):
     ) -> None:
         """Close it."""
         self.close()
+
+    @property
+    def backends(self) -> Backends:
+        """Where the bytes are: ``list``, ``add``, ``copy``, ``primary``, ``drop``."""
+        return Backends(self._rooms.catalog, self._rooms.mounts, open_backend)
 
     # -- letting go -------------------------------------------------------------------------
 
@@ -212,15 +222,13 @@ class Store(Scope):
         """
         parsed = Digest.parse(digest)
         purger = Purger(self._rooms.catalog, self._rooms.hosts)
-        require_there(self._rooms.catalog, self._rooms.backend, self._rooms.name)
+        require_there(self._rooms.catalog, self._rooms.mounts.primary)
         assets = purger.purge(parsed, block=block, reason=plain(reason, "reason"))
         erased = Erased()
         terms = Terms(self._rooms.catalog.clock(), 0, (parsed,))
-        rooms = self._rooms
-        for _ in Eraser(rooms.catalog, rooms.backend, rooms.name, terms).erase(
-            erased, lambda: False
-        ):
-            continue
+        for eraser in self._gc().erasers(terms):
+            for _ in eraser.erase(erased, lambda: False):
+                continue
         return Report(
             "purge",
             assets=assets,
@@ -259,7 +267,7 @@ class Store(Scope):
         ``progress`` is told about once a second how many objects and bytes were looked at.
         """
         rooms = self._rooms
-        return Fsck(rooms.catalog, rooms.backend, rooms.name, rooms.hosts).run(
+        return Fsck(rooms.catalog, rooms.mounts, rooms.hosts).run(
             read_data=read_data,
             budget=duration(budget) if budget is not None else None,
             repair=repair,
@@ -313,7 +321,7 @@ class Store(Scope):
 
     def _gc(self) -> Gc:
         rooms = self._rooms
-        return Gc(rooms.catalog, rooms.backend, rooms.name, rooms.hosts)
+        return Gc(rooms.catalog, rooms.mounts, rooms.hosts)
 
     def _full_look_due(self) -> bool:
         catalog = self._rooms.catalog
@@ -333,12 +341,27 @@ def _backend(path: Path | None, backend: str | Backend | None) -> str | Backend:
     return f"file:{path / 'blobs'}"
 
 
+def _public(url: str | None) -> str | None:
+    """Where signed URLs lead; ``Misconfigured`` for what no browser could follow."""
+    if url is None:
+        return None
+    parts = urlsplit(url)
+    whole = parts.scheme in ("http", "https") and parts.netloc
+    if not (whole or url.startswith("/")) or parts.query or parts.fragment:
+        raise Misconfigured(
+            f"Not a public URL: {url!r}.",
+            hint="Give one such as https://media.example.org, or a path such as /media.",
+        )
+    return url
+
+
 def _catalog(
     path: Path | None,
     url: str | None,
     engine: Engine | None,
     schema: str | None,
     backend: Backend,
+    implied: bool,
     clock: Callable[[], Instant],
 ) -> Catalog:
     if sum(given is not None for given in (path, url, engine)) != 1:
@@ -358,6 +381,7 @@ def _catalog(
         engine=engine,
         schema=schema,
         backend_url=backend.url,
+        implied=implied,
         clock=clock,
         occupied=occupied,
     )

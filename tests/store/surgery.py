@@ -12,7 +12,7 @@ from calotype.model import Finding
 
 
 def backend_of(store: Store) -> Backend:
-    return store._rooms.backend
+    return store._rooms.mounts.primary.backend
 
 
 def rows(store: Store, sql: str, *parameters: Any) -> list[tuple[Any, ...]]:

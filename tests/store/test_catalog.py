@@ -326,7 +326,8 @@ def test_a_second_catalog_on_the_same_folder_is_refused(shared, clock):
     with shared.open() as first:
         kept = first.put(picture()).digest
         second = Store(
-            catalog=f"sqlite:///{shared.root / 'b.db'}", backend=first._rooms.backend.url
+            catalog=f"sqlite:///{shared.root / 'b.db'}",
+            backend=first._rooms.mounts.primary.backend.url,
         )
         with second, pytest.raises(Corrupt):
             second.put(picture(1), owner="scan/1")

@@ -26,10 +26,11 @@ from tests.store.surgery import (
     write,
 )
 
-from calotype import Digest, fsck
+from calotype import Digest
 from calotype.backends import Key
 from calotype.backends.memory import MemoryBackend
 from calotype.errors import Unavailable
+from calotype.fsck import sides
 from calotype.model import Check
 
 STRAY = Key(Digest.of(b"nobody's"), "0123456789abcdef", "png")
@@ -421,15 +422,15 @@ def test_the_longest_unread_come_first_and_a_budget_goes_on_the_next_time(
         order.append(store.put(noise(50, number)).digest)
         clock.advance(seconds=10)
     read = []
-    real = fsck.Fsck._hash
+    real = sides.Side._hash
 
     def hash_one(self, row, seen):
         read.append(row.digest)
         return real(self, row, seen)
 
     ticks = iter(range(1000))
-    monkeypatch.setattr(fsck.Fsck, "_hash", hash_one)
-    monkeypatch.setattr(fsck.time, "monotonic", lambda: next(ticks))
+    monkeypatch.setattr(sides.Side, "_hash", hash_one)
+    monkeypatch.setattr(sides.time, "monotonic", lambda: next(ticks))
     first = store.fsck(read_data=True, budget="3s").result()
     assert first.complete is False
     assert 0 < len(read) < 6

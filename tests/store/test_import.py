@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import threading
 import time
 from pathlib import Path
 
 import pytest
+from tests.mounts import missing, small_disk
 from tests.store.pictures import noise, picture
 from tests.store.surgery import content, lose, objects, problems, rows
 from tests.store.trouble import full_after
@@ -598,3 +600,30 @@ def test_a_file_written_between_the_walk_and_its_reading_is_read_again(
         store.import_tree(root, "d/1").result()
     store.import_tree(root, "d/1").result()
     assert roles(store, "d/1") == {"f": Digest.of(b"222")}
+
+
+def test_a_file_of_a_date_before_all_dates_is_imported_and_known_again(store, folder_of, tmp_path):
+    """Go and .NET write year 1 where there is no date; some file systems keep it."""
+    if missing():
+        pytest.skip("it takes a file system of its own")
+    with small_disk(tmp_path / "disk", "4m"):
+        for name, stamp in (("old", "0001-01-01"), ("new", "2400-01-01"), ("mid", "2020-01-01")):
+            file = tmp_path / "disk" / name
+            file.write_bytes(name.encode())
+            subprocess.run(["touch", "-d", stamp, file], check=True)
+        first = store.import_tree(tmp_path / "disk", owner="set/1").result()
+        assert (first.created, first.failures) == (3, ())
+        again = store.import_tree(tmp_path / "disk", owner="set/1").result()
+        assert (again.created, again.failures) == (0, ())
+        assert again.unchanged >= 2
+
+
+def test_two_dots_lead_up_from_where_a_link_leads_to(store, tmp_path):
+    for folder in ("real/data", "real/photos", "photos"):
+        (tmp_path / folder).mkdir(parents=True)
+    (tmp_path / "real/photos/a").write_bytes(b"right")
+    (tmp_path / "photos/a").write_bytes(b"wrong")
+    (tmp_path / "link").symlink_to(tmp_path / "real/data")
+    store.import_tree(f"{tmp_path}/link/../photos", owner="set/1").result()
+    (kept,) = store.references(owner="set/1")
+    assert (content(store, kept.digest), kept.role) == (b"right", "a")

@@ -47,6 +47,11 @@ def test_again_there_is_nothing_to_do(store, app):
     assert moved(store, app) == type(moved(store, app))()
 
 
+def test_a_table_may_be_named_in_another_case_as_sqlite_lets_it(store, app):
+    assert moved(store, app, table="IMAGES").created > 0
+    assert moved(store, app) == type(moved(store, app))()
+
+
 def test_bytes_in_the_database(store, app):
     app.tell("DELETE FROM images")
     for number in range(8):

@@ -32,9 +32,11 @@ from tests.store.test_statements import HOSTS, tour
 from calotype import Digest, Store, catalog
 from calotype.backends import Key
 from calotype.catalog import garbage, slots, tables
+from calotype.catalog.intents import Intent
 from calotype.catalog.prepared import Prepared, _compiled
 from calotype.errors import GcLimit, Unavailable
 from calotype.gc.safety import SAFE_COUNT
+from calotype.heart import BEAT, Heart
 from calotype.putting import Putter
 
 DIALECT = psycopg.dialect()
@@ -192,7 +194,11 @@ NOT_FOR_POSTGRESQL = {
 """Modules without statements of Core, and what runs on a connection given by an application."""
 
 
-ONLY_POSTGRESQL = {"calotype.catalog.garbage._locked"}
+ONLY_POSTGRESQL = {
+    "calotype.catalog.garbage._locked",
+    "calotype.catalog.database.Database.joining",
+    "calotype.catalog.embedded.Embedded.joining",
+}
 """What SQLite never asks; tests/store runs it on a real server."""
 
 
@@ -239,6 +245,22 @@ def fails_first(error: Exception, real):
         return real(*arguments)
 
     return call
+
+
+def moves_on(store: Store, folder: Path) -> None:
+    """To another backend, and away from it again."""
+    store.backends.add("two", f"file:{folder}/two")
+    store.put(noise(30, 77))
+    store.backends.copy("two").result()
+    store.backends.primary("two")
+    store.backends.drop("main")
+    store.backends.add("three", f"file:{folder}/three")
+    assert store.backends.drop("three").removed
+    rooms = store._rooms
+    intent = [Intent(Digest.of(b"late"), Key(Digest.of(b"late")), "0" * 16)]
+    heart = Heart(rooms.catalog, intent)
+    heart._last -= 2 * BEAT
+    heart.beat()
 
 
 def detours(store: Store) -> None:
@@ -310,6 +332,7 @@ def test_every_function_that_asks_the_catalog_is_run_and_what_it_says_compiles(c
             tour(store)
             detours(store)
             moves_in(store, tmp_path)
+            moves_on(store, tmp_path)
     known = askers()
     left = sorted(name for code, name in known.items() if code not in entered)
     assert len(known) > 60

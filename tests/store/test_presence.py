@@ -101,7 +101,7 @@ def test_what_purge_could_not_erase_is_told_and_erased_by_the_next_one(folder, m
     with folder.open() as store:
         digest = store.put(picture(), owner="scan/1").digest
         with monkeypatch.context() as patched:
-            patched.setattr(type(store._rooms.backend), "delete", fails)
+            patched.setattr(type(store._rooms.mounts.primary.backend), "delete", fails)
             assert store.purge(digest).failed == 1
         assert len(objects(store)) == 1
         assert store.purge(digest).failed == 0

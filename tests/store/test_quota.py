@@ -9,6 +9,7 @@ from tests.store.pictures import noise, picture
 from tests.store.surgery import content, findings, objects, problems, rows, truncate
 
 from calotype import Digest
+from calotype.catalog import settings
 from calotype.errors import Misconfigured, QuotaExceeded
 
 
@@ -290,3 +291,27 @@ def test_nothing_but_a_later_zero_row_follows_a_clock_that_ran_ahead(store, cloc
     store.release("scan/1")
     store.gc(now=True)
     assert [day.bytes for day in store.usage_days()] == [100, 0]
+
+
+def test_a_scope_that_was_emptied_does_not_have_gc_count_all_others_again_and_again(
+    store, clock, monkeypatch
+):
+    counted = []
+    real = settings.record_usage
+    monkeypatch.setattr(settings, "record_usage", lambda *a: (counted.append(a), real(*a)))
+    store.put(noise(10))
+    store.scope("user:ben").put(noise(20), owner="page/1")
+    store.gc()
+    store.scope("user:ben").release("page/1")
+    clock.advance(days=3)
+    store.gc()
+    clock.advance(hours=30)
+    store.gc()
+    before = len(counted)
+    for _ in range(5):
+        clock.advance(seconds=60)
+        store.gc()
+    assert len(counted) == before > 0
+    clock.advance(hours=2)
+    store.gc()
+    assert len(counted) == before + 1

@@ -200,6 +200,17 @@ def test_restoring_a_digest_keeps_it_for_itself_and_brings_no_owner_back(store):
     assert store.gc(now=True).doomed == 0
 
 
+@pytest.mark.parametrize("kept", [{"owner": "scan/9"}, {"hold": "1h"}])
+def test_restoring_what_is_not_in_the_trash_keeps_it_for_itself_as_well(store, clock, kept):
+    digest = store.put(picture(), **kept).digest
+    store.discard(digest)
+    store.restore(digest)
+    store.release("scan/9")
+    clock.advance(days=3)
+    assert store.gc(now=True).doomed == 0
+    assert store.stat(digest).kept == "library"
+
+
 def test_restoring_what_is_not_there_is_not_found(store, digest):
     with pytest.raises(NotFound):
         store.restore(Digest.of(b"nothing"))
@@ -435,6 +446,8 @@ def test_the_trash_is_listed_only_when_asked_for(store, digest):
     assert digests(store.assets()) == [digest]
     assert digests(store.assets(trashed=True)) == [trashed]
     assert all(asset.trashed for asset in store.assets(trashed=True))
+    assert digests(store.assets(trashed=True, owner="scan/9")) == [trashed]
+    assert digests(store.assets(trashed=True, owner="scan/1")) == []
 
 
 def test_owners_are_listed_with_what_they_come_to(store):
@@ -480,6 +493,15 @@ def test_a_prefix_names_the_one_that_begins_so(store, digest):
         store.resolve(digest[:5])
     with pytest.raises(NotFound):
         store.resolve("000000" if not digest.startswith("000000") else "111111")
+
+
+def test_a_prefix_of_what_is_in_the_trash_says_so(store):
+    trashed = store.put(picture(1), owner="scan/9").digest
+    store.release("scan/9")
+    with pytest.raises(NotFound, match="in the trash") as error:
+        store.resolve(trashed[:8])
+    assert f"calotype restore {trashed[:8]}" in error.value.hint
+    assert store.resolve(trashed[:8], trashed=True) == trashed
 
 
 def test_lists_before_there_is_a_store_are_empty(store):

@@ -79,7 +79,7 @@ def erase(store: Store) -> Erased:
     rooms = store._rooms
     asked = Terms(cutoff=rooms.catalog.clock(), erase_delay=0)
     tally = Erased()
-    eraser = Eraser(rooms.catalog, rooms.backend, rooms.name, asked)
+    eraser = Eraser(rooms.catalog, rooms.mounts.primary, asked)
     list(eraser.due())
     for _ in eraser.erase(tally, lambda: False):
         pass

@@ -13,7 +13,7 @@ from tests.store.pictures import picture
 from tests.store.places import HOUR, SECOND
 from tests.store.surgery import problems, rows
 
-from calotype import Digest
+from calotype import Digest, Store
 from calotype.errors import Denied, Misconfigured, NotFound, UrlExpired
 
 
@@ -276,3 +276,9 @@ def test_memory_has_no_urls_of_its_own(memory):
         memory.url(digest)
     assert "public_url" in caught.value.hint
     assert problems(memory) == []
+
+
+@pytest.mark.parametrize("url", ["x", "https://", "https://x.example/?q=1", "javascript:alert(1)"])
+def test_a_public_url_that_no_browser_could_follow_is_refused(url):
+    with pytest.raises(Misconfigured, match="public URL"):
+        Store.memory(public_url=url)

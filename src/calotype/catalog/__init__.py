@@ -12,7 +12,8 @@ from pathlib import Path
 
 from sqlalchemy import Connection, Engine
 
-from calotype.catalog import schema
+from calotype.catalog import backends, schema
+from calotype.catalog.backends import Known
 from calotype.catalog.database import Database
 from calotype.catalog.failures import translated
 from calotype.catalog.places import beside, database_of
@@ -30,9 +31,9 @@ class Catalog:
 
     Exactly one of ``path`` (a file of our own), ``url`` and ``engine`` says where it is;
     ``schema`` names PostgreSQL's schema for its tables. ``backend_url`` is noted in a catalog that
-    this object makes, and must be the one that is noted in a catalog that is there. ``occupied``
-    tells whether bytes lie there already: then a
-    catalog that is missing was lost, and none is made over them.
+    this object makes, and must be one of those that are noted in a catalog that is there; unless
+    it is ``implied``, for nobody named it. ``occupied`` tells whether bytes lie there already: then
+    a catalog that is missing was lost, and none is made over them.
     """
 
     def __init__(
@@ -44,6 +45,7 @@ class Catalog:
         schema: str | None = None,
         memory: bool = False,
         backend_url: str,
+        implied: bool = False,
         clock: Callable[[], Instant] = clock_now,
         occupied: Callable[[], bool] = lambda: False,
         patience: float = PATIENCE,
@@ -56,9 +58,11 @@ class Catalog:
         self.own = self.database.own
         self.memory = self.database.memory
         self.backend_url = beside(self.path, backend_url)
+        self.implied = implied
         self._occupied = occupied
         self._ready_for: Hashable | None = None
         self.store_id: str | None = None
+        self.backends: tuple[Known, ...] = ()
 
     @property
     def engine(self) -> Engine:
@@ -108,10 +112,16 @@ class Catalog:
             if number is None:
                 return False
             self.store_id = connection.scalar(schema.STORE_ID)
-            found = connection.scalar(schema.BACKEND_URL)
+            self.backends = backends.known(connection)
         schema.require_current(number, self)
-        schema.require_backend(found, self)
+        schema.require_backend(self)
         return True
+
+    def look_at_backends(self) -> tuple[Known, ...]:
+        """The backends that the store has by now."""
+        with self.read() as connection:
+            self.backends = backends.known(connection)
+        return self.backends
 
     def require(self) -> None:
         """Raise ``NoStore`` unless there is a catalog here."""

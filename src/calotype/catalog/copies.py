@@ -5,7 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, and_, bindparam, func, literal_column, or_, select, union_all
+from sqlalchemy import (
+    Connection,
+    and_,
+    bindparam,
+    func,
+    literal_column,
+    or_,
+    select,
+    union_all,
+)
 
 from calotype.backends import Key
 from calotype.catalog.among import among, among_given
@@ -91,10 +100,26 @@ _LIVE = Prepared(
 )
 
 
+_LIVE_ANYWHERE = Prepared(_COPY.where(among_given(replica.c.digest, "digests"), IS_LIVE))
+
+
 def live(connection: Connection, digests: Sequence[str], name: str) -> list[Copy]:
     """The live replicas of ``digests`` in backend ``name``, suspect ones too."""
     rows = _LIVE(connection, digests=digests, backend_name=name)
     return [_of_blob(row, to_blob(row)) for row in rows]
+
+
+def live_anywhere(connection: Connection, digests: Sequence[str]) -> list[Copy]:
+    """The live replicas of ``digests`` in any backend, suspect ones too."""
+    rows = _LIVE_ANYWHERE(connection, digests=digests)
+    return [_of_blob(row, to_blob(row)) for row in rows]
+
+
+def live_from(connection: Connection, name: str, after: str, limit: int) -> list[Copy]:
+    """The live replicas in backend ``name`` by digest, from after ``after`` on."""
+    here = (replica.c.backend == name, replica.c.digest > after, IS_LIVE)
+    rows = connection.execute(_COPY.where(*here).order_by(replica.c.digest).limit(limit))
+    return [_of_blob(row, to_blob(row)) for row in rows.mappings()]
 
 
 @dataclass(frozen=True, slots=True)
@@ -251,14 +276,9 @@ def between(connection: Connection, name: str, first: str, last: str) -> list[Pa
     return [_to_past(row) for row in rows.mappings()]
 
 
-def bare(connection: Connection, name: str, after: str, limit: int) -> list[str]:
-    """Digests of blobs without any live replica in the backend."""
-    there = (
-        select(1)
-        .where(replica.c.backend == name, replica.c.digest == blob.c.digest, IS_LIVE)
-        .correlate(blob)
-        .exists()
-    )
+def bare(connection: Connection, after: str, limit: int) -> list[str]:
+    """Digests of blobs without any live replica."""
+    there = select(1).where(replica.c.digest == blob.c.digest, IS_LIVE).correlate(blob).exists()
     statement = select(blob.c.digest).where(blob.c.digest > after, ~there)
     return list(connection.scalars(statement.order_by(blob.c.digest).limit(limit)))
 
@@ -294,7 +314,6 @@ def left(connection: Connection, digest: str) -> int:
 
 def waiting(
     connection: Connection,
-    name: str,
     digests: Sequence[str] | None,
     after: Instant,
     until: Instant,
@@ -302,7 +321,7 @@ def waiting(
     """How many keys could not be erased before, and are tried again within that time."""
     put_off = and_(replica.c.state.in_((DOOMED, ERASING)), replica.c.attempts > 0)
     within = and_(replica.c.due_at > after, replica.c.due_at <= until)
-    statement = select(func.count()).where(replica.c.backend == name, within, put_off)
+    statement = select(func.count()).where(within, put_off)
     if digests is not None:
         statement = statement.where(among(replica.c.digest, digests))
     return connection.scalar(statement) or 0

@@ -22,7 +22,7 @@ def damages(connection: Connection) -> list[str]:
         if note != "ok"
     ]
     for table, rowid, parent, _ in connection.exec_driver_sql("PRAGMA foreign_key_check"):
-        if str(table).startswith(PREFIX) or str(parent).startswith(PREFIX):
+        if f"{table}".lower().startswith(PREFIX) or f"{parent}".lower().startswith(PREFIX):
             row = f"row {rowid}" if rowid is not None else "a row"
             notes.append(f"{row} of {table} points at nothing in {parent}")
     if not revisions(connection):

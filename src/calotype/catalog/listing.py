@@ -121,7 +121,10 @@ class Lister:
         sort: Sort,
         after: str | None,
     ) -> Listing[Asset]:
-        """Visible assets (or those in the trash) that meet every condition given."""
+        """Visible assets (or those in the trash) that meet every condition given.
+
+        An owner's are those that it has; in the trash, those that it had.
+        """
         if sort not in _SORTS:
             raise Misconfigured(f"Cannot sort by {sort!r}.", hint=f"Use {', '.join(_SORTS)}.")
 
@@ -134,7 +137,7 @@ class Lister:
                 statement = ASSET.add_columns(held.label("held")).where(asset.c.scope == self.scope)
                 shown = visible(now, held)
                 statement = statement.where(not_(shown) if trashed else shown)
-                statement = _matching(statement, owner, media_type, q)
+                statement = _matching(statement, owner, media_type, q, trashed=trashed)
                 rows = _paged(connection, statement, sort, place, limit)
                 items = tuple(to_asset(row, now) for row in rows[:limit])
             more = len(rows) > limit
@@ -231,13 +234,15 @@ def _matching(
     owner: Owner | None,
     media_type: str | None,
     q: str | None,
+    *,
+    trashed: bool,
 ) -> Select[tuple[object, ...]]:
     if owner is not None:
         used = select(1).where(
             *(reference.c.owner_kind == owner.kind, reference.c.owner_id == owner.id),
             reference.c.scope == asset.c.scope,
             reference.c.digest == asset.c.digest,
-            reference.c.released_at.is_(None),
+            reference.c.released_at.is_not(None) if trashed else reference.c.released_at.is_(None),
         )
         statement = statement.where(used.correlate(asset).exists())
     if media_type is not None:

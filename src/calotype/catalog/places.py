@@ -30,6 +30,14 @@ def beside(catalog: Path | None, backend_url: str) -> str:
         return backend_url
 
 
+def from_beside(catalog: Path | None, backend_url: str) -> str:
+    """The URL that ``beside`` was given, or another one of the same place."""
+    if catalog is None or not backend_url.startswith("file:"):
+        return backend_url
+    there = Path(os.path.realpath(catalog.parent), backend_url.removeprefix("file:"))
+    return f"file:{os.path.normpath(there)}"
+
+
 def database_of(
     path: Path | None,
     url: str | None,

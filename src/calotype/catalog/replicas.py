@@ -16,7 +16,6 @@ from sqlalchemy import (
     literal_column,
     not_,
     select,
-    union_all,
     update,
 )
 
@@ -29,77 +28,11 @@ from calotype.catalog.tables import backend, blob, replica
 from calotype.digest import Digest
 from calotype.quantities import SECOND, Instant
 
-INTENT_AGE = 15 * 60 * SECOND
-"""How long a ``writing`` replica may go without a heartbeat before gc fences its writer off."""
-
-
 STRAY_DELAY = 30 * 24 * 3600 * SECOND
 """How long a stray is left alone before gc may erase it."""
 
 
-@dataclass(frozen=True, slots=True)
-class Intent:
-    """A ``writing`` replica of ours: the key to write to, fenced by its token."""
-
-    digest: Digest
-    key: Key
-    token: str
-
-
-def intend(
-    connection: Connection, name: str, wanted: Sequence[tuple[Digest, str, int]], now: Instant
-) -> list[Intent]:
-    """Insert a ``writing`` replica for each (digest, extension, size), with a fresh token.
-
-    The plain key goes to the first writer ever, in the backend's first epoch; after that every
-    writer has a key of its own.
-    """
-    plain = _free_plain_keys(connection, name, wanted)
-    intents = []
-    for digest, extension, _ in wanted:
-        token = secrets.token_hex(8)
-        bare = Key(digest, "", extension)
-        key = bare if str(bare) in plain else Key(digest, token, extension)
-        plain.discard(str(bare))
-        intents.append(Intent(digest, key, token))
-    _INSERT_REPLICA.many(
-        connection,
-        [
-            {
-                "backend": name,
-                "key": str(intent.key),
-                "digest": intent.digest,
-                "token": intent.token,
-                "size": size,
-                "state": WRITING,
-                "doomed_at": None,
-                "due_at": now + INTENT_AGE,
-            }
-            for intent, (_, _, size) in zip(intents, wanted, strict=True)
-        ],
-    )
-    return intents
-
-
-_USED_KEYS = select(replica.c.key).where(
-    replica.c.backend == bindparam("backend_name"), among_given(replica.c.key, "keys")
-)
-_LATER_EPOCH = select(backend.c.name).where(
-    backend.c.name == bindparam("backend_name"), backend.c.epoch > 1
-)
-
-
-def _free_plain_keys(
-    connection: Connection, name: str, wanted: Sequence[tuple[Digest, str, int]]
-) -> set[str]:
-    keys = {str(Key(digest, "", extension)) for digest, extension, _ in wanted}
-    taken = _PLAIN_KEYS_TAKEN(connection, backend_name=name, keys=list(keys))
-    used = {str(row["key"]) for row in taken}
-    return set() if name in used else keys - used
-
-
-_PLAIN_KEYS_TAKEN = Prepared(union_all(_USED_KEYS, _LATER_EPOCH))
-_INSERT_REPLICA = prepared_insert(
+INSERT = prepared_insert(
     replica, "backend", "key", "digest", "token", "size", "state", "doomed_at", "due_at"
 )
 _SET_LIVE = Prepared(
@@ -131,15 +64,6 @@ def doom(connection: Connection, tokens: Sequence[str], now: Instant) -> None:
             .where(among(replica.c.token, tokens), replica.c.state.in_((WRITING, LIVE)))
             .values(state=DOOMED, doomed_at=now, due_at=now)
         )
-
-
-def withdraw(connection: Connection, tokens: Sequence[str], now: Instant) -> None:
-    """``writing -> doomed`` for intents that their own writer gives up."""
-    connection.execute(
-        update(replica)
-        .where(among(replica.c.token, tokens), replica.c.state == WRITING)
-        .values(state=DOOMED, doomed_at=now, due_at=now)
-    )
 
 
 def doom_all(connection: Connection, digests: Sequence[str], now: Instant) -> None:
@@ -321,16 +245,6 @@ def erased(
     return {parse_key(key) for key in moved.scalars()}
 
 
-def abort(connection: Connection, tokens: Sequence[str], now: Instant) -> int:
-    """``writing -> doomed`` for writers without a heartbeat; how many. They are fenced off."""
-    stale = connection.execute(
-        update(replica)
-        .where(among(replica.c.token, tokens), replica.c.state == WRITING, replica.c.due_at <= now)
-        .values(state=DOOMED, doomed_at=now, due_at=now)
-    )
-    return stale.rowcount
-
-
 def put_off(connection: Connection, items: Sequence[Due], until: Instant | None) -> None:
     """Leave the rows alone until then (None: for good), and count the attempt."""
     if items:
@@ -380,7 +294,7 @@ def tombstone(
         for key, size in keys
         if str(key) not in used
     ]
-    _INSERT_REPLICA.many(connection, rows)
+    INSERT.many(connection, rows)
     return len(rows)
 
 

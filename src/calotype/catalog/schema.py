@@ -22,8 +22,6 @@ CURRENT = 2
 
 VERSION_TABLE = "calotype_version"
 
-BACKEND_URL = select(tables.backend.c.url).where(tables.backend.c.name == "main")
-
 STORE_ID = select(tables.meta.c.value).where(tables.meta.c.key == "store_id")
 
 
@@ -98,13 +96,15 @@ def require_current(found: int, catalog: Catalog) -> None:
     upgrade(catalog)
 
 
-def require_backend(found: str | None, catalog: Catalog) -> None:
-    """Refuse a backend that is not the one this catalog speaks of: its bytes would seem lost."""
-    if found != catalog.backend_url:
+def require_backend(catalog: Catalog) -> None:
+    """Refuse a backend that this catalog does not speak of: its bytes would seem lost."""
+    urls = [each.url for each in catalog.backends]
+    if catalog.backend_url not in urls and not catalog.implied:
         raise Misconfigured(
-            f"The catalog {catalog.name} keeps its bytes in {found}, not in "
+            f"The catalog {catalog.name} keeps its bytes in {' and '.join(urls)}, not in "
             f"{catalog.backend_url}; nothing was changed.",
-            hint="Pass that backend. To move a store, move its catalog and its blobs together.",
+            hint="Pass that backend. To have the bytes in another one as well: 'calotype backend "
+            "add'. To move a store, move its catalog and its blobs together.",
         )
 
 

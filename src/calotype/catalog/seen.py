@@ -77,9 +77,7 @@ def forget(connection: Connection, paths: Sequence[bytes]) -> None:
     _FORGET.many(connection, [{"gone": path} for path in paths])
 
 
-_SOUND = and_(
-    replica.c.backend == bindparam("backend_name"), IS_LIVE, replica.c.suspect_at.is_(None)
-)
+_SOUND = and_(IS_LIVE, replica.c.suspect_at.is_(None))
 
 _REFERRED = Prepared(
     select(reference.c.role, reference.c.digest)
@@ -97,7 +95,6 @@ _REFERRED = Prepared(
 def referred(
     connection: Connection,
     scope: str,
-    backend: str,
     owner: tuple[str, str],
     roles: Sequence[str],
 ) -> dict[str, str]:
@@ -105,7 +102,6 @@ def referred(
     rows = _REFERRED.tuples(
         connection,
         scope_name=scope,
-        backend_name=backend,
         kind=owner[0],
         ident=owner[1],
         roles=roles,
@@ -124,9 +120,9 @@ _KEPT = Prepared(
 )
 
 
-def kept(connection: Connection, scope: str, backend: str, digests: Sequence[Digest]) -> set[str]:
+def kept(connection: Connection, scope: str, digests: Sequence[Digest]) -> set[str]:
     """Those of ``digests`` that the scope keeps for themselves, in trusted bytes."""
-    rows = _KEPT.tuples(connection, scope_name=scope, backend_name=backend, digests=digests)
+    rows = _KEPT.tuples(connection, scope_name=scope, digests=digests)
     return {digest for (digest,) in rows}
 
 

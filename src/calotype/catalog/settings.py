@@ -7,7 +7,7 @@ import secrets
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from zlib import crc32
 
-from sqlalchemy import Connection, bindparam, delete, func, insert, select, text, update
+from sqlalchemy import Connection, and_, bindparam, case, delete, func, insert, select, text, update
 
 from calotype.catalog.among import among
 from calotype.catalog.prepared import Prepared
@@ -286,6 +286,7 @@ def usage_due(
     """
     newest = (
         select(
+            usage_table.c.scope,
             func.max(usage_table.c.recorded_at).label("at"),
             func.max(usage_table.c.assets).label("most"),
         )
@@ -295,7 +296,11 @@ def usage_due(
     if name is not None:
         newest = newest.where(usage_table.c.scope == name)
     each = newest.subquery()
-    at, most = connection.execute(select(func.min(each.c.at), func.max(each.c.most))).one()
-    if at is None:
+    of_each = and_(usage_table.c.scope == each.c.scope, usage_table.c.recorded_at == each.c.at)
+    in_use = case((usage_table.c.assets > 0, each.c.at))  # an empty scope's row is written once
+    counted = select(func.min(in_use), func.max(each.c.at), func.max(each.c.most))
+    oldest, latest, most = connection.execute(counted.join_from(each, usage_table, of_each)).one()
+    if latest is None:
         return True
-    return now - int(at) >= (age if int(most) <= QUICK_TO_COUNT else 24 * HOUR)
+    at = int(latest if oldest is None else oldest)
+    return now - at >= (age if int(most) <= QUICK_TO_COUNT else 24 * HOUR)

@@ -11,6 +11,7 @@ from cyclopts import App, CycloptsError, Parameter, UnusedCliTokensError
 
 from calotype import __version__
 from calotype.cli import (
+    backing,
     checking,
     collecting,
     getting,
@@ -69,6 +70,12 @@ COMMANDS: dict[str, Callable[..., int]] = {
 for name, command in COMMANDS.items():
     app.command(command, name=name)
 
+GROUPS = {"backend": backing.backend}
+"""Commands that have commands of their own."""
+
+for group in GROUPS.values():
+    app.command(group)
+
 WITH_STDIO = frozenset({"put", "get", "check"})
 WITH_VALUE = frozenset({"--store", "--scope"})
 ALONE = frozenset({"--json", "--quiet", "-q", "--bytes"})
@@ -108,7 +115,7 @@ def _misspelt(error: CycloptsError, words: Sequence[str]) -> Usage:
     guess = _GUESS.search(what)
     if guess and difflib.SequenceMatcher(None, guess[1], guess[3]).ratio() < LIKE:
         what = what.replace(guess[2], "").strip()
-    of = f"{words[0]} " if words[:1] and words[0] in COMMANDS else ""
+    of = f"{words[0]} " if words[:1] and words[0] in {*COMMANDS, *GROUPS} else ""
     return Usage(what, hint=f"See 'calotype {of}--help'.")
 
 
@@ -123,7 +130,8 @@ def _command_first(arguments: Sequence[str]) -> list[str]:
             ahead += 1
         else:
             break
-    return [*arguments[ahead : ahead + 1], *arguments[:ahead], *arguments[ahead + 1 :]]
+    named = ahead + (2 if arguments[ahead : ahead + 1] and arguments[ahead] in GROUPS else 1)
+    return [*arguments[ahead:named], *arguments[:ahead], *arguments[named:]]
 
 
 def _failed(error: CalotypeError, json_lines: bool) -> int:

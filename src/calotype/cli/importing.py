@@ -19,6 +19,7 @@ from calotype.cli.progressing import follow
 from calotype.cli.wire import record
 from calotype.errors import Misconfigured, by_code
 from calotype.importing.terms import PLANNED
+from calotype.importing.walk import absolute
 from calotype.model import Imported
 from calotype.progress import Progress, Run
 
@@ -189,9 +190,9 @@ def _require_folder(source: str) -> None:
 
 def _require_below(root: Path, only: Iterable[Path]) -> None:
     """Refuse files of another tree, whose paths below ``root`` would be no roles."""
-    top = os.path.abspath(root)  # noqa: PTH100 - resolve() would follow links
+    top = os.fsdecode(absolute(os.fsencode(root)))
     for path in only:
-        where = Path(os.path.normpath(os.path.join(top, path)))  # noqa: PTH118 - keeps links
+        where = Path(os.fsdecode(absolute(os.fsencode(Path(top, path)))))
         if not where.is_relative_to(top):
             raise Misconfigured(
                 f"{str(path)!r} does not lie in {top!r}.",

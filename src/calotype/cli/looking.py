@@ -23,7 +23,7 @@ from calotype.cli.printing import Printer, Row, instant, name_of, plural
 from calotype.cli.wire import asset as asset_record
 from calotype.cli.wire import blob as blob_record
 from calotype.cli.wire import record, reference
-from calotype.model import Asset, Blob
+from calotype.model import Asset, Blob, Reference
 from calotype.quantities import duration
 
 
@@ -109,10 +109,16 @@ def stat(digest: DigestGiven, /, *, common: Common = EVERYWHERE) -> int:
             ("created", instant(found.created_at)),
             ("accessed", instant(found.last_accessed)),
             ("accesses", str(found.access_count or "")),
-            *(("used by", f"{shown(str(each.owner))} as {shown(each.role)}") for each in uses),
+            *(("used by", _use(each)) for each in uses),
         ]
     )
     return Exit.OK
+
+
+def _use(each: Reference) -> str:
+    """An owner, and its role where one was given."""
+    role = f" as {shown(each.role)}" if each.role != each.digest else ""
+    return f"{shown(str(each.owner))}{role}"
 
 
 def explain(digest: DigestGiven, /, *, common: Common = EVERYWHERE) -> int:

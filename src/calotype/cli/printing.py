@@ -128,9 +128,9 @@ def name_of(filename: str | None) -> str:
     return shown(filename) if filename else "-"
 
 
-def plural(count: int, noun: str) -> str:
-    """``1 blob``, ``2 blobs``."""
-    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+def plural(count: int, noun: str, many: str = "") -> str:
+    """``1 blob``, ``2 blobs``; ``many`` where an s would not do."""
+    return f"{count} {noun}" if count == 1 else f"{count} {many or f'{noun}s'}"
 
 
 def _chunks(rows: Iterable[Row]) -> Iterator[list[Row]]:

@@ -13,17 +13,19 @@ from dataclasses import dataclass, field
 
 from sqlalchemy import Connection
 
-from calotype.backends import Backend, Stages
-from calotype.catalog import Catalog, copies, replicas, reserve
+from calotype.backends import Remote, Sweeps
+from calotype.catalog import Catalog, copies, intents, replicas, reserve
 from calotype.catalog.copies import Copy
+from calotype.catalog.intents import INTENT_AGE
 from calotype.catalog.repeating import repeated
-from calotype.catalog.replicas import INTENT_AGE, Due
+from calotype.catalog.replicas import Due
 from calotype.catalog.reserve import Freeing
 from calotype.catalog.states import DOOMED, ERASED, ERASING, WRITING
 from calotype.digest import Digest
 from calotype.errors import CalotypeError, Corrupt, NotFound
 from calotype.gc.terms import Allowance, Terms
 from calotype.model import PlanItem
+from calotype.mounting import Mount
 from calotype.presence import require_there
 from calotype.quantities import SECOND, Instant
 
@@ -32,6 +34,7 @@ THREADS = 8
 SLICE = 16
 SECOND_DELETE = 24 * 3600 * SECOND
 TOMBSTONES = 30 * SECOND_DELETE
+REMOTE_DELAY = SECOND_DELETE
 LONGEST_BACKOFF = SECOND_DELETE
 
 
@@ -53,31 +56,41 @@ class Eraser:
     """Erases what is doomed, in one backend."""
 
     catalog: Catalog
-    backend: Backend
-    name: str
+    mount: Mount
     terms: Terms
+
+    @property
+    def name(self) -> str:
+        """The backend's name."""
+        return self.mount.name
+
+    @property
+    def delay(self) -> int:
+        """How long doomed bytes stay, in microseconds."""
+        if self.terms.erase_delay is not None:
+            return self.terms.erase_delay
+        return REMOTE_DELAY if isinstance(self.mount.backend, Remote) else 0
 
     def due(self) -> Iterator[Due]:
         """What would be erased now; fenced-off writers' intents too."""
         now = self.catalog.clock()
         yield from self._rows((WRITING,), now)
-        yield from self._rows((DOOMED,), now - self.terms.erase_delay)
+        yield from self._rows((DOOMED,), now - self.delay)
         yield from self._rows((ERASING,), now)
 
     def erase(self, tally: Tally, stop: Callable[[], bool]) -> Iterator[None]:
         """Abort stale intents, erase what is due, and sweep what was erased a day ago."""
-        require_there(self.catalog, self.backend, self.name)
+        require_there(self.catalog, self.mount)
         self._abort_stale(tally)
         yield from self._erase_due(tally, stop)
-        if not stop() and self.terms.digests is None and isinstance(self.backend, Stages):
-            now = self.catalog.clock()
-            tally.temporary += self.backend.sweep(now - INTENT_AGE)
-            tally.temporary += self.catalog.sweep(now - INTENT_AGE)
+        backend = self.mount.backend
+        if self.terms.digests is None and isinstance(backend, Sweeps) and not stop():
+            tally.temporary += backend.sweep(self.catalog.clock() - INTENT_AGE)
 
     def _erase_due(self, tally: Tally, stop: Callable[[], bool]) -> Iterator[None]:
         allowance = Allowance(self.terms)
         now = self.catalog.clock()
-        for states, cutoff in (((DOOMED,), now - self.terms.erase_delay), ((ERASING,), now)):
+        for states, cutoff in (((DOOMED,), now - self.delay), ((ERASING,), now)):
             for batch in _batches(self._rows(states, cutoff)):
                 chosen = [item for item in batch if allowance.take(item.size)]
                 if chosen:
@@ -117,7 +130,7 @@ class Eraser:
     def _abort(self, items: Sequence[Due], tally: Tally) -> None:
         tokens = [item.token for item in items]
         with self.catalog.write(freeing=Freeing.BYTES) as connection:
-            aborted = replicas.abort(connection, tokens, self.catalog.clock())
+            aborted = intents.abort(connection, tokens, self.catalog.clock())
         tally.intents += aborted
 
     @repeated
@@ -167,10 +180,10 @@ class Eraser:
     def _is_whole(self, copy: Copy) -> bool | None:
         """None where that cannot be told now: only what is surely gone is missing."""
         try:
-            with self.backend.open(copy.key) as file:
+            with self.mount.backend.open(copy.key) as file:
                 return Digest.of(file) == copy.blob.digest
         except (Corrupt, NotFound):
-            require_there(self.catalog, self.backend, self.name)
+            require_there(self.catalog, self.mount)
             return False
         except (CalotypeError, OSError):
             return None
@@ -189,8 +202,8 @@ class Eraser:
 
     def _delete_one(self, item: Due) -> bool:
         try:
-            self.backend.delete(item.key)
-            return self.backend.size(item.key) is None
+            self.mount.backend.delete(item.key)
+            return self.mount.backend.size(item.key) is None
         except CalotypeError:
             return False
 

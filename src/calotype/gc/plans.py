@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import logging
 import secrets
 import time
-from collections.abc import Generator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from calotype.backends import Backend
 from calotype.catalog import Catalog, copies, settings
+from calotype.catalog.backends import PRIMARY
 from calotype.catalog.columns import Hosts
 from calotype.catalog.failures import disk_failed, disk_full
+from calotype.catalog.intents import INTENT_AGE
 from calotype.catalog.repeating import repeated
 from calotype.catalog.reserve import Freeing
 from calotype.errors import NotFound, Unavailable
@@ -22,9 +24,12 @@ from calotype.gc.erasing import Tally as Erased
 from calotype.gc.safety import Safety
 from calotype.gc.terms import Allowance, Terms
 from calotype.model import PlanItem, Report
+from calotype.mounting import Mounts
 from calotype.presence import require_there
 from calotype.progress import Progress, Run
 from calotype.quantities import SECOND, Instant, when
+
+logger = logging.getLogger("calotype.gc")
 
 SHOWN = 10_000
 """How many items a plan and a report list one by one; the totals count all."""
@@ -41,8 +46,7 @@ class Gc:
     """What gc needs: rows, bytes, and the application's columns."""
 
     catalog: Catalog
-    backend: Backend
-    name: str
+    mounts: Mounts
     hosts: Hosts
 
     def plan(self, terms: Terms) -> Plan:
@@ -58,6 +62,10 @@ class Gc:
             self.hosts.refuse_cascades(connection)
         made = self._looked(ident, now, terms)
         return made if self._keep(ident, now, terms) else replace(made, id=NOWHERE)
+
+    def erasers(self, terms: Terms) -> list[Eraser]:
+        """One for each backend."""
+        return [Eraser(self.catalog, mount, terms) for mount in self.mounts.all]
 
     def _keep(self, ident: str, now: Instant, terms: Terms) -> bool:
         """False on a disk that cannot be written, where a plan can still be looked at."""
@@ -87,7 +95,7 @@ class Gc:
             doomed_bytes += sum(item.size for item in batch)
             items += [describe(item) for item in batch[: SHOWN - len(items)]]
         allowance = Allowance(terms)
-        for due in Eraser(self.catalog, self.backend, self.name, terms).due():
+        for due in (due for eraser in self.erasers(terms) for due in eraser.due()):
             if not allowance.take(due.size):
                 break
             erased += 1
@@ -137,7 +145,7 @@ class Plan:
         catalog = self._gc.catalog
         if not catalog.exists():
             return Report(self.id)
-        require_there(catalog, self._gc.backend, self._gc.name)
+        require_there(catalog, self._gc.mounts.primary)
         safety = Safety(self.id, force)
         with catalog.read() as connection:
             safety.check(connection, 0, self.doomed)
@@ -150,12 +158,10 @@ class Plan:
             done = collected.doomed
             yield Progress(max(total, done), done, computed=done, note="letting go")
         waiting = self._waiting()
-        if not stop():
-            eraser = Eraser(catalog, self._gc.backend, self._gc.name, self.terms)
-            for _ in eraser.erase(erased, stop):
-                done = collected.doomed + erased.erased
-                at_least = max(total, done)
-                yield Progress(at_least, done, computed=done, failed=erased.failed, note="erasing")
+        for _ in self._erased(erased, stop):
+            done = collected.doomed + erased.erased
+            at_least = max(total, done)
+            yield Progress(at_least, done, computed=done, failed=erased.failed, note="erasing")
         stopped = "budget" if stop() else collected.stopped or erased.stopped
         if collected.no_room is not None and not collected.doomed + erased.erased:
             raise collected.no_room
@@ -164,6 +170,21 @@ class Plan:
                 settings.set_meta(connection, "full_look", "0")
         self._record_usage()
         return self._report(collected, erased, waiting, stopped)
+
+    def _erased(self, tally: Erased, stop: Callable[[], bool]) -> Iterator[None]:
+        """Erase in every backend; one that is only copied to or read stops no run."""
+        for eraser in self._gc.erasers(self.terms):
+            if stop():
+                return
+            try:
+                yield from eraser.erase(tally, stop)
+            except Unavailable as error:
+                if eraser.mount.role == PRIMARY:
+                    raise
+                logger.warning("gc leaves backend %s for later: %s", eraser.name, error)
+        if not stop() and self.terms.digests is None:
+            catalog = self._gc.catalog
+            tally.temporary += catalog.sweep(catalog.clock() - INTENT_AGE)
 
     @repeated
     def _record_usage(self) -> None:
@@ -180,9 +201,7 @@ class Plan:
     def _waiting(self) -> int:
         catalog, now = self._gc.catalog, self._gc.catalog.clock()
         with catalog.read() as connection:
-            return copies.waiting(
-                connection, self._gc.name, self.terms.digests, now, now + LONGEST_BACKOFF
-            )
+            return copies.waiting(connection, self.terms.digests, now, now + LONGEST_BACKOFF)
 
     def _report(self, collected: Collected, erased: Erased, waiting: int, stopped: str) -> Report:
         return Report(

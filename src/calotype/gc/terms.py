@@ -14,11 +14,13 @@ from calotype.quantities import Instant
 class Terms:
     """``cutoff``: what ended by then is garbage. Delays and budget in microseconds.
 
+    ``erase_delay`` None leaves it to each backend: 0 for what lies here, a day for a service.
+
     ``limit`` and ``max_bytes`` bound what is doomed, and apart from that what is erased.
     """
 
     cutoff: Instant
-    erase_delay: int
+    erase_delay: int | None
     digests: tuple[str, ...] | None = None
     limit: int | None = None
     max_bytes: int | None = None
@@ -40,7 +42,7 @@ class Terms:
         digests = cast(list[str] | None, found["digests"])
         return cls(
             cutoff=cast(int, found["cutoff"]),
-            erase_delay=cast(int, found["erase_delay"]),
+            erase_delay=cast(int | None, found["erase_delay"]),
             digests=tuple(digests) if digests is not None else None,
             limit=cast(int | None, found["limit"]),
             max_bytes=cast(int | None, found["max_bytes"]),

@@ -56,7 +56,11 @@ def reflected(engine: Engine, table: str) -> Table:
         try:
             with speaking(engine):
                 return Table(
-                    what, MetaData(), autoload_with=engine, schema=where, resolve_fks=False
+                    _spelt(engine, what, where),
+                    MetaData(),
+                    autoload_with=engine,
+                    schema=where,
+                    resolve_fks=False,
                 )
         except Misconfigured:
             continue
@@ -66,6 +70,15 @@ def reflected(engine: Engine, table: str) -> Table:
     with speaking(engine):
         names = ", ".join(inspect(engine).get_table_names()) or "none"
     raise Misconfigured(f"No table {table!r}.", hint=f"There are: {names}.")
+
+
+def _spelt(engine: Engine, table: str, schema: str | None) -> str:
+    """A table's name as SQLite has it, which finds it in any case, but not its key."""
+    if engine.dialect.name != "sqlite":
+        return table
+    names = inspect(engine).get_table_names(schema)
+    same = [name for name in names if name.lower() == table.lower()]
+    return same[0] if same else table
 
 
 @contextmanager

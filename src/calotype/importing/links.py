@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from calotype.digest import Digest
 from calotype.errors import CalotypeError, Misconfigured
+from calotype.importing.walk import absolute
 from calotype.names import Owner, escaped, plain
 
 # paths are bytes:
@@ -113,7 +114,7 @@ class _Spelling:
 
     def path(self, path: bytes) -> bytes:
         """Below ``root`` where its folder is; a link at the end is a file of its own."""
-        where = os.path.normpath(os.path.join(self._root, path))
+        where = absolute(os.path.join(self._root, path))
         folder, name = os.path.split(where)
         if folder not in self._folders:
             self._folders[folder] = self._folder(folder)

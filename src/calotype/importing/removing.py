@@ -204,16 +204,16 @@ class Remover:
                 hint="Leave it: it is where the bytes are kept.",
             )
         putter = self.putter
-        with Reader(putter.catalog, putter.backend, putter.name).open(digest) as copy:
+        with Reader(putter.catalog, putter.mounts).open(digest) as copy:
             while copy.read(1 << 20):
                 continue
 
     def _copies(self, digest: Digest) -> Iterator[File]:
-        backend = self.putter.backend
-        if isinstance(backend, Locates):
-            with self.putter.catalog.read() as connection:
-                live = copies.live(connection, [digest], self.putter.name)
-            for copy in live:
+        with self.putter.catalog.read() as connection:
+            live = copies.live_anywhere(connection, [digest])
+        for copy in live:
+            backend = self.putter.mounts.named(copy.backend).backend
+            if isinstance(backend, Locates):
                 facts = Path(backend.path(copy.key)).stat()
                 yield facts.st_dev, facts.st_ino
 

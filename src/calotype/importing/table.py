@@ -207,12 +207,12 @@ class TableImport:
     def _is_kept(self, digest: Digest) -> bool:
         putter = self._putter
         with putter.catalog.read() as connection:
-            return bool(seen.kept(connection, putter.scope, putter.name, [digest]))
+            return bool(seen.kept(connection, putter.scope, [digest]))
 
     def _require_slot(self, kind: str, ident: str, role: str, digest: Digest) -> None:
         putter = self._putter
         with putter.catalog.read() as connection:
-            found = seen.referred(connection, putter.scope, putter.name, (kind, ident), [role])
+            found = seen.referred(connection, putter.scope, (kind, ident), [role])
         if role not in found:
             raise NotFound(
                 f"{kind}/{ident} has nothing in {role!r}, or it is damaged; the row's source was "

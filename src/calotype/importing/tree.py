@@ -19,7 +19,7 @@ from calotype.digest import Digest
 from calotype.errors import CalotypeError, Misconfigured, NotFound
 from calotype.importing.links import Link, Links, read_map
 from calotype.importing.still import read_still
-from calotype.importing.walk import Found, Named, Stamp, Walk, found_at
+from calotype.importing.walk import Found, Named, Stamp, Walk, absolute, found_at
 from calotype.intake import Pause
 from calotype.model import Imported, PutFailure, PutMany
 from calotype.names import Owner, file_name, role_name
@@ -152,15 +152,15 @@ class TreeImport:
                 owner, role = entry.link
                 by_owner.setdefault(owner, []).append((number, role or known, known))
         standing: set[int] = set()
-        scope, name = self._putter.scope, self._putter.name
+        scope = self._putter.scope
         with self._putter.catalog.read() as connection:
             for owner, some in by_owner.items():
                 if owner is None:
-                    kept = seen.kept(connection, scope, name, [known for _, _, known in some])
+                    kept = seen.kept(connection, scope, [known for _, _, known in some])
                     standing.update(number for number, _, known in some if known in kept)
                 else:
                     whose, roles = (owner.kind, owner.id), [role for _, role, _ in some]
-                    has = seen.referred(connection, scope, name, whose, roles)
+                    has = seen.referred(connection, scope, whose, roles)
                     standing.update(
                         number for number, role, known in some if has.get(role) == known
                     )
@@ -250,13 +250,18 @@ def tree_import(
     if isinstance(only, str | bytes | os.PathLike):
         raise Misconfigured("only= wants several files.", hint="Give a list of one.")
     try:
-        root = os.path.abspath(given)  # noqa: PTH100 - resolve() would follow links
+        root = absolute(given)
     except FileNotFoundError as error:
         raise NotFound(
             "The current folder is gone.", hint="Change to another one, or name whole paths."
         ) from error
     whose = Links(root, owner) if links is None else read_map(links, root, owner)
-    walk = Walk(root, lambda: _own(putter), os.fsencode(_folder(putter)), whose.listed.keys())
+    walk = Walk(
+        root,
+        lambda: _own(putter),
+        os.fsencode(next(iter(_folders(putter)), "")),
+        whose.listed.keys(),
+    )
     if only is not None:
         walk = Named(root, map(os.fsencode, only))
     return TreeImport(putter, limits, walk, whose, resume=resume)
@@ -267,15 +272,15 @@ def _just_before(path: bytes) -> bytes:
     return path[:-1] + bytes([path[-1] - 1]) + b"\xff"
 
 
-def _folder(putter: Putter) -> str:
-    """Where the store keeps bytes as files; "" where it does not."""
-    kind, _, folder = putter.backend.url.partition(":")
-    return folder if kind == "file" else ""
+def _folders(putter: Putter) -> list[str]:
+    """Where the store keeps bytes as files."""
+    urls = [mount.url.partition(":") for mount in putter.mounts.all]
+    return [folder for kind, _, folder in urls if kind == "file"]
 
 
 def _own(putter: Putter) -> set[tuple[int, int]]:
     """(device, inode) of the store's own folder of bytes and of its catalog's files."""
-    paths = [folder] if (folder := _folder(putter)) else []
+    paths = _folders(putter)
     found = set()
     with translated():
         if (catalog := putter.catalog.path) is not None:

@@ -26,8 +26,25 @@ class Stamp(NamedTuple):
 
     @classmethod
     def of(cls, found: os.stat_result) -> Stamp:
-        """The stamp that the system's answer makes."""
-        return cls(found.st_size, found.st_mtime_ns, found.st_ino & _63_BITS)
+        """The stamp that the system's answer makes; a database takes its numbers.
+
+        Dates before 1677 and after 2262 count as the nearest one between.
+        """
+        modified = max(-_63_BITS, min(found.st_mtime_ns, _63_BITS))
+        return cls(found.st_size, modified, found.st_ino & _63_BITS)
+
+
+def absolute(path: bytes) -> bytes:
+    """The whole path without ``..``, which leads up from where a link leads to.
+
+    Links that no ``..`` follows stay as they are.
+    """
+    head, name = os.path.split(path)
+    if name == b"..":
+        return os.path.realpath(path)
+    if b".." in head.split(b"/"):
+        return os.path.join(os.path.realpath(head), name)
+    return os.path.abspath(path)  # noqa: PTH100 - resolve() would follow links
 
 
 class Found(NamedTuple):
@@ -165,7 +182,7 @@ class Named(Walk):
 
     def __init__(self, root: bytes, paths: Iterable[bytes]) -> None:
         super().__init__(root)
-        self._paths = sorted({os.path.normpath(os.path.join(root, path)) for path in paths})
+        self._paths = sorted({absolute(os.path.join(root, path)) for path in paths})
 
     def files(self) -> Iterator[Found]:
         """Every one of them; one that is not there has an empty stamp, and fails when read."""

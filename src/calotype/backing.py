@@ -1,0 +1,334 @@
+"""The backends of a store: another one added, filled, made the primary, or dropped.
+
+Bytes move while the store is in use. A backend is let go of only when each of its digests was
+read whole from another one just before.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Generator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+
+from sqlalchemy.exc import IntegrityError
+
+from calotype.backends import Backend, Remote
+from calotype.catalog import Catalog, copies, settings
+from calotype.catalog import backends as rows
+from calotype.catalog.backends import MIRROR, PRIMARY, READ, Coverage
+from calotype.catalog.copies import Copy
+from calotype.catalog.places import beside
+from calotype.catalog.repeating import repeated
+from calotype.catalog.reserve import Freeing
+from calotype.copying import Copier, Outcome, Pace
+from calotype.digest import Digest
+from calotype.errors import CalotypeError, Misconfigured
+from calotype.gc.erasing import Eraser, Tally
+from calotype.gc.terms import Terms
+from calotype.mounting import Mount, Mounts
+from calotype.presence import require_there
+from calotype.progress import Progress, Run
+from calotype.quantities import Size, size
+
+PAGE = 200
+THREADS = 8
+SHOWN = 100
+"""How many failures a result lists one by one."""
+
+_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
+
+
+@dataclass(frozen=True, slots=True)
+class BackendState:
+    """A backend of the store: what for, and how much of the store lies in it.
+
+    ``lacking`` blobs (of ``lacking_bytes``) have no live and trusted copy there; ``suspect`` are
+    copies that were found damaged; ``coverage`` is the share of all blobs that it has, in percent.
+    """
+
+    name: str
+    url: str
+    role: str
+    copies: int
+    bytes: int
+    suspect: int
+    lacking: int
+    lacking_bytes: int
+    coverage: float
+
+
+@dataclass(frozen=True, slots=True)
+class CopyFailure:
+    """A digest that could not be copied, and why."""
+
+    digest: Digest
+    code: str
+    message: str
+    hint: str
+
+
+@dataclass(frozen=True, slots=True)
+class Copied:
+    """What a copy did; ``there`` came from somebody else meanwhile, ``gone`` was let go."""
+
+    copied: int = 0
+    bytes: int = 0
+    there: int = 0
+    gone: int = 0
+    failed: int = 0
+    failures: tuple[CopyFailure, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Dropped:
+    """What dropping a backend has come to.
+
+    ``let_go`` copies went, ``kept`` have no other copy that could be read whole, ``waiting`` are
+    let go of and not erased yet. ``removed`` once nothing is left: the store has it no more.
+    """
+
+    let_go: int = 0
+    kept: int = 0
+    waiting: int = 0
+    removed: bool = False
+
+
+class Backends:
+    """The backends of one store."""
+
+    def __init__(
+        self, catalog: Catalog, mounts: Mounts, opener: Callable[[str | Backend], Backend]
+    ) -> None:
+        self._catalog = catalog
+        self._mounts = mounts
+        self._opener = opener
+
+    def list(self) -> list[BackendState]:
+        """Every backend, the primary first."""
+        if not self._catalog.exists():
+            mount = self._mounts.primary
+            return [BackendState(mount.name, mount.url, mount.role, 0, 0, 0, 0, 0, 0.0)]
+        self._mounts.refresh()
+        with self._catalog.read() as connection:
+            covered = rows.coverage(connection)
+            lacking = {m.name: rows.count_lacking(connection, m.name) for m in self._mounts.all}
+        return [
+            _state(mount, covered.get(mount.name, Coverage()), lacking.get(mount.name, (0, 0)))
+            for mount in self._mounts.all
+        ]
+
+    def add(self, name: str, url: str | Backend, role: str = MIRROR) -> BackendState:
+        """Have the bytes in another place as well; ``copy`` brings what is there already.
+
+        ``role`` is ``"mirror"`` (each put is copied to it at once) or ``"read"``. The place must
+        answer, and hold no objects. ``Misconfigured`` for a name or a place that the store has.
+        """
+        if not _NAME.fullmatch(name):
+            raise Misconfigured(
+                f"No name of a backend: {name!r}.", hint="Use small letters, digits, - and _."
+            )
+        if role not in (MIRROR, READ):
+            raise Misconfigured(
+                f"A backend is added as mirror or read, not as {role!r}.",
+                hint="Afterwards 'calotype backend primary' makes it the primary.",
+            )
+        backend = self._opener(url)
+        _require_unused(backend)
+        self._catalog.ensure()
+        written = beside(self._catalog.path, backend.url)
+        self._insert(name, written, role)
+        self._mounts.give(name, backend)
+        self._mounts.refresh()
+        return next(each for each in self.list() if each.name == name)
+
+    def copy(
+        self, name: str, verify: bool = True, *, rate: Size | None = None
+    ) -> Run[Progress, Copied]:
+        """Copy to a backend all that it lacks, while the store is in use.
+
+        Each copy is hashed on its way and, unless told otherwise, read back. Stop it at any time:
+        the next one goes on. ``rate`` is the most bytes a second.
+        """
+        mount = self._mounts.named(name)
+        if mount.role == READ:
+            raise Misconfigured(
+                f"The backend {name!r} is only read.",
+                hint="Copy to one that is a mirror or the primary.",
+            )
+        pace = Pace(size(rate) if rate is not None else None)
+        return Run(lambda: self._copy_steps(mount, verify, pace), name="copy")
+
+    def primary(self, name: str) -> None:
+        """Acknowledge puts in this backend from now on; the one before becomes a mirror."""
+        mount = self._mounts.named(name)
+        require_there(self._catalog, mount)
+        if isinstance(mount.backend, Remote):
+            mount.backend.reach()
+        with self._catalog.write() as connection:
+            settings.lock(connection, "backends")
+            for known in rows.known(connection):
+                if known.role == PRIMARY and known.name != name:
+                    rows.set_role(connection, known.name, MIRROR)
+            rows.set_role(connection, name, PRIMARY)
+        self._mounts.refresh()
+
+    def drop(self, name: str) -> Dropped:
+        """Let go of a backend, of each digest only after another copy was read whole.
+
+        What has no other sound copy stays, and so does the backend. Harmless to repeat: it is
+        gone for the store once all of its bytes are erased.
+        """
+        mount = self._mounts.named(name)
+        if mount.role == PRIMARY:
+            raise Misconfigured(
+                f"The backend {name!r} is the primary: puts are acknowledged there.",
+                hint="Make another one the primary first: calotype backend primary NAME",
+            )
+        with self._catalog.write() as connection:
+            settings.lock(connection, "backends")
+            rows.set_role(connection, name, READ)
+        self._mounts.refresh()
+        mount = self._mounts.named(name)
+        let_go, kept = self._let_go(mount)
+        done = Dropped(let_go=let_go, kept=kept)
+        self._erase(mount)
+        return self._remove(mount, done)
+
+    def _insert(self, name: str, url: str, role: str) -> None:
+        try:
+            with self._catalog.write() as connection:
+                settings.lock(connection, "backends")
+                known = rows.known(connection)
+                if any(each.url == url for each in known):
+                    raise Misconfigured(
+                        f"The store has {url} already.", hint="'calotype backend list' shows it."
+                    )
+                rows.add(connection, name, url, role, epoch=1)
+        except IntegrityError as error:
+            raise Misconfigured(
+                f"The store has a backend {name!r} already.", hint="Choose another name."
+            ) from error
+
+    def _copy_steps(
+        self, mount: Mount, verify: bool, pace: Pace
+    ) -> Generator[Progress, None, Copied]:
+        copier = Copier(self._catalog, self._mounts, mount)
+        with self._catalog.read() as connection:
+            total, _ = rows.count_lacking(connection, mount.name)
+        done, count, after = Copied(), 0, ""
+        threads = 1 if pace.rate is not None else THREADS
+        with ThreadPoolExecutor(threads) as pool:
+
+            def copied(digests: Sequence[str]) -> list[Outcome]:
+                wanted = [Digest.known(digest) for digest in digests]
+                return list(copier.copy(wanted, verify=verify, pace=pace))
+
+            while True:
+                with self._catalog.read() as connection:
+                    page = rows.lacking(connection, mount.name, after, PAGE)
+                if not page:
+                    return done
+                after = page[-1]
+                slices = [page[first : first + 8] for first in range(0, len(page), 8)]
+                for outcomes in pool.map(copied, slices):
+                    count += len(outcomes)
+                    for outcome in outcomes:
+                        done = _counted(done, outcome)
+                    yield Progress(
+                        max(total, count),
+                        count,
+                        skipped=done.there + done.gone,
+                        computed=done.copied,
+                        failed=done.failed,
+                        bytes=done.bytes,
+                    )
+
+    def _let_go(self, mount: Mount) -> tuple[int, int]:
+        """Doom what another backend has sound; how many went, and how many had to stay."""
+        gone, kept, after = 0, 0, ""
+        while True:
+            with self._catalog.read() as connection:
+                page = copies.live_from(connection, mount.name, after, PAGE)
+                others = copies.live_anywhere(connection, [copy.blob.digest for copy in page])
+            if not page:
+                return gone, kept
+            after = page[-1].blob.digest
+            for copy in page:
+                witness = self._read_elsewhere(copy, others)
+                went = witness is not None and self._doom(copy, witness)
+                gone, kept = gone + went, kept + (not went)
+
+    def _read_elsewhere(self, copy: Copy, others: Sequence[Copy]) -> Copy | None:
+        """Another copy of the same digest that was read whole just now."""
+        for other in others:
+            same = other.blob.digest == copy.blob.digest and other.backend != copy.backend
+            if not same or other.suspect:
+                continue
+            try:
+                with self._mounts.named(other.backend).backend.open(other.key) as file:
+                    if Digest.of(file) == other.blob.digest:
+                        return other
+            except CalotypeError:
+                continue
+        return None
+
+    @repeated
+    def _doom(self, copy: Copy, witness: Copy) -> bool:
+        with self._catalog.write(freeing=Freeing.BYTES) as connection:
+            settings.lock_digests(connection, [copy.blob.digest])
+            copies.lock_blobs(connection, [copy.blob.digest])
+            if not copies.still_sound(connection, [witness.token]):
+                return False
+            rows.let_go(connection, [copy.token], self._catalog.clock())
+            return True
+
+    def _erase(self, mount: Mount) -> None:
+        terms = Terms(self._catalog.clock(), None)
+        for _ in Eraser(self._catalog, mount, terms).erase(Tally(), lambda: False):
+            continue
+
+    def _remove(self, mount: Mount, done: Dropped) -> Dropped:
+        with self._catalog.write() as connection:
+            settings.lock(connection, "backends")
+            left = rows.unfinished(connection, mount.name)
+            if not left:
+                rows.remove(connection, mount.name)
+        self._mounts.refresh()
+        return replace(done, waiting=left - done.kept, removed=not left)
+
+
+def _require_unused(backend: Backend) -> None:
+    if isinstance(backend, Remote):
+        backend.reach()
+    if next(iter(backend.scan("sha256/")), None) is not None:
+        raise Misconfigured(
+            f"There are objects in {backend.url} already.",
+            hint="Give an empty place: each store has its own.",
+        )
+
+
+def _state(mount: Mount, covered: Coverage, lacking: tuple[int, int]) -> BackendState:
+    sound = covered.copies - covered.suspect
+    blobs = sound + lacking[0]
+    return BackendState(
+        mount.name,
+        mount.url,
+        mount.role,
+        covered.copies,
+        covered.bytes,
+        covered.suspect,
+        *lacking,
+        100 * sound / blobs if blobs else 100.0,
+    )
+
+
+def _counted(done: Copied, outcome: Outcome) -> Copied:
+    if outcome.error is not None:
+        error = outcome.error
+        failure = CopyFailure(outcome.digest, error.code, str(error), error.hint)
+        shown = (*done.failures, failure)[:SHOWN]
+        return replace(done, failed=done.failed + 1, failures=shown)
+    if outcome.state == "copied":
+        return replace(done, copied=done.copied + 1, bytes=done.bytes + outcome.size)
+    return replace(done, **{outcome.state: getattr(done, outcome.state) + 1})

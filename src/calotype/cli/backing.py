@@ -1,0 +1,134 @@
+"""backend list, add, copy, primary, drop: where the bytes are."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from cyclopts import App, Parameter
+
+from calotype.cli.exits import Exit
+from calotype.cli.names import shown
+from calotype.cli.options import EVERYWHERE, Common, flag, option, require_size
+from calotype.cli.printing import Row, plural
+from calotype.cli.progressing import follow
+from calotype.cli.wire import record
+
+Name = Annotated[str, Parameter(help="Its name in the store.", metavar="NAME")]
+
+AGAIN = "What was copied stays; the same command goes on."
+
+backend = App(
+    name="backend", help="The places where the bytes are: list, add, copy, primary, drop."
+)
+
+
+@backend.command(name="list")
+def list_(*, common: Common = EVERYWHERE) -> int:
+    """Show every backend and how much of the store lies in it.
+
+    Example: `calotype backend list`
+    """
+    printer = common.printer
+    with common.open_store() as store:
+        found = store.backends.list()
+    printer.rows(
+        (
+            Row(
+                (
+                    each.name,
+                    each.role,
+                    f"{each.coverage:.0f} %",
+                    plural(each.copies, "copy", "copies"),
+                    printer.size(each.bytes),
+                    shown(each.url),
+                ),
+                record(each),
+            )
+            for each in found
+        ),
+        right=(2, 3, 4),
+    )
+    return Exit.OK
+
+
+@backend.command
+def add(
+    name: Name,
+    url: Annotated[str, Parameter(help="file:DIR, s3://BUCKET/PREFIX, ...", metavar="URL")],
+    /,
+    *,
+    role: Annotated[
+        str, option("--role", "mirror (puts are copied to it) or read.", metavar="ROLE")
+    ] = "mirror",
+    common: Common = EVERYWHERE,
+) -> int:
+    """Have the bytes in another place as well; 'backend copy' brings what there is.
+
+    Example: `calotype backend add archive s3://bucket/media`
+    """
+    with common.open_store() as store:
+        made = store.backends.add(name, url, role)
+    text = f"{made.name} is a {made.role}; 'calotype backend copy {made.name}' brings "
+    common.printer.record(record(made), f"{text}{plural(made.lacking, 'blob')} there")
+    return Exit.OK
+
+
+@backend.command
+def copy(
+    name: Name,
+    /,
+    *,
+    unverified: Annotated[bool, flag("--no-verify", "Do not read each copy back.")] = False,
+    rate: Annotated[
+        str | None, option("--rate", "At most so much a second.", metavar="10MB")
+    ] = None,
+    common: Common = EVERYWHERE,
+) -> int:
+    """Copy to a backend all that it lacks, while the store is in use.
+
+    Example: `calotype backend copy archive --rate 20MB`
+    """
+    require_size("--rate", rate)
+    printer = common.printer
+    with common.open_store() as store:
+        run = store.backends.copy(name, not unverified, rate=rate)
+        done = follow(run, printer, "copy", seen=lambda progress: progress, resume=AGAIN)
+    for failure in done.failures:
+        printer.line(f"{failure.digest[:12]}  {failure.message}")
+    counts = f"{plural(done.copied, 'blob')} copied, {printer.size(done.bytes)}"
+    counts += f"; {done.failed} failed" if done.failed else ""
+    printer.record(record(done), counts)
+    if not done.failed:
+        return Exit.OK
+    return Exit.PARTLY
+
+
+@backend.command
+def primary(name: Name, /, *, common: Common = EVERYWHERE) -> int:
+    """Acknowledge puts in this backend from now on; the one before becomes a mirror.
+
+    Example: `calotype backend primary archive`
+    """
+    with common.open_store() as store:
+        store.backends.primary(name)
+    common.printer.record({"primary": name}, f"{name} is the primary")
+    return Exit.OK
+
+
+@backend.command
+def drop(name: Name, /, *, common: Common = EVERYWHERE) -> int:
+    """Let go of a backend; each digest only after another copy was read whole.
+
+    Exit code 3 while something has to stay there: repeat it after 'calotype backend copy', or
+    when the delay before erasing is over.
+
+    Example: `calotype backend drop main`
+    """
+    with common.open_store() as store:
+        done = store.backends.drop(name)
+    parts = [f"{plural(done.let_go, 'copy', 'copies')} let go of"]
+    parts += [f"{done.kept} stay: no other backend has them sound"] if done.kept else []
+    parts += [f"{done.waiting} are to be erased later"] if done.waiting else []
+    parts += [f"{name} is gone"] if done.removed else []
+    common.printer.record(record(done), "; ".join(parts))
+    return Exit.OK if done.removed else Exit.PARTLY

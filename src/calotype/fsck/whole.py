@@ -1,0 +1,169 @@
+"""Fsck: catalog and backend compared in both directions, and every promise looked at."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Generator
+from dataclasses import dataclass
+
+from calotype.catalog import Catalog, candidates, copies, garbage, health, listing, settings
+from calotype.catalog.backends import PRIMARY
+from calotype.catalog.columns import Hosts
+from calotype.digest import Digest
+from calotype.errors import Unavailable
+from calotype.fsck.sides import PAGE, Findings, Seen, Side, finding, pages
+from calotype.model import Check, Finding
+from calotype.mounting import Mounts
+from calotype.presence import require_there
+from calotype.progress import Progress, Run
+from calotype.quantities import SECOND
+
+
+@dataclass(frozen=True, slots=True)
+class Fsck:
+    """What fsck needs: rows, bytes, the application's columns."""
+
+    catalog: Catalog
+    mounts: Mounts
+    hosts: Hosts
+
+    def run(
+        self,
+        *,
+        read_data: bool = False,
+        budget: int | None = None,
+        repair: bool = False,
+        progress: Callable[[Progress], None] | None = None,
+    ) -> Run[Finding, Check]:
+        """Look at everything and yield what is noticed; safe beside any other work.
+
+        Damage is always marked, so that the next put of the file mends it. ``repair`` also
+        mends what can be: lost triggers, leaks and drift, and what another backend has sound;
+        strays get a date to be erased.
+        ``read_data`` re-reads bytes, the longest unread first, for ``budget`` microseconds at
+        most; the next run goes on from there.
+        """
+        seen = Seen(progress=progress)
+        return Run(lambda: self._steps(seen, read_data, budget, repair), name="fsck")
+
+    def _steps(
+        self, seen: Seen, read_data: bool, budget: int | None, repair: bool
+    ) -> Generator[Finding, None, Check]:
+        if self.catalog.exists():
+            require_there(self.catalog, self.mounts.primary)
+            sides = [Side(self.catalog, self.mounts, each, repair) for each in self.mounts.all]
+            parts: list[Callable[[], Findings]] = [
+                lambda: self._database(seen, repair),
+                lambda: _of_each(sides, seen, lambda side: side.objects(seen)),
+                lambda: self._bare(),
+                lambda: _of_each(sides, seen, lambda side: side.ownerless()),
+                lambda: self._leaks(repair),
+                lambda: self._drift(repair),
+                lambda: self._orphans(),
+            ]
+            if read_data:
+                parts.append(lambda: _data(sides, seen, budget))
+            for part in parts:
+                for found in part():
+                    seen.found[found.kind] += 1
+                    seen.problems += found.is_problem
+                    yield found
+                if seen.tables_lost:  # without them the rest cannot be looked at
+                    break
+        return Check(
+            seen.blobs,
+            seen.objects,
+            seen.read_bytes,
+            dict(seen.found),
+            seen.problems,
+            seen.complete,
+        )
+
+    def _finding(self, kind: str, note: str, **more: object) -> Finding:
+        return finding(self.mounts.primary.name, kind, note, **more)
+
+    def _database(self, seen: Seen, repair: bool) -> Findings:
+        """Damage of the file, broken foreign keys (I2), lost triggers, indexes and tables."""
+        with self.catalog.read() as connection:
+            notes = health.damages(connection)
+            tables = health.lost_tables(connection)
+            lost = [f"the index {name}" for name in health.lost_indexes(connection)]
+            lost += [f"the trigger {name}" for name in health.lost_triggers(connection)]
+        gone = [name for name in tables if not health.is_made_anew(name)]
+        lost += [f"the table {name}" for name in tables if name not in gone]
+        seen.tables_lost = bool(gone or (tables and not repair))
+        seen.complete = not seen.tables_lost
+        for note in notes:
+            yield self._finding("broken", note)
+        doubled: list[str] = []
+        if lost and repair and not gone:
+            with self.catalog.write() as connection:
+                doubled = health.mend_tables(connection)
+                health.mend_triggers(connection)
+        for what in lost:
+            stays = gone or what.removeprefix("the index ") in doubled
+            action = "mended" if repair and not stays else ""
+            note = f"{what} is lost"
+            note += ", and cannot be made: rows are there twice" if stays and not gone else ""
+            yield self._finding("broken", note, action=action)
+        for name in gone:
+            note = f"the table {name} is lost, and what is kept with it: put back a copy"
+            yield self._finding("broken", note)
+
+    def _bare(self) -> Findings:
+        for digest in pages(self.catalog, lambda c, after: copies.bare(c, after, PAGE)):
+            yield self._finding(
+                "missing", "no copy at all", digest=Digest(digest), action="wanted: put it again"
+            )
+
+    def _leaks(self, repair: bool) -> Findings:
+        """I17: what is not kept for good has a candidate, no later than its end."""
+        now = self.catalog.clock()
+        for digest in pages(
+            self.catalog, lambda c, after: garbage.unwatched(c, self.hosts, now, after, PAGE)
+        ):
+            if repair:
+                with self.catalog.write() as connection:
+                    candidates.append(connection, [(digest, 0, 0)])
+            action = "mended" if repair else ""
+            note = "gc would never look at it"
+            yield self._finding("leak", note, digest=Digest(digest), action=action)
+
+    def _drift(self, repair: bool) -> Findings:
+        """I12: what a quota counts is what there is."""
+        with self.catalog.read() as connection:
+            drifts = settings.drifts(connection)
+        for scope, counted, _ in drifts:
+            if repair:
+                with self.catalog.write() as connection:
+                    settings.lock(connection, "quota")
+                    settings.set_used(connection, scope, settings.used_bytes(connection, scope))
+            note = f"scope {scope!r} counts {counted} bytes wrongly"
+            yield self._finding("drift", note, action="mended" if repair else "")
+
+    def _orphans(self) -> Findings:
+        now = self.catalog.clock()
+        for digest in pages(
+            self.catalog,
+            lambda c, after: [b.digest for b in listing.orphans(c, now, self.hosts, PAGE, after)],
+        ):
+            yield self._finding("orphan", "nothing keeps it", digest=Digest(digest))
+
+
+def _data(sides: list[Side], seen: Seen, budget: int | None) -> Findings:
+    """Bytes of all backends, for as long as the budget lets."""
+    end = None if budget is None else time.monotonic() + budget / SECOND
+    return _of_each(sides, seen, lambda side: side.data(seen, end))
+
+
+def _of_each(sides: list[Side], seen: Seen, look: Callable[[Side], Findings]) -> Findings:
+    """What is found in each backend; one that is only copied to or read may be out of reach."""
+    for side in sides:
+        try:
+            require_there(side.catalog, side.mount)
+            yield from look(side)
+        except Unavailable as error:
+            if side.mount.role == PRIMARY:
+                raise
+            seen.complete = False
+            yield finding(side.name, "unreachable", str(error), action="look again later")

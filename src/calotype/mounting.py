@@ -1,0 +1,152 @@
+"""Mounting: the backends that a store has, each opened when it is first needed.
+
+The catalog says which there are and what each is for: one is the *primary*, where puts are
+acknowledged; *mirrors* get a copy of each put at once; others are only *read*.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from calotype.backends import Backend
+from calotype.catalog import Catalog
+from calotype.catalog.backends import MIRROR, PRIMARY, Known
+from calotype.catalog.places import beside, from_beside
+from calotype.errors import Misconfigured, NotFound
+
+FIRST = "main"
+"""The name of the backend that a store is made with."""
+
+REST = 60.0
+"""Seconds in which a mirror that failed gets no copies at once; ``backend copy`` brings them."""
+
+
+@dataclass(eq=False)
+class Mount:
+    """A backend by its name in the store, in its role."""
+
+    name: str
+    role: str
+    url: str
+    _open: Callable[[], Backend] = field(repr=False)
+    _gate: threading.Lock = field(default_factory=threading.Lock, repr=False)
+    _opened: Backend | None = field(default=None, repr=False)
+    _rests_until: float = field(default=0.0, repr=False)
+
+    @property
+    def backend(self) -> Backend:
+        """The backend; what its URL or its driver lacks is raised here."""
+        if self._opened is None:
+            with self._gate:
+                if self._opened is None:
+                    self._opened = self._open()
+        return self._opened
+
+    @property
+    def rests(self) -> bool:
+        """True for a while after it failed."""
+        return time.monotonic() < self._rests_until
+
+    def rest(self) -> None:
+        """Leave it alone for a while."""
+        self._rests_until = time.monotonic() + REST
+
+
+class Mounts:
+    """The backends of one store as this process has them. Safe across threads.
+
+    ``first`` is the one that the store was opened with, ``given`` are others by their names:
+    for those whose URL in the catalog is not enough for ``opener``.
+    """
+
+    def __init__(
+        self,
+        catalog: Catalog,
+        first: Backend,
+        given: Mapping[str, Backend],
+        opener: Callable[[str], Backend],
+    ) -> None:
+        self._catalog = catalog
+        self._opener = opener
+        self._first = first
+        self._given = dict(given)
+        self._gate = threading.Lock()
+        self._seen: tuple[Known, ...] = ()
+        self._all: tuple[Mount, ...] = (Mount(FIRST, PRIMARY, first.url, lambda: first),)
+
+    @property
+    def all(self) -> tuple[Mount, ...]:
+        """Every backend, in the order in which they are read: the primary first."""
+        known = self._catalog.backends
+        if known is not self._seen:
+            with self._gate:
+                if known != self._seen:
+                    self._all = tuple(self._again(each) for each in known)
+                self._seen = known
+        return self._all
+
+    @property
+    def primary(self) -> Mount:
+        """Where puts are acknowledged."""
+        return self.all[0]
+
+    @property
+    def mirrors(self) -> list[Mount]:
+        """Where each put is copied to at once."""
+        return [mount for mount in self.all if mount.role == MIRROR]
+
+    def named(self, name: str) -> Mount:
+        """The backend of that name; ``NotFound`` where the store has none."""
+        found = self._found(name)
+        if found is None:
+            self.refresh()
+            found = self._found(name)
+        if found is not None:
+            return found
+        raise NotFound(
+            f"The store has no backend {name!r}.",
+            hint=f"It has {', '.join(mount.name for mount in self.all)}.",
+        )
+
+    def refresh(self) -> None:
+        """Look again which there are: another process may have changed them."""
+        self._catalog.look_at_backends()
+
+    def give(self, name: str, backend: Backend) -> None:
+        """Use this one for the name from now on."""
+        self._given[name] = backend
+
+    def _found(self, name: str) -> Mount | None:
+        return next((mount for mount in self.all if mount.name == name), None)
+
+    def _again(self, known: Known) -> Mount:
+        """The mount that there was, if it is the same place in the same role."""
+        for mount in self._all:
+            if (mount.name, mount.role, self._written(mount.url)) == (
+                known.name,
+                known.role,
+                known.url,
+            ):
+                return mount
+        url = from_beside(self._catalog.path, known.url)
+        return Mount(known.name, known.role, url, lambda: self._opened(known, url))
+
+    def _opened(self, known: Known, url: str) -> Backend:
+        given = self._given.get(known.name)
+        if given is None:
+            here = self._written(self._first.url) == known.url
+            return self._first if here else self._opener(url)
+        if self._written(given.url) != known.url:
+            raise Misconfigured(
+                f"The backend {known.name!r} is {known.url} in the catalog, and {given.url} in the "
+                "configuration; nothing was changed.",
+                hint="Correct the configuration; 'calotype backend add' makes another backend.",
+            )
+        return given
+
+    def _written(self, url: str) -> str:
+        """As the catalog notes it."""
+        return beside(self._catalog.path, url)

@@ -1,0 +1,328 @@
+"""Several backends: mirror on write, fall back on read, copy, switch and drop while serving."""
+
+from __future__ import annotations
+
+import logging
+import threading
+
+import pytest
+from tests.store.pictures import noise, picture
+from tests.store.surgery import change, content, problems, rows
+
+from calotype import Store
+from calotype.backends.local import LocalBackend
+from calotype.errors import Corrupt, Misconfigured, NotFound, Unavailable
+
+
+@pytest.fixture
+def second(store, tmp_path):
+    """A store with a mirror in another folder, whose blobs are given back."""
+    store.create()
+    store.backends.add("two", f"file:{tmp_path}/two")
+    return tmp_path / "two"
+
+
+def files(folder) -> int:
+    return len(list(folder.glob("sha256/*/*/*")))
+
+
+def states(store: Store) -> dict[str, tuple[str, int, int]]:
+    return {each.name: (each.role, each.copies, each.lacking) for each in store.backends.list()}
+
+
+def damage(folder, data=b"rotten") -> None:
+    """Every object there has other bytes of the same length."""
+    for file in folder.glob("sha256/*/*/*"):
+        file.chmod(0o600)
+        file.write_bytes((data * (file.stat().st_size // len(data) + 1))[: file.stat().st_size])
+
+
+def test_a_new_backend_lacks_what_was_there_and_gets_what_comes(store, tmp_path):
+    store.put(picture())
+    made = store.backends.add("two", f"file:{tmp_path}/two")
+    assert (made.role, made.copies, made.lacking) == ("mirror", 0, 1)
+    store.put(picture(1))
+    assert files(tmp_path / "two") == 1
+    done = store.backends.copy("two").result()
+    assert (done.copied, done.failed) == (1, 0)
+    assert states(store) == {"main": ("primary", 2, 0), "two": ("mirror", 2, 0)}
+    assert problems(store) == []
+    assert store.backends.copy("two").result().copied == 0
+
+
+def test_what_is_let_go_goes_everywhere(store, second):
+    store.put(picture(), owner="page/1")
+    store.put_many([noise(50, number) for number in range(20)], "page/1").result()
+    assert files(second) == 21
+    store.release("page/1")
+    assert store.gc(now=True).doomed == 21
+    assert files(second) == 0
+    assert problems(store) == []
+
+
+@pytest.mark.parametrize("harm", ["missing", "rotten", "short"])
+def test_a_damaged_copy_gives_way_to_a_sound_one_and_is_mended(store, second, harm, clock):
+    small, large = store.put(picture()).digest, store.put(noise(9 << 20)).digest
+    main = LocalBackend(store.backends.list()[0].url.removeprefix("file:"))
+    for thing in list(main.scan()):
+        file = main.path(key_named(thing.name))
+        if harm == "missing":
+            remove(file)
+        else:
+            overwrite(file, b"x" * (thing.size if harm == "rotten" else thing.size - 1))
+    assert content(store, small) == picture()
+    if harm != "rotten":  # else it is known at the end, and the stream breaks
+        assert content(store, large) == noise(9 << 20)
+    clock.advance(hours=1)
+    found = list(store.fsck(read_data=True, repair=True))
+    assert all(each.action == "mended from backend two" for each in found if each.is_problem)
+    assert problems(store) == []
+    assert states(store)["main"][1:] == (2, 0)
+    assert content(store, large) == noise(9 << 20)
+
+
+def key_named(name):
+    from calotype.backends import Key
+
+    key = Key.parse(name)
+    assert key is not None
+    return key
+
+
+def overwrite(file: str, data: bytes) -> None:
+    from pathlib import Path
+
+    Path(file).chmod(0o600)
+    Path(file).write_bytes(data)
+
+
+def remove(file: str) -> None:
+    from pathlib import Path
+
+    Path(file).unlink()
+
+
+def test_damage_everywhere_is_told(durable, tmp_path):
+    with durable.open() as store:
+        digest = store.put(picture()).digest
+        store.backends.add("two", f"file:{tmp_path}/two")
+        store.backends.copy("two").result()
+        damage(tmp_path / "two")
+        damage(durable.blobs)
+        with pytest.raises(Corrupt):
+            content(store, digest)
+        assert store.put(picture()).status == "healed"
+        assert content(store, digest) == picture()
+        store.backends.copy("two").result()
+        assert problems(store) == []
+
+
+def test_a_mirror_that_fails_fails_no_put(store, second, monkeypatch, caplog):
+    def refuse(*_):
+        raise Unavailable("the network is away")
+
+    with monkeypatch.context() as patched, caplog.at_level(logging.WARNING, "calotype.backends"):
+        mirror = store._rooms.mounts.named("two").backend
+        patched.setattr(mirror, "put", refuse)
+        digest = store.put(picture()).digest
+        store.put(picture(1))
+    assert len([each for each in caplog.records if "the network is away" in each.message]) == 1
+    assert content(store, digest) == picture()
+    assert states(store)["two"] == ("mirror", 0, 2)
+    assert store.backends.copy("two").result().copied == 2
+    assert problems(store) == []
+
+
+def test_reading_goes_on_while_the_primary_is_away(store, second, monkeypatch):
+    def refuse(*_):
+        raise Unavailable("the network is away")
+
+    digest = store.put(picture()).digest
+    primary = store._rooms.mounts.primary.backend
+    with monkeypatch.context() as patched:
+        patched.setattr(primary, "open", refuse)
+        patched.setattr(primary, "size", refuse)
+        assert content(store, digest) == picture()
+    assert rows(store, "SELECT suspect_at FROM calotype_replica") == [(None,), (None,)]
+
+
+def test_moving_to_another_backend_and_dropping_the_first(durable, tmp_path):
+    with durable.open() as store:
+        kept = [store.put(noise(100, number)).digest for number in range(30)]
+        store.backends.add("two", f"file:{tmp_path}/two")
+        with pytest.raises(Misconfigured, match="primary"):
+            store.backends.drop("main")
+        store.backends.primary("two")
+        assert store.put(b"new").status == "created"
+        early = store.backends.drop("main")
+        assert (early.let_go, early.kept, early.removed) == (1, 30, False)
+        assert [content(store, digest) for digest in kept] == [noise(100, n) for n in range(30)]
+        store.backends.copy("two").result()
+        done = store.backends.drop("main")
+        assert (done.let_go, done.kept, done.removed) == (30, 0, True)
+        assert files(durable.blobs) == 0
+        assert states(store) == {"two": ("primary", 31, 0)}
+        assert problems(store) == []
+        assert store.put(b"newer").status == "created"
+    with Store(**where(durable), backend=f"file:{tmp_path}/two", clock=durable.clock) as again:
+        assert [content(again, digest) for digest in kept] == [noise(100, n) for n in range(30)]
+        assert again.put(noise(100, 3)).status == "duplicate"
+
+
+def test_a_store_in_a_folder_finds_its_bytes_wherever_they_went(folder, tmp_path):
+    with folder.open() as store:
+        digest = store.put(picture()).digest
+        store.backends.add("two", f"file:{tmp_path}/two")
+        store.backends.copy("two").result()
+        store.backends.primary("two")
+        assert store.backends.drop("main").removed
+    with folder.open() as again:
+        assert content(again, digest) == picture()
+        again.put(picture(1))
+        assert files(tmp_path / "two") == 2
+
+
+def where(place):
+    if place.kind == "postgres":
+        return {"catalog": place.url}
+    return {"catalog": f"sqlite:///{place.database}"}
+
+
+def test_a_process_that_does_not_know_yet_puts_where_the_primary_is(durable, tmp_path):
+    with durable.open() as one, durable.open() as other:
+        one.put(b"first")
+        assert other.put(b"second").status == "created"
+        one.backends.add("two", f"file:{tmp_path}/two")
+        one.backends.primary("two")
+        one.backends.copy("two").result()
+        assert one.backends.drop("main").removed
+        digest = other.put(b"third").digest
+        assert files(tmp_path / "two") == 3
+        assert content(other, digest) == b"third"
+        assert content(other, other.put(b"first").digest) == b"first"
+        assert problems(one) == []
+
+
+def test_only_what_was_read_elsewhere_is_let_go(store, second):
+    digest = store.put(picture()).digest
+    damage(second)  # the mirror's copy looks sound in the catalog
+    store.backends.primary("two")
+    done = store.backends.drop("main")
+    assert (done.let_go, done.kept, done.removed) == (0, 1, False)
+    assert content(store, digest) == picture()
+
+
+def test_a_copy_goes_on_where_it_was_left(store, tmp_path):
+    store.put_many([noise(60, number) for number in range(500)]).result()
+    store.backends.add("two", f"file:{tmp_path}/two")
+    run = store.backends.copy("two")
+    for progress in run:
+        if progress.done >= 200:
+            break
+    run.close()
+    assert 200 <= files(tmp_path / "two") < 500
+    done = store.backends.copy("two").result()
+    assert 0 < done.copied <= 300
+    assert files(tmp_path / "two") == 500
+    assert problems(store) == []
+
+
+def test_copying_beside_puts_releases_and_gc_loses_and_leaves_nothing(place, tmp_path):
+    errors: list[BaseException] = []
+    kept: list[str] = []
+    over = threading.Event()
+    with place.open() as store:
+        store.put_many([noise(80, number) for number in range(200)], "old/1").result()
+        store.backends.add("two", f"file:{tmp_path}/two")
+
+        def guarded(work) -> None:
+            try:
+                while not over.is_set():
+                    work()
+            except BaseException as error:
+                errors.append(error)
+
+        numbers = iter(range(10**6))
+
+        def write() -> None:
+            number = next(numbers)
+            kept.append(store.put(noise(90, f"kept{number}"), owner="kept/1").digest)
+            store.put(noise(90, f"gone{number}"), owner=f"gone/{number}")
+            store.release(f"gone/{number}")
+
+        works = [write, lambda: store.gc(now=True, force=True)]
+        threads = [threading.Thread(target=guarded, args=[work]) for work in works]
+        for thread in threads:
+            thread.start()
+        try:
+            for _ in range(3):
+                done = store.backends.copy("two").result()
+                assert done.failed == 0, done.failures
+            store.backends.primary("two")
+            store.backends.copy("two").result()
+        finally:
+            over.set()
+            for thread in threads:
+                thread.join()
+        assert errors == []
+        store.backends.copy("two").result()
+        dropped = store.backends.drop("main")
+        assert (dropped.kept, dropped.removed) == (0, True)
+        store.gc(now=True)
+        assert problems(store) == []
+        assert files(tmp_path / "two") == store.stats().blobs
+        assert all(store.check(kept).values())
+        assert [content(store, digest) for digest in kept[:20]]
+
+
+def test_what_makes_no_sense_is_refused(store, tmp_path):
+    store.put(picture())
+    with pytest.raises(Misconfigured, match="already"):
+        store.backends.add("main", f"file:{tmp_path}/two")
+    with pytest.raises(Misconfigured, match="already"):
+        store.backends.add("three", store.backends.list()[0].url)
+    with pytest.raises(Misconfigured, match="mirror or read"):
+        store.backends.add("two", f"file:{tmp_path}/two", role="primary")
+    with pytest.raises(Misconfigured, match="name"):
+        store.backends.add("Two!", f"file:{tmp_path}/two")
+    with Store(tmp_path / "elsewhere") as other:
+        other.put(picture())
+    with pytest.raises(Misconfigured, match="objects"):
+        store.backends.add("two", f"file:{tmp_path}/elsewhere/blobs")
+    for verb in (store.backends.copy, store.backends.primary, store.backends.drop):
+        with pytest.raises(NotFound, match="no backend"):
+            verb("none")
+
+
+def test_a_backend_that_is_only_read_gets_nothing(store, tmp_path):
+    store.put(picture())
+    store.backends.add("two", f"file:{tmp_path}/two", role="read")
+    store.put(picture(1))
+    assert files(tmp_path / "two") == 0
+    with pytest.raises(Misconfigured, match="only read"):
+        store.backends.copy("two")
+
+
+def test_purge_erases_every_copy(store, second):
+    digest = store.put(picture()).digest
+    assert store.purge(digest).erased == 2
+    assert files(second) == 0
+
+
+def test_a_copy_can_be_held_to_a_rate(store, tmp_path):
+    import time
+
+    store.put_many([noise(10_000, number) for number in range(10)]).result()
+    store.backends.add("two", f"file:{tmp_path}/two")
+    started = time.monotonic()
+    assert store.backends.copy("two", rate=100_000).result().copied == 10
+    assert time.monotonic() - started > 0.8
+
+
+def test_a_blob_whose_only_copy_is_elsewhere_is_no_problem(store, second):
+    digest = store.put(picture()).digest
+    change(store, "DELETE FROM calotype_replica WHERE backend = 'main'")
+    kinds = [each.kind for each in store.fsck()]
+    assert "missing" not in kinds
+    assert content(store, digest) == picture()
+    assert store.put(picture()).status == "duplicate"
