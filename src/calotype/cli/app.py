@@ -62,19 +62,24 @@ COMMANDS: dict[str, Callable[..., int]] = {
     "stats": looking.stats,
     "usage": looking.usage,
     "quota": keeping.quota,
+    "backend list": backing.list_,
+    "backend add": backing.add,
+    "backend copy": backing.copy,
+    "backend primary": backing.primary,
+    "backend drop": backing.drop,
     "upgrade": tending.upgrade,
     "doctor": tending.doctor,
     "config": tending.config,
 }
 
-for name, command in COMMANDS.items():
-    app.command(command, name=name)
-
-GROUPS = {"backend": backing.backend}
-"""Commands that have commands of their own."""
+GROUPS = {"backend": App(name="backend", help="Where the bytes are, and in which roles.")}
+"""The first words of commands that have two."""
 
 for group in GROUPS.values():
     app.command(group)
+for name, command in COMMANDS.items():
+    first, _, last = name.rpartition(" ")
+    GROUPS.get(first, app).command(command, name=last)
 
 WITH_STDIO = frozenset({"put", "get", "check"})
 WITH_VALUE = frozenset({"--store", "--scope"})
@@ -115,8 +120,9 @@ def _misspelt(error: CycloptsError, words: Sequence[str]) -> Usage:
     guess = _GUESS.search(what)
     if guess and difflib.SequenceMatcher(None, guess[1], guess[3]).ratio() < LIKE:
         what = what.replace(guess[2], "").strip()
-    of = f"{words[0]} " if words[:1] and words[0] in {*COMMANDS, *GROUPS} else ""
-    return Usage(what, hint=f"See 'calotype {of}--help'.")
+    named = [name for name in (*GROUPS, *COMMANDS) if words[: name.count(" ") + 1] == name.split()]
+    of = max(named, key=len, default="")
+    return Usage(what, hint=f"See 'calotype {of} --help'.".replace("  ", " "))
 
 
 def _command_first(arguments: Sequence[str]) -> list[str]:
@@ -130,8 +136,8 @@ def _command_first(arguments: Sequence[str]) -> list[str]:
             ahead += 1
         else:
             break
-    named = ahead + (2 if arguments[ahead : ahead + 1] and arguments[ahead] in GROUPS else 1)
-    return [*arguments[ahead:named], *arguments[:ahead], *arguments[named:]]
+    after = ahead + (2 if arguments[ahead : ahead + 1] and arguments[ahead] in GROUPS else 1)
+    return [*arguments[ahead:after], *arguments[:ahead], *arguments[after:]]
 
 
 def _failed(error: CalotypeError, json_lines: bool) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from cyclopts import App, Parameter
+from cyclopts import Parameter
 
 from calotype.cli.exits import Exit
 from calotype.cli.names import shown
@@ -17,12 +17,7 @@ Name = Annotated[str, Parameter(help="Its name in the store.", metavar="NAME")]
 
 AGAIN = "What was copied stays; the same command goes on."
 
-backend = App(
-    name="backend", help="The places where the bytes are: list, add, copy, primary, drop."
-)
 
-
-@backend.command(name="list")
 def list_(*, common: Common = EVERYWHERE) -> int:
     """Show every backend and how much of the store lies in it.
 
@@ -51,7 +46,6 @@ def list_(*, common: Common = EVERYWHERE) -> int:
     return Exit.OK
 
 
-@backend.command
 def add(
     name: Name,
     url: Annotated[str, Parameter(help="file:DIR, s3://BUCKET/PREFIX, ...", metavar="URL")],
@@ -73,7 +67,6 @@ def add(
     return Exit.OK
 
 
-@backend.command
 def copy(
     name: Name,
     /,
@@ -103,7 +96,6 @@ def copy(
     return Exit.PARTLY
 
 
-@backend.command
 def primary(name: Name, /, *, common: Common = EVERYWHERE) -> int:
     """Acknowledge puts in this backend from now on; the one before becomes a mirror.
 
@@ -115,7 +107,6 @@ def primary(name: Name, /, *, common: Common = EVERYWHERE) -> int:
     return Exit.OK
 
 
-@backend.command
 def drop(name: Name, /, *, common: Common = EVERYWHERE) -> int:
     """Let go of a backend; each digest only after another copy was read whole.
 
