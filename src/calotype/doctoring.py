@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from calotype.backends import Remote
 from calotype.catalog import Catalog, health, schema, sqlite
 from calotype.catalog.columns import Hosts
 from calotype.catalog.failures import translated
@@ -125,6 +126,8 @@ def _bytes(store: Store) -> Remark:
     rooms = store._rooms
     try:
         require_there(rooms.catalog, rooms.backend, rooms.name)
+        if isinstance(rooms.backend, Remote):
+            rooms.backend.reach()
     except CalotypeError as error:
         return Remark("fail", "bytes", str(error), error.hint)
     return Remark("ok", "bytes", f"in {rooms.backend.url}")

@@ -6,13 +6,13 @@ Driver exceptions never leave an adapter: it raises ``Unavailable`` (for now), o
 where an object cannot be what it claims to be.
 
 What a backend can do beyond this is a protocol of its own with one method, found by asking
-``isinstance``: ``Stages`` and ``Locates`` below.
+``isinstance``: ``Stages``, ``Sweeps``, ``Locates``, ``Signs`` and the others below.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import BinaryIO, Protocol, Self, runtime_checkable
 
@@ -153,10 +153,15 @@ class Stages(Protocol):
         """
         ...
 
-    def sweep(self, older_than: Instant) -> int:
-        """Remove temporary files not written to since ``older_than``; how many there were.
 
-        Those that a living writer holds open stay.
+@runtime_checkable
+class Sweeps(Protocol):
+    """A backend in which a killed writer leaves something that is no object."""
+
+    def sweep(self, older_than: Instant) -> int:
+        """Remove what was begun and not written to since ``older_than``; how many there were.
+
+        What a living writer is at work on stays.
         """
         ...
 
@@ -176,4 +181,46 @@ class Locates(Protocol):
 
     def path(self, key: Key) -> str:
         """The absolute path of the object."""
+        ...
+
+
+@runtime_checkable
+class Remote(Protocol):
+    """A backend that is a service elsewhere."""
+
+    def reach(self) -> None:
+        """Raise unless the service answers and the credentials may read and list.
+
+        ``Denied``, ``Misconfigured`` or ``Unavailable``, each saying what to mend.
+        """
+        ...
+
+
+@runtime_checkable
+class Signs(Protocol):
+    """A backend whose service hands objects to whoever has a signed URL."""
+
+    def sign(self, key: Key, until: Instant, *, media_type: str, disposition: str) -> str:
+        """A URL by which anybody reads the object until then.
+
+        The same arguments inside one window give the same URL.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Admission:
+    """A request that anybody may send, with these headers and the bytes that it was made for."""
+
+    method: str
+    url: str
+    headers: Mapping[str, str]
+
+
+@runtime_checkable
+class Admits(Protocol):
+    """A backend whose service takes objects from whoever was admitted, past this process."""
+
+    def admit(self, key: Key, size: int, media_type: str, until: Instant) -> Admission:
+        """A request by which anybody puts the key's ``size`` bytes until then, and no others."""
         ...
