@@ -44,7 +44,7 @@ _ACTIONS = {
 }
 
 # It ends with its standard input, which ends with this process, however that ends.
-_GUARDED = 'trap "kill -9 $!" EXIT; "$@" >weed.log 2>&1 </dev/null & while read -r _; do :; done'
+_GUARDED = '"$@" >weed.log 2>&1 </dev/null & read -r _; kill -9 $!'
 
 
 @cache

@@ -68,9 +68,9 @@ class S3Backend:
         return reading.opened(self._bucket, str(key), start, stop)
 
     def size(self, key: Key) -> int | None:
-        """The object's size in bytes, or None; an answer without a reason is asked again for it."""
-        call = Call("HEAD", str(key), "look into", reading.RIGHT, fine=(200, 404))
-        answer = self._bucket.ask(call)
+        """The object's size in bytes, or None. As HEAD gives no reasons, another request asks."""
+        fine = (200, 301, 400, 401, 403, 404)
+        answer = self._bucket.ask(Call("HEAD", str(key), "look into", reading.RIGHT, fine=fine))
         if answer.status == 200:
             return int(answer.header("content-length"))
         try:
@@ -129,7 +129,8 @@ class S3Backend:
 
     def reach(self) -> None:
         """Raise unless the bucket answers within seconds, and may be listed and read."""
-        bucket = Bucket(self._place, replace(self._patience, total=REACH))
+        total = min(REACH, self._patience.total)
+        bucket = Bucket(self._place, replace(self._patience, total=total))
         query = (("list-type", "2"), ("max-keys", "1"), ("prefix", self._place.prefix))
         bucket.xml(Call("GET", None, "list", "s3:ListBucket", query))
         with suppress(NotFound):

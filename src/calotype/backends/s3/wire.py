@@ -27,11 +27,17 @@ class Reply:
     """An answer whose body is still on its way. Close it; read to its end, its connection stays."""
 
     def __init__(
-        self, wire: Wire, connection: http.client.HTTPConnection, answer: http.client.HTTPResponse
+        self,
+        wire: Wire,
+        connection: http.client.HTTPConnection,
+        answer: http.client.HTTPResponse,
+        *,
+        last: bool,
     ) -> None:
         self._wire = wire
         self._connection: http.client.HTTPConnection | None = connection
         self._answer = answer
+        self._last = last
         self.status = answer.status
 
     def header(self, name: str) -> str:
@@ -61,7 +67,7 @@ class Reply:
         connection, self._connection = self._connection, None
         if connection is None:
             return
-        whole = self._answer.isclosed() and not self._answer.length
+        whole = self._answer.isclosed() and not self._answer.length and not self._last
         if whole and connection.sock is not None:
             self._wire.take_back(connection)
         else:
@@ -93,15 +99,11 @@ class Wire:
         """
         connection = self._connection()
         try:
-            failure: OSError | None = None
-            try:
-                _send(connection, method, target, headers, body)
-            except (BrokenPipeError, ConnectionResetError) as error:
-                failure = error
+            whole = _send(connection, method, target, headers, body)
             answer = connection.getresponse()
-            if failure is not None and answer.status < 400:
-                raise failure
-            return Reply(self, connection, answer)
+            if not whole and answer.status < 400:
+                raise http.client.HTTPException("an answer to half a request")
+            return Reply(self, connection, answer, last=not whole)
         except BaseException:
             connection.close()
             raise
@@ -150,11 +152,20 @@ def _send(
     target: str,
     headers: Mapping[str, str],
     body: Sequence[bytes],
-) -> None:
+) -> bool:
+    """Send it all, or as much as the service takes that has answered already: False then."""
     connection.putrequest(method, target, skip_host=True, skip_accept_encoding=True)
     for name, text in headers.items():
         connection.putheader(name, text)
-    connection.endheaders(_pieces(body) if body else None)
+    connection.endheaders()
+    try:
+        for piece in _pieces(body):
+            connection.send(piece)
+    except (BrokenPipeError, ConnectionResetError, TimeoutError):
+        if _is_open(connection):
+            raise
+        return False
+    return True
 
 
 def _pieces(body: Sequence[bytes]) -> Iterator[memoryview]:
