@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import http.client
+import ssl
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -178,8 +180,8 @@ class Proxy:
 
 
 @contextmanager
-def before(upstream: str) -> Iterator[Proxy]:
-    """A proxy on a port of its own while the block lasts."""
+def before(upstream: str, certificate: Path | None = None) -> Iterator[Proxy]:
+    """A proxy on a port of its own while the block lasts; with a certificate it speaks TLS."""
     proxy = Proxy(upstream)
 
     class Handler(BaseHTTPRequestHandler):
@@ -212,7 +214,15 @@ def before(upstream: str) -> Iterator[Proxy]:
             return
 
     server = Server(("127.0.0.1", 0), Handler)
-    proxy.endpoint = f"http://127.0.0.1:{server.server_address[1]}"
+    scheme = "http"
+    if certificate is not None:
+        scheme = "https"
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(certificate)
+        server.socket = context.wrap_socket(
+            server.socket, server_side=True, do_handshake_on_connect=False
+        )
+    proxy.endpoint = f"{scheme}://127.0.0.1:{server.server_address[1]}"
     thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
     thread.start()
     try:

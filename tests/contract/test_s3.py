@@ -5,6 +5,8 @@ from __future__ import annotations
 import http.client
 import io
 import os
+import subprocess
+import sys
 import threading
 import tracemalloc
 from contextlib import suppress
@@ -504,3 +506,59 @@ def test_a_forked_child_goes_on_with_connections_of_its_own(backend):
     assert large.read() == b"parent"
     assert read(backend, key("large")) == LARGE
     assert all(read(backend, key(f"child {n}")) == b"child" for n in range(20))
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_children_are_forked_while_threads_are_at_work(backend):
+    put(backend, key("a"), b"bytes")
+    done = threading.Event()
+
+    def look() -> None:
+        while not done.is_set():
+            assert read(backend, key("a")) == b"bytes"
+
+    threads = [threading.Thread(target=look) for _ in range(3)]
+    for each in threads:
+        each.start()
+    try:
+        for n in range(10):
+            child = os.fork()
+            if not child:
+                try:
+                    put(backend, key(f"{n}"), b"child")
+                    os._exit(int(read(backend, key(f"{n}")) != b"child"))
+                finally:
+                    os._exit(1)
+            assert os.waitpid(child, 0)[1] == 0
+    finally:
+        done.set()
+        for each in threads:
+            each.join()
+    assert len(names(backend)) == 11
+
+
+UPLOADING = """
+import sys
+from calotype.backends.s3 import S3Backend, parts
+from calotype.testing.objects import key, noise, source
+
+def look():
+    print(flush=True)
+
+S3Backend(sys.argv[1]).put(key("a"), source(noise(9 * parts.PART), before=look), 9 * parts.PART)
+"""
+
+
+@pytest.mark.parametrize("reads", [1, 30, 60, 70])
+def test_what_a_killed_upload_leaves_is_swept(backend, reads):
+    child = subprocess.Popen([sys.executable, "-c", UPLOADING, backend.url], stdout=subprocess.PIPE)
+    for _ in range(reads):
+        assert child.stdout.readline() == b"\n"
+    child.kill()
+    child.communicate()
+    assert absent(backend, key("a"))
+    assert backend.sweep(now() - HOUR) == 0
+    assert backend.sweep(now() + HOUR) == 1
+    assert backend.sweep(now() + HOUR) == 0
+    assert absent(backend, key("a"))

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import socket
+import subprocess
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 from tests import proxy as network
 from tests import seaweed
 from tests.proxy import Proxy
 
-from calotype.backends.s3 import S3Backend, parts
+from calotype.backends.s3 import S3Backend, parts, wire
 from calotype.backends.s3.asking import Patience
 from calotype.errors import CalotypeError, Denied, Misconfigured, NotFound, Unavailable
 from calotype.quantities import SECOND, now
@@ -409,3 +411,71 @@ def test_pauses_are_bounded_in_all(proxy, backend):
         backend.size(key("a"))
     assert 0.5 < time.monotonic() - begun < 4
     assert 3 < proxy.count("HEAD") < 60
+
+
+# -- encrypted ----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def certificate(tmp_path) -> Path:
+    """A key and a certificate for 127.0.0.1 that nobody has signed."""
+    file = tmp_path / "certificate.pem"
+    subprocess.run(
+        [
+            *("openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2"),
+            *("-keyout", str(file), "-out", str(tmp_path / "public.pem")),
+            *("-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1"),
+            *("-addext", "keyUsage=critical,keyCertSign,digitalSignature"),
+        ],
+        check=True,
+        capture_output=True,
+    )
+    file.write_text(file.read_text() + (tmp_path / "public.pem").read_text())
+    return file
+
+
+@pytest.fixture
+def trusting(monkeypatch) -> Iterator[Callable[[Path], None]]:
+    """Trust a certificate from now on, as SSL_CERT_FILE has it."""
+
+    def trust(file: Path) -> None:
+        monkeypatch.setenv("SSL_CERT_FILE", str(file))
+        wire._trust.cache_clear()
+
+    yield trust
+    wire._trust.cache_clear()
+
+
+def test_all_goes_encrypted_to_a_service_that_is_trusted(certificate, trusting, prefix, direct):
+    with network.before(seaweed.endpoint(), certificate) as proxy:
+        assert proxy.endpoint.startswith("https:")
+        backend = S3Backend(seaweed.url(proxy.endpoint, prefix=prefix), patience=BRIEF)
+        trusting(certificate)
+        backend.reach()
+        put(backend, key("a"), LARGE)
+        put(backend, key("b"), SMALL)
+        for _ in range(3):
+            assert read(backend, key("b")) == SMALL
+        proxy.plan(network.cut, times=2, method="GET")
+        assert read(backend, key("a")) == LARGE == read(direct, key("a"))
+        proxy.plan(network.error(403, "AccessDenied"), method="PUT")
+        with pytest.raises(Denied):
+            put(backend, key("c"), LARGE[: parts.PART])
+
+
+def test_a_service_that_is_not_trusted_is_told_nothing(certificate, trusting, prefix):
+    with network.before(seaweed.endpoint(), certificate) as proxy:
+        backend = S3Backend(seaweed.url(proxy.endpoint, prefix=prefix))
+        for does in asking(backend).values():
+            with pytest.raises(Misconfigured, match="certificate of 127.0.0.1.* is not trusted"):
+                does()
+        assert proxy.seen == []
+
+
+def test_a_service_that_does_not_encrypt_is_told_so(prefix, proxy):
+    backend = S3Backend(
+        seaweed.url(proxy.endpoint.replace("http:", "https:"), prefix=prefix), patience=HASTY
+    )
+    with pytest.raises(Misconfigured, match="does not speak TLS") as told:
+        backend.reach()
+    assert told.value.hint == "Write http:// in the endpoint, or correct its port."

@@ -73,6 +73,10 @@ _REGION = frozenset(
 )
 
 
+_NO_TLS = "WRONG_VERSION_NUMBER"
+"""What OpenSSL calls an answer in plain text."""
+
+
 @dataclass(frozen=True, slots=True)
 class Refusal:
     """What stands in an error's body: all empty where there is none that S3 would write."""
@@ -151,6 +155,9 @@ def broken(error: Exception, place: Place, doing: str) -> CalotypeError:
     if isinstance(error, ssl.SSLCertVerificationError):
         hint = "Name the authority's certificate in SSL_CERT_FILE, or correct the endpoint."
         return Misconfigured(f"{said}the certificate of {place.host} is not trusted.", hint=hint)
+    if isinstance(error, ssl.SSLError) and error.reason == _NO_TLS:
+        hint = "Write http:// in the endpoint, or correct its port."
+        return Misconfigured(f"{said}{place.host} does not speak TLS.", hint=hint)
     if isinstance(error, socket.gaierror):
         hint = "Correct the endpoint or the region in its URL, or mend the network."
         return Unavailable(f"{said}no address is known for {place.host}.", hint=hint)
@@ -168,7 +175,9 @@ def helps_to_wait(error: Exception) -> bool:
     """False for what the next attempt will meet again."""
     if isinstance(error, socket.gaierror):
         return error.errno == socket.EAI_AGAIN
-    return not isinstance(error, ssl.SSLCertVerificationError)
+    return not isinstance(error, ssl.SSLError) or (
+        error.reason not in (_NO_TLS, "CERTIFICATE_VERIFY_FAILED")
+    )
 
 
 def _shown(answer: Answer, refusal: Refusal) -> str:
