@@ -17,6 +17,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis.stateful import run_state_machine_as_test
 from tests import seaweed
 
+from calotype import Store
 from calotype.backends import (
     Admits,
     Backend,
@@ -31,7 +32,8 @@ from calotype.backends import (
 from calotype.backends.s3 import S3Backend, listing, parts
 from calotype.backends.s3.asking import Body, Call, Patience
 from calotype.digest import Digest
-from calotype.errors import CalotypeError, Denied, Misconfigured, NotFound, Unavailable
+from calotype.doctoring import Remark, examine
+from calotype.errors import CalotypeError, Corrupt, Denied, Misconfigured, NotFound, Unavailable
 from calotype.opening import open_backend
 from calotype.quantities import SECOND, now
 from calotype.testing.backends import BackendContract, machine
@@ -80,6 +82,43 @@ def test_its_powers_are_found_by_asking():
     assert all(isinstance(backend, power) for power in (Backend, Sweeps, Remote, Signs, Admits))
     assert not isinstance(backend, Stages | Locates | Vanishes)
     assert backend.url == "s3://some-bucket/part"
+
+
+def test_a_store_keeps_its_bytes_there(backend, tmp_path):
+    with Store(catalog=f"sqlite:///{tmp_path}/app.db", backend=backend.url) as store:
+        digest = store.put(LARGE, owner="scan/1").digest
+        done = store.put_many([tmp_path / "app.db"], owner="scan/1").result()
+        assert done.created == 1
+        assert store.put(LARGE).status == "duplicate"
+        with store.open(digest) as file:
+            assert file.read() == LARGE
+        with store.open(digest, 9, 99) as file:
+            assert file.read() == LARGE[9:99]
+        backend.delete(Key(digest))
+        with pytest.raises(Corrupt), store.open(digest) as file:
+            file.read()
+        assert [each.kind for each in store.fsck()] == ["missing"]
+        assert store.put(LARGE).status == "healed"
+        assert store.fsck(read_data=True).result().problems == 0
+        parts._begun(backend._bucket, str(key("killed")), "mark")
+        store.discard(digest)
+        store.release(owner="scan/1")
+        assert store.gc(now=True).failed == 0
+        assert names(backend) == []
+
+
+def test_doctor_asks_the_service(backend, tmp_path, monkeypatch):
+    with Store(catalog=f"sqlite:///{tmp_path}/app.db", backend=backend.url) as store:
+        store.put(b"bytes")
+        assert remarks(store)["bytes"] == Remark("ok", "bytes", f"in {backend.url}")
+        as_user(monkeypatch, seaweed.WRITER)
+        told = remarks(store)["bytes"]
+        assert told.level == "fail"
+        assert "s3:ListBucket" in told.cure
+
+
+def remarks(store: Store) -> dict[str, Remark]:
+    return {each.subject: each for each in examine(store)}
 
 
 # -- large objects ---------------------------------------------------------------------------
