@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import http.client
+import socket
 import ssl
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -183,10 +184,19 @@ class Proxy:
 def before(upstream: str, certificate: Path | None = None) -> Iterator[Proxy]:
     """A proxy on a port of its own while the block lasts; with a certificate it speaks TLS."""
     proxy = Proxy(upstream)
+    connected: set[socket.socket] = set()
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
         disable_nagle_algorithm = True
+
+        def setup(self) -> None:
+            connected.add(self.request)
+            super().setup()
+
+        def finish(self) -> None:
+            super().finish()
+            connected.discard(self.request)
 
         def handle_any(self) -> None:
             size = int(self.headers.get("Content-Length") or 0)
@@ -208,7 +218,7 @@ def before(upstream: str, certificate: Path | None = None) -> Iterator[Proxy]:
             return
 
     class Server(ThreadingHTTPServer):
-        daemon_threads = True
+        daemon_threads = False
 
         def handle_error(self, *_: Any) -> None:
             return
@@ -229,6 +239,9 @@ def before(upstream: str, certificate: Path | None = None) -> Iterator[Proxy]:
         yield proxy
     finally:
         server.shutdown()
+        for each in list(connected):
+            with suppress(OSError):
+                each.shutdown(socket.SHUT_RDWR)
         server.server_close()
         thread.join(10)
 

@@ -224,17 +224,43 @@ def test_a_large_reader_never_mixes_two_objects(backend):
 # -- scans and sweeps ------------------------------------------------------------------------
 
 
-def test_a_scan_goes_on_over_pages(backend, monkeypatch):
-    keys = sorted(str(key(f"{n}")) for n in range(25))
-    for n in range(25):
-        put(backend, key(f"{n}"), b"x")
+@pytest.fixture
+def small_pages(monkeypatch) -> None:
     pages = listing._pages
 
     def small(bucket, doing, right, query, marks, **more):
-        return pages(bucket, doing, right, [*query, ("max-keys", "4")], marks, **more)
+        limit = {"continuation-token": "max-keys", "key-marker": "max-uploads"}
+        most = limit.get(next(iter(marks)), "max-parts")
+        return pages(bucket, doing, right, [*query, (most, "2")], marks, **more)
 
     monkeypatch.setattr(listing, "_pages", small)
+
+
+def test_a_scan_goes_on_over_pages(backend, small_pages):
+    keys = sorted(str(key(f"{n}")) for n in range(25))
+    for n in range(25):
+        put(backend, key(f"{n}"), b"x")
     assert names(backend) == keys
+
+
+def test_a_scan_over_pages_leaves_out_nothing_of_others(backend, small_pages):
+    others = ["sha256-x", "sha256.y", "sha256/a", "sha256/a-b", "x/1", "x/2/3", "x/2.0", "x.y"]
+    for name in others:
+        backend._bucket.ask(Call("PUT", name, "put into", ""))
+    for n in range(5):
+        put(backend, key(f"{n}"), b"x")
+    found = names(backend)
+    assert sorted(found) == sorted([*others, *(str(key(f"{n}")) for n in range(5))])
+
+
+def test_a_sweep_goes_on_over_pages(backend, small_pages):
+    bucket = backend._bucket
+    for n in range(5):
+        ident = parts._begun(bucket, str(key(f"{n}")), "mark")
+        for number in range(1, n + 1):
+            parts._send(bucket, str(key(f"{n}")), ident, number, Body.of([b"x"]))
+    assert backend.sweep(now() + HOUR) == 5
+    assert backend.sweep(now() + HOUR) == 0
 
 
 def test_objects_of_other_names_are_listed_as_they_are_called(backend):

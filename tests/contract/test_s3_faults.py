@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from tests import proxy as network
 from tests import seaweed
-from tests.proxy import Proxy
+from tests.proxy import Fault, Proxy
 
 from calotype.backends.s3 import S3Backend, parts, wire
 from calotype.backends.s3.asking import Patience
@@ -224,17 +224,84 @@ def test_what_is_missing_is_missing_only_by_its_code(proxy, backend):
         backend.size(key("a"))
 
 
-def test_a_page_of_something_else_is_no_list(proxy, backend):
-    def page(exchange, forward):
+def rewritten(old: bytes, new: bytes) -> Fault:
+    """The answer has ``new`` where ``old`` was; all of it is new where ``old`` is empty."""
+
+    def fault(exchange, forward):
         forward()
-        exchange.answer = b"<html><body>It works!"
+        assert old in exchange.answer
+        exchange.answer = exchange.answer.replace(old, new) if old else new
         exchange.answer_headers["Content-Length"] = str(len(exchange.answer))
 
-    proxy.plan(page, times=99)
+    return fault
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        (b"", b"<html><body>It works!"),
+        (b"", b"<html><body>It works!</body></html>"),
+        (b"", b""),
+        (b"<IsTruncated>false</IsTruncated>", b"<IsTruncaued>false</IsTruncaued>"),
+        (b"<IsTruncated>false", b"<IsTruncated>falre"),
+        (b"Contents>", b"Cnntents>"),
+        (b"<Size>200000", b"<Size>2x0000"),
+        (b"<LastModified>20", b"<LastModified>2x"),
+        (b"<Key>", b"<Key/><Kez>"),
+    ],
+)
+def test_a_page_that_is_no_list_of_s3s_is_not_an_empty_one(proxy, prefix, direct, old, new):
+    put(direct, key("a"), SMALL)
+    backend = S3Backend(seaweed.url(proxy.endpoint, prefix=prefix), patience=HASTY)
+    proxy.plan(rewritten(old, new), times=99)
     with pytest.raises(Unavailable, match="no document of S3's"):
         names(backend)
+    proxy.clear()
+    proxy.plan(rewritten(old, new))
+    assert names(backend) == [str(key("a"))]
+
+
+def test_an_upload_without_an_id_is_not_begun(proxy, prefix):
+    backend = S3Backend(seaweed.url(proxy.endpoint, prefix=prefix), patience=HASTY)
+    proxy.plan(rewritten(b"", b"<html></html>"), times=99)
     with pytest.raises(Unavailable, match="no document of S3's"):
         put(backend, key("a"), LARGE)
+
+
+@pytest.mark.parametrize("mark", [b"", b"<NextContinuationToken>x</NextContinuationToken>"])
+def test_a_list_that_goes_on_for_ever_is_ended(proxy, backend, mark):
+    proxy.plan(
+        rewritten(b"<IsTruncated>false</IsTruncated>", b"<IsTruncated>true</IsTruncated>" + mark),
+        times=99,
+    )
+    with pytest.raises(Misconfigured, match="where its list goes on"):
+        names(backend)
+
+
+def test_a_list_out_of_order_is_refused(proxy, backend, direct):
+    first, second = sorted(str(key(name)) for name in "ab")
+    for name in "ab":
+        put(direct, key(name), SMALL)
+
+    def turned(exchange, forward):
+        forward()
+        text = exchange.answer.decode()
+        text = text.replace(first, "@@").replace(second, first).replace("@@", second)
+        exchange.answer = text.encode()
+
+    proxy.plan(turned)
+    with pytest.raises(Misconfigured, match="in no order"):
+        names(backend)
+
+
+def test_a_size_that_head_does_not_tell_is_asked_for_again(proxy, backend, direct):
+    def silent(exchange, forward):
+        forward()
+        exchange.answer_headers["Content-Length"] = "many"
+
+    put(direct, key("a"), SMALL)
+    proxy.plan(silent, method="HEAD")
+    assert backend.size(key("a")) == len(SMALL)
 
 
 # -- bytes that change or get lost on the way -------------------------------------------------

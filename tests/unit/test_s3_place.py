@@ -28,6 +28,7 @@ def nothing_around(monkeypatch) -> None:
         ("s3://bucket/a?endpoint=http://127.0.0.1:8333", "http://127.0.0.1:8333/bucket/a/k"),
         ("s3://bucket?endpoint=http%3A%2F%2Fhost%3A80", "http://host/bucket/k"),
         ("s3://bucket?endpoint=https://HOST:443/", "https://host/bucket/k"),
+        ("s3://bucket?endpoint=https://bücher.example", "https://xn--bcher-kva.example/bucket/k"),
         ("s3://bucket?endpoint=http://[::1]:9000", "http://[::1]:9000/bucket/k"),
         (
             "s3://bucket/a?endpoint=https://x.example/storage/v1/s3&region=local",
@@ -103,6 +104,13 @@ def test_the_region_is_the_urls_or_the_environments(monkeypatch):
         ("s3://bucket?endpoint=http://host:99999", "Not an endpoint", "Write endpoint="),
         ("s3://bucket?endpoint=http://host?x=1", "Not an endpoint", "Write endpoint="),
         ("s3://bucket?endpoint=http://", "Not an endpoint", "Write endpoint="),
+        ("s3://bucket?endpoint=http://a..b", "Not an endpoint", "Write endpoint="),
+        (f"s3://bucket?endpoint=http://{'a' * 64}", "Not an endpoint", "Write endpoint="),
+        ("s3://bucket?endpoint=http://a%20b", "Not an endpoint", "Write endpoint="),
+        ("s3://bucket?endpoint=http://host/%2520", "Not an endpoint", "Write endpoint="),
+        ("s3://bucket/a%00b", "Not a prefix", "Write visible"),
+        ("s3://bucket/a\udc80b", "Not a prefix", "Write visible"),
+        (f"s3://bucket/{'a' * 801}", "Not a prefix", "Write visible"),
         ("s3://bucket[", "cannot|can be read|bucket", ""),
     ],
 )

@@ -71,8 +71,9 @@ class S3Backend:
         """The object's size in bytes, or None. As HEAD gives no reasons, another request asks."""
         fine = (200, 301, 400, 401, 403, 404)
         answer = self._bucket.ask(Call("HEAD", str(key), "look into", reading.RIGHT, fine=fine))
-        if answer.status == 200:
-            return int(answer.header("content-length"))
+        length = answer.header("content-length")
+        if answer.status == 200 and length.isdecimal():
+            return int(length)
         try:
             with reading.opened(self._bucket, str(key), 0, None) as file:
                 return file.seek(0, 2)
@@ -132,7 +133,7 @@ class S3Backend:
         total = min(REACH, self._patience.total)
         bucket = Bucket(self._place, replace(self._patience, total=total))
         query = (("list-type", "2"), ("max-keys", "1"), ("prefix", self._place.prefix))
-        bucket.xml(Call("GET", None, "list", "s3:ListBucket", query))
+        bucket.xml(Call("GET", None, "list", "s3:ListBucket", query), listing.is_list)
         with suppress(NotFound):
             bucket.ask(Call("GET", "calotype.json", "read from", "s3:GetObject"))
 

@@ -20,7 +20,7 @@ PASSING = frozenset(
         "BadDigest",
         "IncompleteBody",
         "InternalError",
-        "InvalidDigest",
+        "OperationAborted",
         "RequestTimeout",
         "ServiceUnavailable",
         "SlowDown",
@@ -31,7 +31,7 @@ PASSING = frozenset(
 """Codes for a bad moment, and for bytes that were changed, lost or late on their way."""
 
 _LATER = "Nothing is lost; try again later."
-_SERVICE = "Does the endpoint in its URL lead to an S3 service?"
+SERVICE = "Does the endpoint in its URL lead to an S3 service?"
 _KEYS = "Correct the credentials in the environment."
 
 _KNOWN: dict[str, tuple[type[CalotypeError], str, str]] = {
@@ -146,7 +146,7 @@ def refused(answer: Answer, place: Place, doing: str, right: str) -> CalotypeErr
     if answer.status in (401, 403):
         hint = f"Give the credentials the right {right} on {place.bucket}/{place.prefix}*."
         return Denied(f"{said}{_shown(answer, refusal)}.", hint=hint)
-    return Misconfigured(f"{said}{_shown(answer, refusal)}.", hint=_SERVICE)
+    return Misconfigured(f"{said}{_shown(answer, refusal)}.", hint=SERVICE)
 
 
 def broken(error: Exception, place: Place, doing: str) -> CalotypeError:

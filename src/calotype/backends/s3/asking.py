@@ -10,11 +10,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 from xml.etree import ElementTree
+from xml.etree.ElementTree import Element
 
 from calotype.backends.s3 import sigv4
 from calotype.backends.s3.answers import (
     FOR_NOW,
     PASSING,
+    SERVICE,
     Answer,
     broken,
     helps_to_wait,
@@ -107,9 +109,9 @@ class Bucket:
         """The whole answer, of one of the statuses that are ``fine``; any other one is an error."""
         return self.trying(lambda: self.attempt(call))
 
-    def xml(self, call: Call) -> ElementTree.Element:
-        """The answer's document; one that is not whole is asked for again."""
-        return self.trying(lambda: self._read(call, self.attempt(call)))
+    def xml(self, call: Call, is_whole: Callable[[Element], bool]) -> Element:
+        """The answer's document; one that is not what was asked for is asked for again."""
+        return self.trying(lambda: self._read(call, self.attempt(call), is_whole))
 
     def once(self, call: Call) -> Reply:
         """One attempt, to the headers of an answer that is ``fine``; ``Again`` if it failed."""
@@ -168,13 +170,15 @@ class Bucket:
         finally:
             reply.close()
 
-    def _read(self, call: Call, answer: Answer) -> ElementTree.Element:
+    def _read(self, call: Call, answer: Answer, is_whole: Callable[[Element], bool]) -> Element:
         try:
-            return ElementTree.fromstring(answer.body)
-        except ElementTree.ParseError as error:
+            document = ElementTree.fromstring(answer.body)
+        except ElementTree.ParseError:
+            document = None
+        if document is None or not is_whole(document):
             said = f"Could not {call.doing} {self.place.url}: the answer is no document of S3's."
-            hint = "Does the endpoint in its URL lead to an S3 service?"
-            raise Again(Unavailable(said, hint=hint)) from error
+            raise Again(Unavailable(said, hint=SERVICE))
+        return document
 
 
 def _may_pass(answer: Answer) -> bool:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
 from datetime import datetime
 from urllib.parse import unquote_plus
 from xml.etree.ElementTree import Element
 
 from calotype.backends import Key, Listed
-from calotype.backends.s3.answers import plain
+from calotype.backends.s3.answers import SERVICE, plain
 from calotype.backends.s3.asking import Bucket, Call
 from calotype.errors import Misconfigured, NotFound
 from calotype.quantities import Instant, at
@@ -27,7 +28,7 @@ def objects(bucket: Bucket, prefix: str) -> Iterator[Listed]:
         ("prefix", bucket.place.prefix + prefix),
     ]
     for page in _pages(bucket, "list", "s3:ListBucket", query, _OBJECTS):
-        encoded = _texts(page).get("EncodingType") == "url"
+        encoded = _texts(page)["EncodingType"] == "url"
         for each in _all(page, "Contents"):
             said = _texts(each)
             name = (unquote_plus(said["Key"]) if encoded else said["Key"])[start:]
@@ -86,25 +87,65 @@ def _pages(
     further: list[tuple[str, str]] = []
     while True:
         call = Call("GET", name, doing, right, (*query, *further))
-        page = bucket.xml(call)
+        page = bucket.xml(call, is_list)
         yield page
         said = _texts(page)
-        if said.get("IsTruncated") != "true":
+        if said["IsTruncated"] == "false":
             return
-        further = [(key, said[word]) for key, word in marks.items() if said.get(word)]
-        if not further:
+        before, further = further, [(key, said[word]) for key, word in marks.items() if said[word]]
+        if further in ([], before):
             raise Misconfigured(
-                f"{bucket.place.url} does not say where its list goes on.",
-                hint="Does the endpoint in its URL lead to an S3 service?",
+                f"{bucket.place.url} does not say where its list goes on.", hint=SERVICE
             )
+
+
+def is_list(page: Element) -> bool:
+    """True for a page of S3's that is whole: it says whether it is the last, and its count fits.
+
+    A page of anything else would be taken for an empty one, and all that it should list for gone.
+    """
+    said = _texts(page)
+    if plain(page.tag) not in _CONTENTS or said["IsTruncated"] not in ("true", "false"):
+        return False
+    wanted = _CONTENTS[plain(page.tag)]
+    found = [_texts(each) for each in _all(page, wanted)]
+    return said["KeyCount"] in ("", str(len(found))) and all(map(_CHECKS[wanted], found))
+
+
+def _is_object(said: Mapping[str, str]) -> bool:
+    return bool(said["Key"]) and said["Size"].isdecimal() and _is_instant(said["LastModified"])
+
+
+def _is_upload(said: Mapping[str, str]) -> bool:
+    return bool(said["Key"] and said["UploadId"]) and _is_instant(said["Initiated"])
+
+
+def _is_part(said: Mapping[str, str]) -> bool:
+    return _is_instant(said["LastModified"])
+
+
+_CONTENTS = {
+    "ListBucketResult": "Contents",
+    "ListMultipartUploadsResult": "Upload",
+    "ListPartsResult": "Part",
+}
+_CHECKS = {"Contents": _is_object, "Upload": _is_upload, "Part": _is_part}
 
 
 def _all(page: Element, name: str) -> Iterator[Element]:
     return (each for each in page if plain(each.tag) == name)
 
 
-def _texts(element: Element) -> dict[str, str]:
-    return {plain(each.tag): each.text or "" for each in element}
+def _texts(element: Element) -> defaultdict[str, str]:
+    """What stands in its parts by their names; an empty text for those that are not there."""
+    return defaultdict(str, {plain(each.tag): each.text or "" for each in element})
+
+
+def _is_instant(text: str) -> bool:
+    try:
+        return datetime.fromisoformat(text).tzinfo is not None
+    except ValueError:
+        return False
 
 
 def _instant(text: str) -> Instant:

@@ -87,13 +87,12 @@ def _bodies(chunks: Iterable[bytes], most: int) -> Iterator[Body]:
 def _begun(bucket: Bucket, name: str, mark: str) -> str:
     headers = {MARK: mark, "x-amz-checksum-algorithm": "SHA256"}
     call = Call("POST", name, "begin an upload to", RIGHT, (("uploads", ""),), headers)
-    found = [each.text for each in bucket.xml(call) if plain(each.tag) == "UploadId"]
-    if not found or not found[0]:
-        raise Unavailable(
-            f"{bucket.place.url} began an upload without an id.",
-            hint="Does the endpoint in its URL lead to an S3 service?",
-        )
-    return found[0]
+    return _ident(bucket.xml(call, lambda document: bool(_ident(document))))
+
+
+def _ident(document: ElementTree.Element) -> str:
+    found = [each.text for each in document if plain(each.tag) == "UploadId"]
+    return found[0] or "" if found else ""
 
 
 def _sent(bucket: Bucket, name: str, ident: str, bodies: Iterator[Body]) -> list[Sent]:

@@ -13,9 +13,14 @@ from calotype.errors import Misconfigured
 
 FORM = "s3://BUCKET/PREFIX?endpoint=https://HOST&region=REGION"
 
+LONGEST_PREFIX = 800
+"""Bytes of a prefix: names of objects have 1024 at most."""
+
 _BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,61}[A-Za-z0-9]")
 _REGION = re.compile(r"[A-Za-z0-9-]{1,40}")
 _QUERY = ("endpoint", "region")
+_HOST = re.compile(r"[A-Za-z0-9._:-]+")
+_PATH = re.compile(r"[A-Za-z0-9._~/-]*")
 _PORTS = {"http": 80, "https": 443}
 
 
@@ -91,6 +96,11 @@ def _query(text: str) -> dict[str, str]:
 
 def _prefix(path: str) -> str:
     prefix = path.strip("/")
+    if not prefix.isprintable() or len(prefix.encode(errors="replace")) > LONGEST_PREFIX:
+        _refuse(
+            f"Not a prefix that a name can begin with: {prefix[:80]!r}.",
+            f"Write visible characters, {LONGEST_PREFIX} bytes of them at most.",
+        )
     if any(part in ("", ".", "..") for part in prefix.split("/")) and prefix:
         _refuse(
             f"Not a prefix that every service keeps as it is: {prefix!r}.",
@@ -112,15 +122,16 @@ def _at(endpoint: str, bucket: str) -> tuple[str, str, str]:
         )
     try:
         port = parts.port
+        name = (parts.hostname or "").encode("idna").decode()
     except ValueError:
-        port = -1
-    whole = parts.scheme in _PORTS and parts.hostname and port != -1
+        port, name = None, ""
+    whole = parts.scheme in _PORTS and _HOST.fullmatch(name) and _PATH.fullmatch(parts.path)
     if not whole or parts.query or parts.fragment:
         _refuse(
             f"Not an endpoint: {endpoint[:200]!r}.",
             "Write endpoint=https://HOST or http://HOST:PORT.",
         )
-    host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else str(parts.hostname)
+    host = f"[{name}]" if ":" in name else name
     if port is not None and port != _PORTS[parts.scheme]:
         host = f"{host}:{port}"
     return parts.scheme, host, f"{parts.path.rstrip('/')}/{bucket}"

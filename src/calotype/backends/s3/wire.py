@@ -38,6 +38,7 @@ class Reply:
         self._connection: http.client.HTTPConnection | None = connection
         self._answer = answer
         self._last = last
+        self._process = os.getpid()
         self.status = answer.status
 
     def header(self, name: str) -> str:
@@ -67,8 +68,9 @@ class Reply:
         connection, self._connection = self._connection, None
         if connection is None:
             return
-        whole = self._answer.isclosed() and not self._answer.length and not self._last
-        if whole and connection.sock is not None:
+        whole = self._answer.isclosed() and not self._answer.length
+        ours = self._process == os.getpid() and not self._last
+        if whole and ours and connection.sock is not None:
             self._wire.take_back(connection)
         else:
             self._answer.close()
@@ -109,7 +111,7 @@ class Wire:
             raise
 
     def take_back(self, connection: http.client.HTTPConnection) -> None:
-        """Keep a connection whose answer was read to its end."""
+        """Keep a connection whose answer was read to its end, in the process that opened it."""
         if len(self._idle) < IDLE and self._process == os.getpid():
             self._idle.append(connection)
         else:
