@@ -150,6 +150,19 @@ def test_a_large_object_that_fails_leaves_nothing(backend):
     assert backend.sweep(now() + HOUR) == 0
 
 
+def test_a_source_that_is_not_found_is_not_taken_for_the_upload(backend):
+    """As one that is read from another backend may be."""
+
+    def vanish() -> None:
+        raise NotFound("gone from elsewhere")
+
+    for size in (9, len(LARGE)):
+        with pytest.raises(NotFound, match="gone from elsewhere"):
+            backend.put(key("a"), source(LARGE[:size], before=vanish), size)
+    assert absent(backend, key("a"))
+    assert backend.sweep(now() + HOUR) == 0
+
+
 def test_parts_are_as_large_as_their_number_asks_for():
     assert parts.part_size(1) == parts.PART
     assert parts.part_size(10_000 * parts.PART) == parts.PART
@@ -294,7 +307,7 @@ def test_sweep_takes_only_what_is_old_and_ours(backend):
     assert backend.sweep(now() + HOUR) == 2
     assert backend.sweep(now() + HOUR) == 0
     assert read(backend, key("a")) == LARGE
-    with pytest.raises(NotFound):
+    with pytest.raises(Unavailable, match="removed before its end"):
         parts._send(bucket, str(key("c")), ident, 2, Body.of([b"late"]))
 
 

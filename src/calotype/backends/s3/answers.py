@@ -35,8 +35,6 @@ SERVICE = "Does the endpoint in its URL lead to an S3 service?"
 _KEYS = "Correct the credentials in the environment."
 
 _KNOWN: dict[str, tuple[type[CalotypeError], str, str]] = {
-    "NoSuchKey": (NotFound, "there is no such object", "It was removed, or never put."),
-    "NoSuchUpload": (NotFound, "there is no such upload", "It was removed, or completed."),
     "PreconditionFailed": (Unavailable, "the object was replaced meanwhile", "Open it again."),
     "InvalidAccessKeyId": (Denied, "AWS_ACCESS_KEY_ID is not known there", _KEYS),
     "SignatureDoesNotMatch": (Denied, "AWS_SECRET_ACCESS_KEY does not fit its key id", _KEYS),
@@ -60,7 +58,10 @@ _KNOWN: dict[str, tuple[type[CalotypeError], str, str]] = {
         "Make it, or correct its name, endpoint or region in the URL.",
     ),
 }
-"""Codes with one meaning. The first two alone say that something is not there."""
+"""Codes with one meaning."""
+
+_GONE = {"NoSuchKey": "object", "NoSuchUpload": "upload"}
+"""With the status 404 they say that something is not there; nothing else does."""
 
 _REGION = frozenset(
     {
@@ -71,7 +72,6 @@ _REGION = frozenset(
         "TemporaryRedirect",
     }
 )
-
 
 _NO_TLS = "WRONG_VERSION_NUMBER"
 """What OpenSSL calls an answer in plain text."""
@@ -136,6 +136,8 @@ def refused(answer: Answer, place: Place, doing: str, right: str) -> CalotypeErr
     said = f"Could not {doing} {place.url}: "
     if answer.status in FOR_NOW or code in PASSING:
         return Unavailable(f"{said}{_shown(answer, refusal)}.", hint=_LATER)
+    if answer.status == 404 and code in _GONE:
+        return NotFound(f"{said}there is no such {_GONE[code]}.", hint="It was removed before.")
     if code in _KNOWN:
         kind, why, hint = _KNOWN[code]
         return kind(f"{said}{why}.", hint=hint)

@@ -44,11 +44,6 @@ def upload(bucket: Bucket, name: str, chunks: Iterator[bytes], size: int) -> Non
     try:
         sent = _sent(bucket, name, ident, _bodies(chunks, part_size(size)))
         _complete(bucket, name, ident, mark, sent)
-    except NotFound as error:
-        raise Unavailable(
-            f"An upload to {bucket.place.url} was removed before its end; nothing was stored.",
-            hint="Put it again; a rule of the bucket that removes uploads should wait for days.",
-        ) from error
     except BaseException:
         with suppress(CalotypeError):
             abort(bucket, name, ident)
@@ -116,7 +111,10 @@ def _sent(bucket: Bucket, name: str, ident: str, bodies: Iterator[Body]) -> list
 def _send(bucket: Bucket, name: str, ident: str, number: int, body: Body) -> Sent:
     query = (("partNumber", str(number)), ("uploadId", ident))
     headers = {"x-amz-checksum-sha256": body.checksum}
-    answer = bucket.ask(Call("PUT", name, "upload to", RIGHT, query, headers, body))
+    try:
+        answer = bucket.ask(Call("PUT", name, "upload to", RIGHT, query, headers, body))
+    except NotFound as error:
+        raise _removed(bucket) from error
     return number, answer.header("etag"), body.checksum
 
 
@@ -141,7 +139,16 @@ def _complete(bucket: Bucket, name: str, ident: str, mark: str, sent: list[Sent]
     answer = bucket.trying(attempt)
     if answer.root == "CompleteMultipartUploadResult" or _is_made(bucket, name, mark):
         return
+    if answer.code == "NoSuchUpload":
+        raise _removed(bucket)
     raise refused(answer, bucket.place, call.doing, call.right)
+
+
+def _removed(bucket: Bucket) -> Unavailable:
+    return Unavailable(
+        f"An upload to {bucket.place.url} was removed before its end; nothing was stored.",
+        hint="Put it again; a rule of the bucket that removes uploads should wait for days.",
+    )
 
 
 def _is_made(bucket: Bucket, name: str, mark: str) -> bool:

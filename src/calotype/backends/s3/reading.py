@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import io
 import os
 import re
@@ -140,7 +141,7 @@ class _Stream(io.RawIOBase):
         try:
             got = reply.readinto(room)
             if not got:
-                raise ConnectionResetError("the object ended early")
+                raise http.client.IncompleteRead(b"")
         except BROKEN as error:
             self._let_go()
             raise self._bucket.broken(error, call) from error
