@@ -22,6 +22,11 @@ IDLE = 32
 PIECE = 256 << 10
 """Bytes sent at a time, each within the time-out: a slow line is not a silent one."""
 
+_Selector: type[selectors.BaseSelector] = getattr(
+    selectors, "PollSelector", selectors.DefaultSelector
+)
+"""One system call where there is poll; the default one makes three, and select has few numbers."""
+
 
 class Reply:
     """An answer whose body is still on its way. Close it; read to its end, its connection stays."""
@@ -179,7 +184,7 @@ def _pieces(body: Sequence[bytes]) -> Iterator[memoryview]:
 
 def _is_open(connection: http.client.HTTPConnection) -> bool:
     """False where the other side closed, or spoke out of turn."""
-    with selectors.DefaultSelector() as selector:
+    with _Selector() as selector:
         selector.register(connection.sock, selectors.EVENT_READ)
         return not selector.select(0)
 
