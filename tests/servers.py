@@ -5,10 +5,12 @@ from __future__ import annotations
 import atexit
 import os
 import shutil
+import subprocess
 import tempfile
 import uuid
 import warnings
 from functools import cache
+from pathlib import Path
 from urllib.parse import quote
 
 
@@ -29,6 +31,49 @@ def postgres() -> str:
 
     atexit.register(stop)
     return str(server.get_uri())
+
+
+DEBIAN = Path("/usr/lib/postgresql/15/bin")
+
+
+class OwnServer:
+    """A PostgreSQL 15 of Debian's for one test, which may be stopped as hard as a test wants."""
+
+    def __init__(self, folder: Path) -> None:
+        self._data = folder / "data"
+        self._sockets = tempfile.mkdtemp(prefix="calotype-pg-")  # a socket's path has to be short
+        self._as: list[str] = []
+        if os.geteuid() == 0:  # which PostgreSQL refuses to run as
+            self._as = ["runuser", "-u", "postgres", "--"]
+            for place in (folder, Path(self._sockets)):
+                shutil.chown(place, "postgres")
+            for above in folder.parents:
+                above.chmod(above.stat().st_mode | 0o011)
+        self._run("initdb", "-D", str(self._data), "-U", "postgres", "--auth=trust", "-E", "UTF8")
+        self.start()
+
+    @property
+    def url(self) -> str:
+        return f"postgresql://postgres@/postgres?host={self._sockets}"
+
+    def start(self) -> None:
+        options = f"-k {self._sockets} -c listen_addresses="
+        self._control("start", "-l", f"{self._sockets}/log", "-o", options)
+
+    def restart(self, mode: str) -> None:
+        """``immediate`` is a crash: what is not in the log is lost."""
+        self._control("restart", "-m", mode, "-l", f"{self._sockets}/log")
+
+    def stop(self) -> None:
+        self._control("stop", "-m", "immediate")
+        shutil.rmtree(self._sockets, ignore_errors=True)
+
+    def _control(self, *arguments: str) -> None:
+        self._run("pg_ctl", "-D", str(self._data), "-w", *arguments)
+
+    def _run(self, program: str, *arguments: str) -> None:
+        command = [*self._as, str(DEBIAN / program), *arguments]
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL, timeout=60)
 
 
 def schema() -> str:

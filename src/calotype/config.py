@@ -21,6 +21,7 @@ PREFIX = "CALOTYPE_"
 DEFAULTS: dict[str, str] = {
     "path": "",
     "catalog": "",
+    "schema": "",
     "backends.main.url": "",
     "scope": "default",
     "column_scope": "default",
@@ -68,6 +69,7 @@ class Settings:
             self.text("path") or None,
             catalog=self.text("catalog") or None,
             backend=self.text("backends.main.url") or None,
+            schema=self.text("schema") or None,
             scope=self.text("scope"),
             column_scope=self.text("column_scope"),
             public_url=self.text("public_url") or None,
@@ -148,7 +150,7 @@ def load(
     return Settings(values)
 
 
-_PLACES = frozenset({"path", "catalog", "backends.main.url"})
+_PLACES = frozenset({"path", "catalog", "schema", "backends.main.url"})
 
 
 def _file(named: str | None, start: Path, origin: str, *, required: bool) -> Path | None:

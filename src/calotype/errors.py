@@ -108,9 +108,14 @@ class DecompressionBomb(CalotypeError):
 
 
 class Locked(CalotypeError):
-    """Another writer holds the catalog; nothing was changed."""
+    """Another writer holds the catalog; nothing was changed.
+
+    ``gave_way`` is True where a transaction of Calotype's own was rolled back for another one, so
+    that the same may succeed at once.
+    """
 
     code = "locked"
+    gave_way = False
 
 
 class GcLimit(CalotypeError):

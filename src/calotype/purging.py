@@ -10,6 +10,7 @@ from sqlalchemy.exc import IntegrityError
 
 from calotype.catalog import Catalog, copies, garbage, replicas, settings
 from calotype.catalog.columns import Hosts
+from calotype.catalog.repeating import repeated
 from calotype.catalog.reserve import Freeing
 from calotype.digest import Digest
 from calotype.errors import NotFound, StillReferenced
@@ -22,6 +23,7 @@ class Purger:
     catalog: Catalog
     hosts: Hosts
 
+    @repeated
     def purge(self, digest: Digest, *, block: bool, reason: str) -> int:
         """Remove references, assets and derivations of all scopes and doom the bytes.
 

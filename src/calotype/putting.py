@@ -8,6 +8,7 @@ commit. A writer that was fenced off meanwhile goes round again with the same by
 
 from __future__ import annotations
 
+import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -20,11 +21,10 @@ from calotype.backends import Backend
 from calotype.catalog import Catalog, copies, holdings, replicas, settings, slots
 from calotype.catalog.columns import Hosts
 from calotype.catalog.copies import Copy
-from calotype.catalog.failures import gave_up
 from calotype.catalog.replicas import Intent
 from calotype.catalog.reserve import Freeing
 from calotype.digest import Digest
-from calotype.errors import Blocked, CalotypeError, Locked
+from calotype.errors import Blocked, CalotypeError, Locked, Unavailable
 from calotype.ledger import Ledger, Line
 from calotype.model import Blob
 from calotype.presence import require_there
@@ -33,6 +33,9 @@ from calotype.wishes import Wish
 
 RECALLED = 24 << 20
 """Bytes that were let go and are had again, at a time."""
+
+RESTART = 10.0
+"""Seconds that a server may take to come back and say whether a commit went through."""
 
 ROUNDS = 20
 """How often a put goes round again after gc or another writer came between; each is rare."""
@@ -164,12 +167,41 @@ class Putter:
             intents = self._intend(connection, unique)
         try:
             staging.keep(self.backend, [(intent.key, unique[intent.digest]) for intent in intents])
-            with self.catalog.write(rows=len(misses)) as connection:
-                return self._settle(connection, misses, intents, unique, mended)
+            return self._settled(misses, intents, unique, mended)
         except BaseException:
             self.forsaken.extend(intents)
             self.withdraw()
             raise
+
+    def _settled(
+        self,
+        misses: Sequence[tuple[int, Arrival]],
+        intents: Sequence[Intent],
+        unique: Mapping[str, Content],
+        mended: set[str],
+    ) -> dict[int, Line]:
+        """TX2 and its commit; one whose answer was lost with the server is asked after."""
+        lines: dict[int, Line] = {}
+        try:
+            with self.catalog.write(rows=len(misses)) as connection:
+                lines = self._settle(connection, misses, intents, unique, mended)
+        except Unavailable:
+            if not lines or self.catalog.is_sqlite or not self._is_live(intents):
+                raise
+        return lines
+
+    def _is_live(self, intents: Sequence[Intent]) -> bool:
+        """True where a token is live: only the commit of its own writer makes it so."""
+        tokens = [intent.token for intent in intents]
+        end = time.monotonic() + RESTART
+        while True:
+            try:
+                with self.catalog.read() as connection:
+                    return bool(copies.still_sound(connection, tokens))
+            except Unavailable:
+                if time.monotonic() > end:
+                    return False
+                time.sleep(RESTART / 100)
 
     def _intend(self, connection: Connection, unique: Mapping[str, Content]) -> list[Intent]:
         """Rows for the bytes to come; what settling would refuse is refused before any byte."""
@@ -274,7 +306,7 @@ def _another_round() -> Iterator[None]:
     except IntegrityError:
         return
     except Locked as error:
-        if not gave_up(error):
+        if not error.gave_way:
             raise
 
 

@@ -15,6 +15,7 @@ from calotype.catalog.columns import Hosts
 from calotype.catalog.failures import disk_full
 from calotype.catalog.joining import Joinable, joined
 from calotype.catalog.prepared import Found
+from calotype.catalog.repeating import repeated
 from calotype.catalog.reserve import Freeing
 from calotype.digest import Digest
 from calotype.errors import NotFound, Unavailable
@@ -36,6 +37,7 @@ class Referrer:
     hosts: Hosts
     grace: int
 
+    @repeated
     def attach(
         self, digest: Digest, owner: Owner, role: str | None, connection: Joinable | None
     ) -> None:
@@ -55,6 +57,7 @@ class Referrer:
             except IntegrityError as error:
                 raise self._not_found(digest) from error
 
+    @repeated
     def release(self, owner: Owner, role: str | None, connection: Joinable | None) -> Released:
         """Let go of an owner's references, all or those of one role; harmless to repeat."""
         if not self.catalog.exists():
@@ -98,6 +101,7 @@ class Referrer:
             ) from error
         return digests
 
+    @repeated
     def restore_owner(
         self, owner: Owner, role: str | None, connection: Joinable | None
     ) -> Restored:
@@ -114,6 +118,7 @@ class Referrer:
             slots.refer(joint, self.scope, wishes, self.catalog.clock())
         return Restored(len(back), tuple(sorted({digest for _, digest in back})))
 
+    @repeated
     def restore_asset(self, digest: Digest, connection: Joinable | None) -> Restored:
         """Keep a trashed asset for itself again; brings back no owner's reference."""
         self.require_store(digest)
@@ -127,6 +132,7 @@ class Referrer:
         self._visible(digest)
         self._set_kept_until(digest, FOREVER, None)
 
+    @repeated
     def renew(self, digest: Digest, until: Instant) -> None:
         """Hold a visible asset until ``until`` at least; the later of two holds counts."""
         self._visible(digest)
@@ -135,6 +141,7 @@ class Referrer:
             end = max(until, int(row["kept_until"]))
             holdings.set_kept_until(connection, self.scope, digest, end)
 
+    @repeated
     def discard(self, digest: Digest) -> Discarded:
         """End the library entry or hold now; references stay, and keep it."""
         self.require_store(digest)
@@ -145,6 +152,7 @@ class Referrer:
                 holdings.set_kept_until(connection, self.scope, digest, now)
             return Discarded(digest, tuple(self.kept_by(connection, digest)))
 
+    @repeated
     def update(
         self, digest: Digest, filename: str | None, metadata: Mapping[str, object] | None
     ) -> None:
@@ -218,6 +226,7 @@ class Referrer:
             raise self._not_found(digest)
         return rows[digest]
 
+    @repeated
     def _set_kept_until(
         self, digest: Digest, instant: Instant, connection: Joinable | None
     ) -> None:

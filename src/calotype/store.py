@@ -48,7 +48,8 @@ class Store(Scope):
 
     ``Store("media")`` is ``media/catalog.db`` and ``media/blobs/``, made by the first put; before
     it, reading finds nothing. ``Store(catalog="sqlite:///app.db", backend="file:media")`` keeps
-    its tables in an application's database; ``backend`` may also be a ``Backend`` of your own.
+    its tables in an application's database (in PostgreSQL in ``schema``, which is made where it is
+    missing); ``backend`` may also be a ``Backend`` of your own.
     ``limits`` bound what a file may be, ``clock`` gives the present instant in microseconds.
     ``gc_every`` is for long-lived processes: a thread runs ``gc()`` that often, of all processes
     with this store one at a time, until it is closed; what it did or could not do is logged as
@@ -63,6 +64,7 @@ class Store(Scope):
         catalog: str | None = None,
         backend: str | Backend | None = None,
         engine: Engine | None = None,
+        schema: str | None = None,
         scope: str = "default",
         column_scope: str = "default",
         public_url: str | None = None,
@@ -74,7 +76,7 @@ class Store(Scope):
     ) -> None:
         where = Path(path).absolute() if path is not None else None
         bytes_at = open_backend(_backend(where, backend))
-        opened = _catalog(where, catalog, engine, bytes_at, clock)
+        opened = _catalog(where, catalog, engine, schema, bytes_at, clock)
         rooms = Rooms(
             opened,
             bytes_at,
@@ -335,6 +337,7 @@ def _catalog(
     path: Path | None,
     url: str | None,
     engine: Engine | None,
+    schema: str | None,
     backend: Backend,
     clock: Callable[[], Instant],
 ) -> Catalog:
@@ -343,14 +346,20 @@ def _catalog(
             "A store has exactly one catalog.", hint="Give a folder, catalog= or engine=."
         )
     if url in ("sqlite://", "sqlite:///:memory:"):
-        return Catalog(memory=True, backend_url=backend.url, clock=clock)
+        return Catalog(memory=True, schema=schema, backend_url=backend.url, clock=clock)
     file = path / "catalog.db" if path is not None else None
 
     def occupied() -> bool:
         return next(iter(backend.scan("sha256/")), None) is not None
 
     return Catalog(
-        path=file, url=url, engine=engine, backend_url=backend.url, clock=clock, occupied=occupied
+        path=file,
+        url=url,
+        engine=engine,
+        schema=schema,
+        backend_url=backend.url,
+        clock=clock,
+        occupied=occupied,
     )
 
 

@@ -29,8 +29,9 @@ class Catalog:
     """One catalog, opened when it is first needed. Safe across threads, processes and fork.
 
     Exactly one of ``path`` (a file of our own), ``url`` and ``engine`` says where it is;
-    ``backend_url`` is noted in a catalog that this object makes, and must be the one that is
-    noted in a catalog that is there. ``occupied`` tells whether bytes lie there already: then a
+    ``schema`` names PostgreSQL's schema for its tables. ``backend_url`` is noted in a catalog that
+    this object makes, and must be the one that is noted in a catalog that is there. ``occupied``
+    tells whether bytes lie there already: then a
     catalog that is missing was lost, and none is made over them.
     """
 
@@ -40,6 +41,7 @@ class Catalog:
         path: Path | None = None,
         url: str | None = None,
         engine: Engine | None = None,
+        schema: str | None = None,
         memory: bool = False,
         backend_url: str,
         clock: Callable[[], Instant] = clock_now,
@@ -47,7 +49,9 @@ class Catalog:
         patience: float = PATIENCE,
     ) -> None:
         self.clock = clock
-        self.database: Database = database_of(path, url, engine, memory, patience)
+        self.database: Database = database_of(
+            path, url, engine, schema, memory=memory, patience=patience
+        )
         self.path = self.database.path
         self.own = self.database.own
         self.memory = self.database.memory

@@ -22,6 +22,12 @@ def is_psycopg(connection: object) -> bool:
     return type(connection).__module__.startswith("psycopg") and hasattr(connection, "pgconn")
 
 
+def failed(connection: Connection) -> bool:
+    """True where a statement failed in the transaction, so that only a rollback can follow."""
+    raw = cast("psycopg.Connection", connection.connection.driver_connection)
+    return raw.closed or raw.info.transaction_status.name == "INERROR"
+
+
 def whole(raw: psycopg.Connection) -> AbstractContextManager[object]:
     """A transaction of the block's own where the connection is in autocommit mode, and in none."""
     if not is_psycopg(raw):

@@ -66,6 +66,10 @@ class Database(Protocol):
         """A transaction in which tables may be replaced that others point at."""
         ...
 
+    def joining(self, connection: Connection) -> AbstractContextManager[None]:
+        """Let an application's transaction find the tables for the length of the block."""
+        ...
+
     def sweep(self, older_than: Instant) -> int:
         """Remove what killed processes left beside it; how many files."""
         ...

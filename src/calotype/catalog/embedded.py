@@ -6,7 +6,7 @@ import os
 import threading
 import weakref
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from pathlib import Path
 
 from sqlalchemy import Connection, Engine
@@ -261,6 +261,10 @@ class Embedded:
                     self._doubtful = True
                     connection.invalidate()
                 raise
+
+    def joining(self, connection: Connection) -> AbstractContextManager[None]:  # noqa: ARG002
+        """A file has one place for tables."""
+        return nullcontext()
 
     def sweep(self, older_than: Instant) -> int:
         """Remove files that killed makers of the catalog left; how many there were.

@@ -65,15 +65,23 @@ def joined(catalog: Catalog, connection: Joinable, *, needs_keys: bool) -> Itera
         if _is_session(connection):
             connection = connection.connection()
         if isinstance(connection, Connection):
-            with _begun(connection):
-                yield _checked(catalog, connection, needs_keys)
+            with _begun(connection), _checked(catalog, connection, needs_keys) as ready:
+                yield ready
         elif isinstance(connection, sqlite3.Connection):
-            with _whole(connection), _borrowed(connection) as borrowed:
-                yield _checked(catalog, borrowed, needs_keys)
+            with (
+                _whole(connection),
+                _borrowed(connection) as borrowed,
+                _checked(catalog, borrowed, needs_keys) as ready,
+            ):
+                yield ready
         elif borrowing.is_psycopg(connection) and not catalog.is_sqlite:
             raw = cast("psycopg.Connection", connection)
-            with borrowing.whole(raw), borrowing.borrowed(raw, catalog.engine) as borrowed:
-                yield _checked(catalog, borrowed, needs_keys)
+            with (
+                borrowing.whole(raw),
+                borrowing.borrowed(raw, catalog.engine) as borrowed,
+                _checked(catalog, borrowed, needs_keys) as ready,
+            ):
+                yield ready
         else:
             raise Misconfigured(
                 f"Cannot join a {type(connection).__module__}.{type(connection).__qualname__}.",
@@ -119,7 +127,8 @@ def _begun(connection: Connection) -> Iterator[None]:
         yield
 
 
-def _checked(catalog: Catalog, connection: Connection, needs_keys: bool) -> Connection:
+@contextmanager
+def _checked(catalog: Catalog, connection: Connection, needs_keys: bool) -> Iterator[Connection]:
     if connection.dialect.name != catalog.engine.dialect.name:
         raise Misconfigured(
             f"The connection leads to another kind of database: {connection.dialect.name}.",
@@ -133,12 +142,13 @@ def _checked(catalog: Catalog, connection: Connection, needs_keys: bool) -> Conn
                 hint="Run PRAGMA foreign_keys=ON on every new connection of the application.",
             )
         take_write_lock(connection)
-    if connection.scalar(schema.STORE_ID) != catalog.store_id:
-        raise Misconfigured(
-            "The connection leads to another store's database.",
-            hint=f"Pass a connection to {catalog.name}.",
-        )
-    return connection
+    with catalog.database.joining(connection):
+        if connection.scalar(schema.STORE_ID) != catalog.store_id:
+            raise Misconfigured(
+                "The connection leads to another store's database.",
+                hint=f"Pass a connection to {catalog.name}.",
+            )
+        yield connection
 
 
 @contextmanager

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from sqlalchemy import Engine, make_url
+from sqlalchemy import URL, Engine, make_url
 from sqlalchemy.exc import ArgumentError
 
 from calotype.catalog import postgres
@@ -31,36 +31,67 @@ def beside(catalog: Path | None, backend_url: str) -> str:
 
 
 def database_of(
-    path: Path | None, url: str | None, engine: Engine | None, memory: bool, patience: float
+    path: Path | None,
+    url: str | None,
+    engine: Engine | None,
+    schema: str | None,
+    *,
+    memory: bool,
+    patience: float,
 ) -> Database:
     """The database of a file of our own, an URL, an application's engine, or in memory."""
+    where = _server(url, engine) if path is None and not memory else None
+    if where is not None:
+        return Postgres(where, engine=engine, schema=_plain(schema), patience=patience)
+    if schema is not None:
+        raise Misconfigured(
+            f"SQLite has no schemas: {schema!r}.", hint="Leave schema away, or use PostgreSQL."
+        )
     if path is not None or memory:
         return Embedded(path, own=True, engine=None, patience=patience)
     file = file_of(url, engine)
     if file is not None or (engine is not None and engine.dialect.name == "sqlite"):
         return Embedded(file, own=False, engine=engine, patience=patience)
-    where = engine.url if engine is not None else make_url(url or "")
-    if where.get_backend_name() == postgres.DIALECT:
-        if engine is not None and engine.dialect.driver != postgres.DRIVER:
-            raise Misconfigured(
-                f"The engine uses the driver {engine.dialect.driver!r}.",
-                hint=f"Make it with postgresql+{postgres.DRIVER}://...",
-            )
-        return Postgres(where, engine=engine, patience=patience)
+    where = _parsed(url, engine)
     raise Misconfigured(
         f"A catalog is kept in SQLite or PostgreSQL, not in {where.render_as_string()}.",
         hint="Write catalog='sqlite:///catalog.db' or 'postgresql://...', or give a folder.",
     )
 
 
-def file_of(url: str | None, engine: Engine | None) -> Path | None:
-    """The SQLite file that an URL or an engine leads to; None for any other database."""
+def _server(url: str | None, engine: Engine | None) -> URL | None:
+    """The PostgreSQL database that an URL or an engine leads to; None for any other."""
+    parsed = _parsed(url, engine)
+    if parsed.get_backend_name() != postgres.DIALECT:
+        return None
+    if engine is not None and engine.dialect.driver != postgres.DRIVER:
+        raise Misconfigured(
+            f"The engine uses the driver {engine.dialect.driver!r}.",
+            hint=f"Make it with postgresql+{postgres.DRIVER}://...",
+        )
+    return parsed
+
+
+def _plain(schema: str | None) -> str | None:
+    if schema is not None and (not schema.strip() or "\0" in schema or schema.startswith("pg_")):
+        raise Misconfigured(
+            f"No name of a schema: {schema!r}.", hint="Give one such as 'calotype'."
+        )
+    return schema
+
+
+def _parsed(url: str | None, engine: Engine | None) -> URL:
     try:
-        parsed = engine.url if engine is not None else make_url(url or "")
+        return engine.url if engine is not None else make_url(url or "")
     except ArgumentError as error:
         raise Misconfigured(
             f"Not a catalog URL: {url!r}.", hint="Write sqlite:///catalog.db or postgresql://..."
         ) from error
+
+
+def file_of(url: str | None, engine: Engine | None) -> Path | None:
+    """The SQLite file that an URL or an engine leads to; None for any other database."""
+    parsed = _parsed(url, engine)
     if engine is None and parsed.get_backend_name() == "sqlite" and parsed.query:
         raise Misconfigured(
             f"A catalog URL takes no options: {url!r}.", hint="Give an engine= of your own."

@@ -11,10 +11,13 @@ import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from sqlalchemy import URL, Connection, Engine, create_engine
+from sqlalchemy import URL, Connection, Engine, create_engine, text
+from sqlalchemy.schema import CreateSchema
 
+from calotype.catalog.borrowing import failed
 from calotype.catalog.columns import OURS
 from calotype.catalog.failures import translated
+from calotype.catalog.repeating import repeatable
 from calotype.catalog.reserve import Freeing
 from calotype.errors import MissingExtra
 from calotype.quantities import Instant
@@ -28,19 +31,28 @@ MAKING = 0x63616C6F74797065
 POOL = 8
 """Connections kept open for threads; as many more are opened while they are needed."""
 
+_IS_THERE = text("SELECT 1 FROM pg_namespace WHERE nspname = :name")
+_SEARCH_PATH = text("SELECT current_setting('search_path')")
+_LEAD_BACK = text("SELECT set_config('search_path', :path, true)")
 _SNAPSHOT = {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
 
 
 class Postgres:
-    """A catalog in PostgreSQL, at ``url`` or on an application's own ``engine``."""
+    """A catalog in PostgreSQL, at ``url`` or on an application's own ``engine``.
+
+    Its tables are in ``schema``, or else where the connections' search_path leads first.
+    """
 
     path = None
     own = False
     memory = False
 
-    def __init__(self, url: URL, *, engine: Engine | None, patience: float) -> None:
+    def __init__(
+        self, url: URL, *, engine: Engine | None, schema: str | None, patience: float
+    ) -> None:
         self._given = engine
         self._url = url
+        self._schema = schema
         self._patience = patience
         self._pid = os.getpid()
         self._engine: Engine | None = None
@@ -48,7 +60,16 @@ class Postgres:
     @property
     def name(self) -> str:
         """Where it is, for people; no password in it."""
-        return self._url.set(drivername=DIALECT).render_as_string(hide_password=True)
+        url = self._url.set(drivername=DIALECT).render_as_string(hide_password=True)
+        return url if self._schema is None else f"{url} (schema {self._schema})"
+
+    @property
+    def path_setting(self) -> str:
+        """The statement that leads a transaction to the schema; empty where none was chosen."""
+        if self._schema is None:
+            return ""
+        quoted = self.engine.dialect.identifier_preparer.quote_identifier(self._schema)
+        return f"SET LOCAL search_path = {quoted}; "
 
     @property
     def engine(self) -> Engine:
@@ -84,14 +105,20 @@ class Postgres:
         return self.name
 
     def create(self, fill: Callable[[Connection], None]) -> None:
-        """Have the tables made, by one process at a time."""
+        """Have the tables made, by one process at a time, and before them the schema."""
         with self._changing() as connection:
+            if self._schema is not None and not connection.scalar(
+                _IS_THERE, {"name": self._schema}
+            ):
+                connection.execute(CreateSchema(self._schema))
             fill(connection)
 
     @contextmanager
     def reading(self) -> Iterator[Connection]:
         """One consistent view: every statement sees the same snapshot."""
         with translated(), self.engine.connect().execution_options(**_SNAPSHOT) as connection:
+            if self._schema is not None:
+                connection.exec_driver_sql(self.path_setting)
             yield connection
 
     @contextmanager
@@ -105,10 +132,9 @@ class Postgres:
     ) -> Iterator[Connection]:
         """One transaction at READ COMMITTED that waits ``patience`` seconds for a lock."""
         patience = self._patience if patience is None else patience
-        with self._begun() as connection:
-            limits = f"SET LOCAL lock_timeout = {max(1, round(patience * 1000))}"
-            hasty = "" if durable else "; SET LOCAL synchronous_commit = off"
-            connection.exec_driver_sql(limits + hasty)
+        limit = f"SET LOCAL lock_timeout = {max(1, round(patience * 1000))}"
+        hasty = "" if durable else "; SET LOCAL synchronous_commit = off"
+        with self._begun(limit + hasty) as connection:
             yield connection
 
     @contextmanager
@@ -119,18 +145,34 @@ class Postgres:
 
     @contextmanager
     def _changing(self) -> Iterator[Connection]:
-        with self._begun() as connection:
-            connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({MAKING})")
+        with self._begun(f"SELECT pg_advisory_xact_lock({MAKING})") as connection:
             yield connection
 
     @contextmanager
-    def _begun(self) -> Iterator[Connection]:
+    def _begun(self, first: str) -> Iterator[Connection]:
+        """A transaction that begins with the statement ``first``."""
         with (
+            repeatable(),
             translated(),
             self.engine.connect().execution_options(isolation_level="READ COMMITTED") as connection,
             connection.begin(),
         ):
+            connection.exec_driver_sql(self.path_setting + first)
             yield connection
+
+    @contextmanager
+    def joining(self, connection: Connection) -> Iterator[None]:
+        """Lead an application's transaction to the schema for the length of the block."""
+        if self._schema is None:
+            yield
+            return
+        before = connection.scalar(_SEARCH_PATH)
+        connection.exec_driver_sql(self.path_setting)
+        try:
+            yield
+        finally:
+            if not failed(connection):  # else what rolls it back sets this back too
+                connection.execute(_LEAD_BACK, {"path": before})
 
     def sweep(self, older_than: Instant) -> int:  # noqa: ARG002 - it is the port's
         """Nothing lies beside it."""

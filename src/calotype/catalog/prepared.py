@@ -143,6 +143,8 @@ def _checked(connection: Connection, sql: str, run: Any, parameters: Any) -> Non
     try:
         run(sql, parameters)
     except driver as error:
+        if getattr(connection.connection.driver_connection, "closed", False):
+            connection.invalidate(error)  # or its pool would give out what the server ended
         raise DBAPIError.instance(sql, parameters, error, driver) from error
 
 

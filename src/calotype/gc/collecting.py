@@ -20,6 +20,7 @@ from calotype.catalog.candidates import Look
 from calotype.catalog.columns import Hosts
 from calotype.catalog.failures import disk_full
 from calotype.catalog.garbage import Garbage
+from calotype.catalog.repeating import repeated
 from calotype.catalog.reserve import Freeing
 from calotype.digest import Digest
 from calotype.errors import Unavailable
@@ -186,6 +187,7 @@ class Collector:
                 if not references + looks:
                     return
 
+    @repeated
     def _transaction(self, looks: Sequence[Look], tally: Tally, allowance: Allowance) -> None:
         with (
             allowance.given_back_if_refused(),
@@ -233,6 +235,7 @@ class Collector:
         candidates.append(connection, again)
         candidates.take_off(connection, [ident for look in looks for ident in look.ids])
 
+    @repeated
     def _push(self, looks: Sequence[Look]) -> None:
         with self.catalog.write(freeing=Freeing.BYTES) as connection:
             now = self.catalog.clock()

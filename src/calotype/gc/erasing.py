@@ -16,6 +16,7 @@ from sqlalchemy import Connection
 from calotype.backends import Backend, Sweeps
 from calotype.catalog import Catalog, copies, replicas, reserve
 from calotype.catalog.copies import Copy
+from calotype.catalog.repeating import repeated
 from calotype.catalog.replicas import INTENT_AGE, Due
 from calotype.catalog.reserve import Freeing
 from calotype.catalog.states import DOOMED, ERASED, ERASING, WRITING
@@ -113,12 +114,14 @@ class Eraser:
         for batch in _batches(self._rows((WRITING,), now)):
             reserve.in_parts(batch, lambda part: self._abort(part, tally))
 
+    @repeated
     def _abort(self, items: Sequence[Due], tally: Tally) -> None:
         tokens = [item.token for item in items]
         with self.catalog.write(freeing=Freeing.BYTES) as connection:
             aborted = replicas.abort(connection, tokens, self.catalog.clock())
         tally.intents += aborted
 
+    @repeated
     def _erase(self, due: Sequence[Due], tally: Tally) -> None:
         unread = self._look_at_live(due)
         items = [item for item in due if not (item.stray and item.digest in unread)]
@@ -197,6 +200,7 @@ class Eraser:
             wait = min(60 * SECOND << min(item.attempts, 20), LONGEST_BACKOFF)
             replicas.put_off(connection, [item], now + wait)
 
+    @repeated
     def _sweep(self, items: Sequence[Due], tally: Tally) -> None:
         """The second delete; after it a token key's tombstone is forgotten, a plain one stays."""
         first = [item for item in items if not item.attempts]

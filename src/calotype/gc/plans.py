@@ -12,6 +12,7 @@ from calotype.backends import Backend
 from calotype.catalog import Catalog, copies, settings
 from calotype.catalog.columns import Hosts
 from calotype.catalog.failures import disk_failed, disk_full
+from calotype.catalog.repeating import repeated
 from calotype.catalog.reserve import Freeing
 from calotype.errors import NotFound, Unavailable
 from calotype.gc.collecting import Collector, describe
@@ -164,6 +165,7 @@ class Plan:
         self._record_usage()
         return self._report(collected, erased, waiting, stopped)
 
+    @repeated
     def _record_usage(self) -> None:
         """The day's row of each scope, if it is due; a full disk does without for now."""
         catalog = self._gc.catalog
