@@ -12,7 +12,10 @@ from calotype.errors import Misconfigured
 
 
 def open_backend(given: str | Backend) -> Backend:
-    """The backend of a URL, ``file:DIR`` or ``memory:``, or the one given. Touches nothing yet."""
+    """The backend of a URL, ``file:DIR``, ``s3://BUCKET`` or ``memory:``, or the one given.
+
+    Touches nothing yet.
+    """
     if not isinstance(given, str):
         return _checked(given)
     url = given
@@ -21,9 +24,13 @@ def open_backend(given: str | Backend) -> Backend:
         return MemoryBackend()
     if scheme == "file" and rest:
         return LocalBackend(Path(unquote(urlsplit(url).path) if rest[:2] == "//" else rest))
+    if scheme == "s3" and rest:
+        from calotype.backends.s3 import S3Backend
+
+        return S3Backend(url)
     raise Misconfigured(
         f"Not a backend URL that this version knows: {url!r}.",
-        hint="Write file:DIR for a folder, or memory: for tests.",
+        hint="Write file:DIR for a folder, s3://BUCKET/PREFIX, or memory: for tests.",
     )
 
 

@@ -6,6 +6,7 @@ import ast
 import configparser
 import doctest
 import inspect
+import json
 import os
 import re
 import shutil
@@ -15,7 +16,7 @@ from pathlib import Path
 
 import pytest
 import skimage
-from tests import servers
+from tests import seaweed, servers
 from tests.docs.pages import ROOT, Block, blocks, commands, name, pages
 
 from calotype import Scope, Store, config, errors
@@ -38,6 +39,9 @@ def desk(tmp_path, monkeypatch) -> Path:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("DATABASE_URL", servers.schema())
+    monkeypatch.setenv("MEDIA_URL", seaweed.url())
+    for variable, text in seaweed.ENVIRONMENT.items():
+        monkeypatch.setenv(variable, text)
     monkeypatch.setenv("NO_COLOR", "1")
     monkeypatch.setenv("COLUMNS", "100")
     monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
@@ -86,6 +90,8 @@ def look_at(block: Block) -> None:
         assert config.load("read.toml").shown()
     elif block.language == "ini":
         configparser.ConfigParser(strict=False, delimiters="=").read_string(block.text)
+    elif block.language == "json":
+        json.loads(block.text)
     elif block.language == "pyi":
         ast.parse(block.text)
     elif block.language == "sh":
