@@ -9,10 +9,14 @@ from calotype.backends import Backend
 from calotype.backends.local import LocalBackend
 from calotype.backends.memory import MemoryBackend
 from calotype.errors import Misconfigured
+from calotype.media import EXTENSIONS
 
 
 def open_backend(given: str | Backend) -> Backend:
-    """The backend of a URL, ``file:DIR`` or ``memory:``, or the one given. Touches nothing yet."""
+    """The backend of a URL, or the one given. Touches nothing yet.
+
+    ``file:DIR``, ``memory:``, ``supabase:`` and ``supabase+http(s):``.
+    """
     if not isinstance(given, str):
         return _checked(given)
     url = given
@@ -21,10 +25,18 @@ def open_backend(given: str | Backend) -> Backend:
         return MemoryBackend()
     if scheme == "file" and rest:
         return LocalBackend(Path(unquote(urlsplit(url).path) if rest[:2] == "//" else rest))
+    if scheme in ("supabase", "supabase+http", "supabase+https"):
+        return _supabase(url)
     raise Misconfigured(
         f"Not a backend URL that this version knows: {url!r}.",
-        hint="Write file:DIR for a folder, or memory: for tests.",
+        hint="Write file:DIR for a folder, supabase://PROJECT/BUCKET, or memory: for tests.",
     )
+
+
+def _supabase(url: str) -> Backend:
+    from calotype.backends.supabase import SupabaseBackend
+
+    return SupabaseBackend(url, {extension: kind for kind, extension in EXTENSIONS.items()})
 
 
 def _checked(given: object) -> Backend:

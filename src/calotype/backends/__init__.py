@@ -6,13 +6,13 @@ Driver exceptions never leave an adapter: it raises ``Unavailable`` (for now), o
 where an object cannot be what it claims to be.
 
 What a backend can do beyond this is a protocol of its own with one method, found by asking
-``isinstance``: ``Stages`` and ``Locates`` below.
+``isinstance``: ``Stages``, ``Locates`` and the others below.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import BinaryIO, Protocol, Self, runtime_checkable
 
@@ -176,4 +176,71 @@ class Locates(Protocol):
 
     def path(self, key: Key) -> str:
         """The absolute path of the object."""
+        ...
+
+
+@runtime_checkable
+class Signs(Protocol):
+    """A backend that gives out URLs which anybody may read for a time."""
+
+    def sign(self, key: Key, until: Instant, *, media_type: str, disposition: str) -> str:
+        """A URL by which anybody reads the object until then.
+
+        The same arguments inside one window give the same URL.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Admission:
+    """One request by which anybody who has it uploads one object: body and ``headers`` to ``url``.
+
+    ``method`` is ``PUT`` or ``POST``. The headers are part of what was signed: send them as they
+    are.
+    """
+
+    method: str
+    url: str
+    headers: Mapping[str, str]
+
+
+@runtime_checkable
+class Admits(Protocol):
+    """A backend that takes objects from those who hold no key of it."""
+
+    def admit(self, key: Key, size: int, media_type: str, until: Instant) -> Admission:
+        """The request by which anybody uploads the object until then."""
+        ...
+
+
+@runtime_checkable
+class Sweeps(Protocol):
+    """A backend that keeps parts of uploads which nobody will finish."""
+
+    def sweep(self, older_than: Instant) -> int:
+        """Remove what unfinished uploads left before ``older_than``; how many there were."""
+        ...
+
+
+@runtime_checkable
+class Remote(Protocol):
+    """A backend that is a service, reached over a network with credentials."""
+
+    def reach(self) -> None:
+        """Raise unless the service answers and the credentials may read and list.
+
+        ``Denied``, ``Misconfigured`` or ``Unavailable``, each saying what to mend.
+        """
+        ...
+
+
+@runtime_checkable
+class Deletes(Protocol):
+    """A backend that deletes many objects at once."""
+
+    def delete_all(self, keys: Sequence[Key]) -> None:
+        """Remove the objects, as one request where the service can.
+
+        Nothing happens where there is none.
+        """
         ...

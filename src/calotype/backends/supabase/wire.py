@@ -1,0 +1,212 @@
+"""The wire to Supabase Storage: one HTTP client with the key, and how often it asks again."""
+
+from __future__ import annotations
+
+import os
+import random
+import time
+import weakref
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from calotype.backends.supabase.place import Place
+from calotype.backends.supabase.refusals import Passing, Refusal
+from calotype.errors import MissingExtra, Unavailable
+
+try:
+    import httpx
+except ImportError as error:
+    raise MissingExtra(
+        "The Supabase backend needs httpx.", hint="Run pip install 'calotype[supabase]'."
+    ) from error
+
+KEPT_ALIVE = 32
+"""Connections that stay open between requests; as many more are opened as are needed."""
+
+_NONE: Mapping[str, str] = {}
+_NO_CODES: Mapping[int, str] = {}
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How long to wait for what, in seconds.
+
+    ``connecting`` and ``silence`` (no byte either way) end one request. A request that failed for
+    now is sent again after a pause between 0 and ``pause``, which doubles up to ``longest`` (full
+    jitter), until ``total`` seconds have passed since the first.
+    """
+
+    total: float = 45
+    pause: float = 0.25
+    longest: float = 8
+    connecting: float = 10
+    silence: float = 60
+
+    def attempts(self) -> Iterator[None]:
+        """Once for each request to send, with the pauses between them; at least one."""
+        end = time.monotonic() + self.total
+        most = self.pause
+        while True:
+            yield
+            wait = random.uniform(0, most)
+            if time.monotonic() + wait > end:
+                return
+            time.sleep(wait)
+            most = min(2 * most, self.longest)
+
+
+class Wire:
+    """Requests to one place, with the key. Safe for threads, and after a fork."""
+
+    def __init__(self, place: Place, key: str, patience: Patience) -> None:
+        self.place = place
+        self.patience = patience
+        self._headers = {
+            "authorization": f"Bearer {key}",
+            "apikey": key,
+            "accept-encoding": "identity",  # the length that is announced is the object's own
+        }
+        self._pid = 0
+        self._made: httpx.Client | None = None
+
+    def path(self, route: str, name: str = "") -> str:
+        """``/route/bucket/name``, or of the bucket alone."""
+        return f"/{route}/{self.place.bucket}{'/' if name else ''}{name}"
+
+    def call(
+        self,
+        method: str,
+        path: str,
+        name: str,
+        *,
+        json: Mapping[str, object] | None = None,
+        headers: Mapping[str, str] = _NONE,
+        codes: Mapping[int, str] = _NO_CODES,
+    ) -> httpx.Response:
+        """The answer to a request that is harmless to repeat; asked again while that may help.
+
+        ``name`` is what it is about, in errors; ``codes`` are those of statuses that come without
+        one.
+        """
+        for _ in self.patience.attempts():
+            try:
+                return self.once(method, path, name, json=json, headers=headers, codes=codes)
+            except Passing as error:
+                failure = error
+        raise failure
+
+    def ask(
+        self,
+        method: str,
+        path: str,
+        name: str,
+        json: Mapping[str, object] | None = None,
+        headers: Mapping[str, str] = _NONE,
+    ) -> Mapping[str, object]:
+        """The JSON object that ``call`` is answered with."""
+        return self.said(self.call(method, path, name, json=json, headers=headers))
+
+    def said(self, response: httpx.Response) -> Mapping[str, object]:
+        """The JSON object of an answer."""
+        try:
+            found = response.json()
+        except (ValueError, RecursionError):
+            found = None
+        if not isinstance(found, dict):
+            raise strange(self.place, "no JSON object")
+        return found
+
+    def once(
+        self,
+        method: str,
+        path: str,
+        name: str,
+        *,
+        json: Mapping[str, object] | None = None,
+        content: bytes | None = None,
+        headers: Mapping[str, str] = _NONE,
+        codes: Mapping[int, str] = _NO_CODES,
+        silence: float | None = None,
+    ) -> httpx.Response:
+        """The answer to one request; ``Passing`` where it may have been done or not."""
+        request = self._client().build_request(
+            method,
+            self.place.endpoint + path,
+            json=json,
+            content=content,
+            headers=dict(headers),
+            timeout=self._timeout(silence),
+        )
+        response = self._send(request)
+        try:
+            body = response.read()
+        except httpx.RequestError as error:
+            raise silent(self.place, error) from error
+        finally:
+            response.close()
+        return self._accepted(response, body, name, codes)
+
+    def stream(self, path: str, name: str, headers: Mapping[str, str]) -> httpx.Response:
+        """The answer to a GET whose body is still to be read; the caller closes it."""
+        request = self._client().build_request(
+            "GET", self.place.endpoint + path, headers=dict(headers), timeout=self._timeout()
+        )
+        response = self._send(request)
+        if response.is_success:
+            return response
+        try:
+            body = response.read()
+        except httpx.RequestError as error:
+            raise silent(self.place, error) from error
+        finally:
+            response.close()
+        return self._accepted(response, body, name, _NO_CODES)
+
+    def _send(self, request: httpx.Request) -> httpx.Response:
+        try:
+            return self._client().send(request, stream=True)
+        except httpx.RequestError as error:
+            raise silent(self.place, error) from error
+
+    def _accepted(
+        self, response: httpx.Response, body: bytes, name: str, codes: Mapping[int, str]
+    ) -> httpx.Response:
+        if response.is_success:
+            return response
+        raise Refusal.of(response.status_code, body, codes).error(self.place, name)
+
+    def _timeout(self, silence: float | None = None) -> httpx.Timeout:
+        return httpx.Timeout(silence or self.patience.silence, connect=self.patience.connecting)
+
+    def _client(self) -> httpx.Client:
+        """The client, made on first use; a forked child makes one of its own."""
+        if self._made is None or self._pid != os.getpid():
+            self._pid = os.getpid()
+            self._made = httpx.Client(
+                headers=self._headers,
+                limits=httpx.Limits(max_connections=None, max_keepalive_connections=KEPT_ALIVE),
+            )
+            weakref.finalize(self, _close, self._made, self._pid)
+        return self._made
+
+
+def _close(client: httpx.Client, pid: int) -> None:
+    if pid == os.getpid():
+        client.close()
+
+
+def silent(place: Place, error: httpx.RequestError) -> Passing:
+    """The error for a request that got no answer, or half of one."""
+    why = str(error) or type(error).__name__
+    return Passing(
+        f"{place.endpoint} did not answer: {why}.",
+        hint="Check the network and the backend's URL; nothing that was acknowledged is lost.",
+    )
+
+
+def strange(place: Place, what: str) -> Unavailable:
+    """The error for an answer that is none of Supabase Storage."""
+    return Unavailable(
+        f"{place.endpoint} gave an answer that cannot be right: {what}.",
+        hint="Look what stands between here and there: a proxy, a login page, another server.",
+    )
