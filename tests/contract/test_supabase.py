@@ -54,7 +54,7 @@ from calotype.testing.objects import (
     together,
 )
 
-SHORT = Patience(total=0.5, pause=0.01, longest=0.05, connecting=2, silence=0.5)
+SHORT = Patience(total=0.3, pause=0.01, longest=0.05, connecting=2, silence=0.5)
 LONG = settings(max_examples=15, stateful_step_count=20, deadline=None)
 TOKEN = "0123456789abcdef"
 LARGE = noise(2 * PART + 12_345)
@@ -273,7 +273,8 @@ class TestQuirks:
         assert said.json()["statusCode"] == "404"
         assert said.json()["code"] == "NoSuchKey"
         assert backend.size(key("a")) is None
-        storage.fail("other", "GET /", times=9, body=said.content)  # whatever the status is
+        put(backend, key("a"), b"bytes")
+        storage.fail("other", "GET /", body=said.content)  # in an answer that is no refusal
         with pytest.raises(Unavailable, match="cannot be right"):
             backend.size(key("a"))
 
@@ -609,7 +610,7 @@ class TestFaults:
         put(backend, key("a"), LARGE)
         assert read(backend, key("a")) == LARGE
         assert len(storage.uploads) == 1
-        assert sum(each.startswith("PATCH") for each in storage.asked) == 8
+        assert sum(each.startswith("PATCH") for each in storage.asked) == 7
 
     def test_progress_renews_patience(self, backend, storage):
         """Thirty breaks in a row, each after some bytes, are more than it would bear without."""
@@ -741,7 +742,7 @@ class TestFaults:
             b'{"objects": [{"name": "pictures/2026/b", "updated_at": "2026-01-01T00:00:00Z"},'
             b'{"name": "pictures/2026/a", "updated_at": "2026-01-01T00:00:00Z"}]}',
             b'{"objects": [], "hasNext": true}',
-            b'{"objects": [], "hasNext": true, "nextCursor": "x"}',
+            b'{"objects": [], "hasNext": true, "nextCursor": "eA=="}',
         ],
     )
     def test_a_page_that_is_no_answer_is_neither_missing_nor_empty(self, backend, storage, body):
@@ -819,11 +820,12 @@ class TestProcesses:
 
     def test_many_readers_are_open_at_once(self, backend):
         """More than the connections that are kept."""
-        put(backend, key("a"), LARGE)
+        content = MORE[: 1 << 20]
+        put(backend, key("a"), content)
         files = [backend.open(key("a")) for _ in range(120)]
         try:
-            assert {file.read(9) for file in files} == {LARGE[:9]}
-            assert backend.size(key("a")) == len(LARGE)
+            assert {file.read(9) for file in files} == {content[:9]}
+            assert backend.size(key("a")) == len(content)
         finally:
             for file in files:
                 file.close()
