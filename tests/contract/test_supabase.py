@@ -24,7 +24,6 @@ from calotype.backends import (
     Remote,
     Signs,
     Stages,
-    Sweeps,
     Vanishes,
 )
 from calotype.backends.supabase import SupabaseBackend
@@ -157,8 +156,9 @@ class TestItsPowers:
     def test_it_has_these_and_no_others(self, backend):
         for power in (Backend, Signs, Admits, Deletes, Remote):
             assert isinstance(backend, power)
-        for power in (Stages, Locates, Vanishes, Sweeps):
+        for power in (Stages, Locates, Vanishes):
             assert not isinstance(backend, power)
+        assert not hasattr(backend, "sweep")  # the service ends unfinished uploads by itself
 
     def test_a_signed_url_is_read_by_anybody_until_it_ends(self, backend, storage):
         at = key("a", TOKEN, "png")
@@ -829,6 +829,16 @@ class TestProcesses:
         finally:
             for file in files:
                 file.close()
+
+    def test_closed_it_opens_again(self, backend):
+        backend.close()
+        put(backend, key("a"), LARGE)
+        with backend.open(key("a")) as file:
+            begun = file.read(9)
+            backend.close()
+            backend.close()
+            assert begun + file.read() == LARGE
+        assert backend.size(key("a")) == len(LARGE)
 
     def test_connections_are_used_again(self, backend, storage):
         put(backend, key("a"), b"bytes")

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 import skimage
-from tests import servers
+from tests import servers, supabase_server
 from tests.docs.pages import ROOT, Block, blocks, commands, name, pages
 
 from calotype import Scope, Store, config, errors
@@ -38,6 +38,8 @@ def desk(tmp_path, monkeypatch) -> Path:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("DATABASE_URL", servers.schema())
+    monkeypatch.setenv("BACKEND_URL", f"{supabase_server.running().bucket()}/files")
+    monkeypatch.setenv("CALOTYPE_SUPABASE_KEY", supabase_server.running().key)
     monkeypatch.setenv("NO_COLOR", "1")
     monkeypatch.setenv("COLUMNS", "100")
     monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")

@@ -6,7 +6,7 @@ Driver exceptions never leave an adapter: it raises ``Unavailable`` (for now), o
 where an object cannot be what it claims to be.
 
 What a backend can do beyond this is a protocol of its own with one method, found by asking
-``isinstance``: ``Stages``, ``Locates`` and the others below.
+``isinstance``: ``Stages``, ``Locates``, ``Signs`` and the others below.
 """
 
 from __future__ import annotations
@@ -180,8 +180,20 @@ class Locates(Protocol):
 
 
 @runtime_checkable
+class Remote(Protocol):
+    """A backend that is a service elsewhere."""
+
+    def reach(self) -> None:
+        """Raise unless the service answers and the credentials may read and list.
+
+        ``Denied``, ``Misconfigured`` or ``Unavailable``, each saying what to mend.
+        """
+        ...
+
+
+@runtime_checkable
 class Signs(Protocol):
-    """A backend that gives out URLs which anybody may read for a time."""
+    """A backend whose service hands objects to whoever has a signed URL."""
 
     def sign(self, key: Key, until: Instant, *, media_type: str, disposition: str) -> str:
         """A URL by which anybody reads the object until then.
@@ -193,11 +205,7 @@ class Signs(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Admission:
-    """One request by which anybody who has it uploads one object: body and ``headers`` to ``url``.
-
-    ``method`` is ``PUT`` or ``POST``. The headers are part of what was signed: send them as they
-    are.
-    """
+    """A request that anybody may send, with these headers and the bytes that it was made for."""
 
     method: str
     url: str
@@ -206,37 +214,16 @@ class Admission:
 
 @runtime_checkable
 class Admits(Protocol):
-    """A backend that takes objects from those who hold no key of it."""
+    """A backend whose service takes objects from whoever was admitted, past this process."""
 
     def admit(self, key: Key, size: int, media_type: str, until: Instant) -> Admission:
-        """The request by which anybody uploads the object until then."""
-        ...
-
-
-@runtime_checkable
-class Sweeps(Protocol):
-    """A backend that keeps parts of uploads which nobody will finish."""
-
-    def sweep(self, older_than: Instant) -> int:
-        """Remove what unfinished uploads left before ``older_than``; how many there were."""
-        ...
-
-
-@runtime_checkable
-class Remote(Protocol):
-    """A backend that is a service, reached over a network with credentials."""
-
-    def reach(self) -> None:
-        """Raise unless the service answers and the credentials may read and list.
-
-        ``Denied``, ``Misconfigured`` or ``Unavailable``, each saying what to mend.
-        """
+        """A request by which anybody puts the key's ``size`` bytes until then, and no others."""
         ...
 
 
 @runtime_checkable
 class Deletes(Protocol):
-    """A backend that deletes many objects at once."""
+    """A backend that removes many objects at once."""
 
     def delete_all(self, keys: Sequence[Key]) -> None:
         """Remove the objects, as one request where the service can.

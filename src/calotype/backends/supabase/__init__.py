@@ -193,6 +193,10 @@ class SupabaseBackend:
         self._require_bucket()
         next(listed(self._wire, ""), None)
 
+    def close(self) -> None:
+        """Close every connection; the next use opens again, and readers go on."""
+        self._wire.close()
+
     def _require_bucket(self) -> None:
         """Raise ``Misconfigured`` where there is no bucket: its list would only be empty."""
         self._wire.ask("GET", self._wire.path("bucket"), f"the bucket {self._place.bucket!r}")

@@ -6,7 +6,7 @@ import os
 import random
 import time
 import weakref
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 from calotype.backends.supabase.place import Place
@@ -55,6 +55,15 @@ class Patience:
             most = min(2 * most, self.longest)
 
 
+@dataclass(frozen=True, slots=True)
+class _Made:
+    """A client, the process that made it, and what ends it."""
+
+    client: httpx.Client
+    pid: int
+    finish: Callable[[], object]
+
+
 class Wire:
     """Requests to one place, with the key. Safe for threads, and after a fork."""
 
@@ -66,8 +75,13 @@ class Wire:
             "apikey": key,
             "accept-encoding": "identity",  # the length that is announced is the object's own
         }
-        self._pid = 0
-        self._made: httpx.Client | None = None
+        self._made: _Made | None = None
+
+    def close(self) -> None:
+        """Close every connection; the next request opens one again."""
+        made, self._made = self._made, None
+        if made is not None:
+            made.finish()
 
     def path(self, route: str, name: str = "") -> str:
         """``/route/bucket/name``, or of the bucket alone."""
@@ -163,10 +177,15 @@ class Wire:
         return self._accepted(response, body, name, _NO_CODES)
 
     def _send(self, request: httpx.Request) -> httpx.Response:
+        client = self._client()
         try:
-            return self._client().send(request, stream=True)
+            return client.send(request, stream=True)
         except httpx.RequestError as error:
             raise silent(self.place, error) from error
+        except RuntimeError as error:
+            if client.is_closed:  # by another thread, just now
+                raise silent(self.place, error) from error
+            raise
 
     def _accepted(
         self, response: httpx.Response, body: bytes, name: str, codes: Mapping[int, str]
@@ -180,14 +199,13 @@ class Wire:
 
     def _client(self) -> httpx.Client:
         """The client, made on first use; a forked child makes one of its own."""
-        if self._made is None or self._pid != os.getpid():
-            self._pid = os.getpid()
-            self._made = httpx.Client(
-                headers=self._headers,
-                limits=httpx.Limits(max_connections=None, max_keepalive_connections=KEPT_ALIVE),
-            )
-            weakref.finalize(self, _close, self._made, self._pid)
-        return self._made
+        made = self._made
+        if made is None or made.pid != os.getpid():
+            limits = httpx.Limits(max_connections=None, max_keepalive_connections=KEPT_ALIVE)
+            client, pid = httpx.Client(headers=self._headers, limits=limits), os.getpid()
+            made = _Made(client, pid, weakref.finalize(self, _close, client, pid))
+            self._made = made
+        return made.client
 
 
 def _close(client: httpx.Client, pid: int) -> None:
@@ -195,7 +213,7 @@ def _close(client: httpx.Client, pid: int) -> None:
         client.close()
 
 
-def silent(place: Place, error: httpx.RequestError) -> Passing:
+def silent(place: Place, error: httpx.RequestError | RuntimeError) -> Passing:
     """The error for a request that got no answer, or half of one."""
     why = str(error) or type(error).__name__
     return Passing(
