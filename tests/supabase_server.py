@@ -70,7 +70,7 @@ class Fault:
     ``lose`` does the work and ends the connection · ``reset`` ends it after ``after`` bytes of the
     request's body · ``cut`` after as many of the answer's · ``clip`` ends the answer there as if
     that were all · ``slow`` waits ``seconds`` · ``unsized`` leaves the length out · ``drop`` does
-    not do the work and says that it did · ``other`` sends ``body`` in place of the answer.
+    not do the work and says that it did · ``drip`` sends a byte each ``seconds`` · ``other`` sends ``body`` in place of the answer.
     """
 
     does: str
@@ -84,6 +84,8 @@ class Fault:
 
 
 class Refused(Exception):
+    by_gate = False
+
     def __init__(self, status: int, code: str, message: str, error: str = "") -> None:
         self.status, self.code, self.message, self.error = status, code, message, error or code
 
@@ -144,7 +146,7 @@ class Handler(BaseHTTPRequestHandler):
 
     def say(self, said: Refused) -> None:
         """Almost every refusal has the status 400; a HEAD has no body to say more in."""
-        if self.path.startswith(f"{BASE}/upload/resumable"):
+        if self.path.startswith(f"{BASE}/upload/resumable") and not said.by_gate:
             self.send(said.status, {"content-type": "text/plain"}, said.message.encode())
         else:
             facts = {
@@ -181,7 +183,11 @@ class Handler(BaseHTTPRequestHandler):
             body = body[:after] if does == "clip" else body
             self.wfile.write(b"%x\r\n%s\r\n0\r\n\r\n" % (len(body), body))
         else:
-            self.wfile.write(body[:after] if does == "cut" else body)
+            for part in (
+                dripping(body) if does == "drip" else [body[:after] if does == "cut" else body]
+            ):
+                self.wfile.write(part)
+                time.sleep(self.fault.seconds if does == "drip" else 0)
         if does == "cut" and after < len(body):
             self.end()
 
@@ -226,7 +232,9 @@ class Handler(BaseHTTPRequestHandler):
         try:
             return self.storage.claims(bearer)["role"]
         except (ValueError, KeyError):
-            raise Refused(403, "AccessDenied", "invalid signature", "Unauthorized") from None
+            refused = Refused(403, "AccessDenied", "invalid signature", "Unauthorized")
+            refused.by_gate = True
+            raise refused from None
 
     def writer(self) -> None:
         if self.role() != "service_role":
@@ -537,6 +545,10 @@ def admit(bucket: Bucket, kind: str, size: int) -> None:
         raise Refused(413, "EntityTooLarge", message, "Payload too large")
 
 
+def dripping(body: bytes) -> Iterator[bytes]:
+    return (body[n : n + 1] for n in range(len(body)))
+
+
 def name_of(claims: dict) -> str:
     return claims["url"].partition("/")[2]
 
@@ -562,6 +574,7 @@ class Supabase:
         self.page = 1000
         self.failing_completions = 0
         self.forgets_uploads = False
+        self.chance: Callable[[], Fault] = lambda: Fault("nothing")
         self.before_writing: Callable[[], object] = lambda: None
         self._secret = secrets.token_bytes(32)
         self._lock = threading.Lock()
@@ -599,7 +612,7 @@ class Supabase:
                 if fault.times and re.search(fault.route, request):
                     fault.times -= 1
                     return fault
-        return Fault("nothing")
+            return self.chance()
 
     def token(self, claims: dict, seconds: int) -> str:
         """A JWT, HS256; the same in the same second."""

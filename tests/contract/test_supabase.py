@@ -7,13 +7,14 @@ import json
 import os
 import threading
 import time
+from random import Random
 from urllib.parse import quote
 
 import httpx
 import pytest
 from hypothesis import settings
 from hypothesis.stateful import run_state_machine_as_test
-from tests.supabase_server import Stored, Supabase
+from tests.supabase_server import Fault, Stored, Supabase
 
 from calotype.backends import (
     Admits,
@@ -53,7 +54,8 @@ from calotype.testing.objects import (
     together,
 )
 
-SHORT = Patience(total=0.3, pause=0.01, longest=0.05, connecting=2, silence=0.5)
+PATIENT = Patience(total=60, pause=0.01, longest=0.1, silence=30)
+SHORT = Patience(total=0.3, pause=0.01, longest=0.05, silence=0.5)
 LONG = settings(max_examples=15, stateful_step_count=20, deadline=None)
 TOKEN = "0123456789abcdef"
 LARGE = noise(2 * PART + 12_345)
@@ -75,10 +77,11 @@ def storage(running) -> Supabase:
     running.failing_completions = 0
     running.forgets_uploads = False
     running.before_writing = lambda: None
+    running.chance = lambda: Fault("nothing")
     return running
 
 
-def opened(storage: Supabase, url: str, *, key: str | None = None, patience=SHORT, **more):
+def opened(storage: Supabase, url: str, *, key: str | None = None, patience=PATIENT, **more):
     environ = {"CALOTYPE_SUPABASE_KEY": storage.key if key is None else key}
     types = {"png": "image/png", "jpg": "image/jpeg"}
     return SupabaseBackend(url, types, environ=environ, patience=patience, **more)
@@ -87,6 +90,12 @@ def opened(storage: Supabase, url: str, *, key: str | None = None, patience=SHOR
 @pytest.fixture
 def backend(storage) -> SupabaseBackend:
     return opened(storage, f"{storage.bucket()}/pictures/2026")
+
+
+@pytest.fixture
+def hasty(storage, backend) -> SupabaseBackend:
+    """The same place, for what stays broken."""
+    return opened(storage, backend.url, patience=SHORT)
 
 
 def bucket(storage: Supabase, backend: SupabaseBackend):
@@ -535,7 +544,7 @@ class TestFaults:
     def test_a_put_outlasts_a_service_in_trouble(self, backend, storage, does, content):
         put(backend, key("a"), b"old")
         storage.fail(does, ANY, times=3, seconds=0.7, after=1000)
-        fresh = opened(storage, backend.url, patience=Patience(total=9, pause=0.01, silence=0.4))
+        fresh = opened(storage, backend.url, patience=Patience(total=60, pause=0.01, silence=0.4))
         put(fresh, key("a"), content)
         assert read(backend, key("a")) == content
 
@@ -552,29 +561,29 @@ class TestFaults:
 
     @pytest.mark.parametrize("content", SENT)
     def test_a_service_that_stays_away_is_unavailable_and_nothing_is_missing(
-        self, backend, storage, content
+        self, hasty, storage, content
     ):
-        put(backend, key("b"), b"bytes")
+        put(hasty, key("b"), b"bytes")
         storage.fail("refuse", times=10_000)
         for call in (
-            lambda: put(backend, key("a"), content),
-            lambda: backend.size(key("b")),
-            lambda: backend.size(key("a")),
-            lambda: backend.open(key("b")),
-            lambda: names(backend),
-            lambda: backend.delete(key("b")),
-            backend.reach,
+            lambda: put(hasty, key("a"), content),
+            lambda: hasty.size(key("b")),
+            lambda: hasty.size(key("a")),
+            lambda: hasty.open(key("b")),
+            lambda: names(hasty),
+            lambda: hasty.delete(key("b")),
+            hasty.reach,
         ):
             begun = time.monotonic()
             with pytest.raises(Unavailable, match="could not answer"):
                 call()
             assert time.monotonic() - begun < 60 * SHORT.total
         storage.faults.clear()
-        assert absent(backend, key("a"))
-        assert read(backend, key("b")) == b"bytes"
+        assert absent(hasty, key("a"))
+        assert read(hasty, key("b")) == b"bytes"
 
     def test_nobody_there_is_unavailable(self, backend, storage):
-        nobody = opened(storage, "supabase+http://127.0.0.1:1/media")
+        nobody = opened(storage, "supabase+http://127.0.0.1:1/media", patience=SHORT)
         with pytest.raises(
             Unavailable, match=r"127\.0\.0\.1:1/storage/v1 did not answer"
         ) as refused:
@@ -593,14 +602,16 @@ class TestFaults:
         sent = [each for each in storage.asked if each.startswith(("POST", "PATCH"))]
         assert len(sent) == (4 if content is LARGE else 1)
 
-    def test_an_old_object_of_the_same_size_is_not_taken_for_the_new_one(self, backend, storage):
+    def test_an_old_object_of_the_same_size_is_not_taken_for_the_new_one(
+        self, backend, hasty, storage
+    ):
         put(backend, key("a"), b"old bytes")
         storage.fail("reset", ONE_REQUEST, after=3)
         put(backend, key("a"), b"new bytes")
         assert read(backend, key("a")) == b"new bytes"
         storage.fail("reset", ONE_REQUEST, times=10_000, after=3)
         with pytest.raises(Unavailable):
-            put(backend, key("a"), b"bad bytes")
+            put(hasty, key("a"), b"bad bytes")
         assert read(backend, key("a")) == b"new bytes"
 
     def test_an_upload_goes_on_from_where_it_was_cut(self, backend, storage):
@@ -631,11 +642,11 @@ class TestFaults:
         put(backend, key("a"), LARGE)
         assert read(backend, key("a")) == LARGE
 
-    def test_an_upload_that_is_never_completed_is_unavailable(self, backend, storage):
+    def test_an_upload_that_is_never_completed_is_unavailable(self, hasty, storage):
         storage.failing_completions = 10_000
         with pytest.raises(Unavailable, match="made no object"):
-            put(backend, key("a"), LARGE)
-        assert absent(backend, key("a"))
+            put(hasty, key("a"), LARGE)
+        assert absent(hasty, key("a"))
         assert storage.uploads == {}
 
     def test_an_upload_that_ended_before_it_was_complete_is_unavailable(self, backend, storage):
@@ -646,13 +657,13 @@ class TestFaults:
             backend.put(key("a"), source(LARGE, before=end), len(LARGE))
         assert absent(backend, key("a"))
 
-    @pytest.mark.parametrize("offset", ["0", str(PART * 9), "-1", "", "x"])
-    def test_an_offset_that_cannot_be_right_is_an_error(self, backend, storage, offset):
+    @pytest.mark.parametrize("offset", ["0", str(PART * 9), "-1", "", "x", "9" * 5000])
+    def test_an_offset_that_cannot_be_right_is_an_error(self, hasty, storage, offset):
         lie = {"upload-offset": offset}
         storage.fail("nothing", "PATCH")
         storage.fail("other", "PATCH", times=10_000, status=204, headers=lie)
         with pytest.raises(Unavailable):
-            put(backend, key("a"), LARGE)
+            put(hasty, key("a"), LARGE)
 
     def test_a_service_that_says_it_did_and_did_not_is_found_out_by_those_who_look(
         self, backend, storage
@@ -666,26 +677,26 @@ class TestFaults:
     def test_a_read_goes_on_from_where_it_was_cut(self, backend, storage, does, after):
         put(backend, key("a"), LARGE)
         route = "GET /storage/v1/object/authenticated"
-        patient = opened(storage, backend.url, patience=Patience(total=9, pause=0.01, silence=0.4))
+        patient = opened(storage, backend.url, patience=Patience(total=60, pause=0.01, silence=0.4))
         for start, stop in ((0, None), (10, len(LARGE) - 10)):
             storage.fail(does, route, times=3, after=after, seconds=0.7)
             assert read(patient, key("a"), start, stop) == LARGE[start:stop]
 
-    def test_a_read_that_stays_broken_never_ends_cleanly(self, backend, storage):
-        put(backend, key("a"), LARGE)
+    def test_a_read_that_stays_broken_never_ends_cleanly(self, hasty, storage):
+        put(hasty, key("a"), LARGE)
         route = "GET /storage/v1/object/authenticated"
         for does, after in (("cut", 99_999), ("clip", 99_999)):
             storage.fail(does, route, after=after)
             storage.fail("refuse", route, times=10_000)
-            with backend.open(key("a"), 0, len(LARGE) - 1) as file, pytest.raises(Unavailable):
+            with hasty.open(key("a"), 0, len(LARGE) - 1) as file, pytest.raises(Unavailable):
                 file.read()
             storage.faults.clear()
 
-    def test_an_empty_answer_is_no_empty_object(self, backend, storage):
-        put(backend, key("a"), b"bytes")
+    def test_an_empty_answer_is_no_empty_object(self, hasty, storage):
+        put(hasty, key("a"), b"bytes")
         storage.fail("clip", "GET /storage/v1/object/authenticated", times=10_000, after=0)
         with pytest.raises(Unavailable):
-            read(backend, key("a"))
+            read(hasty, key("a"))
 
     def test_an_answer_without_its_length_is_asked_for_as_a_part(self, backend, storage):
         put(backend, key("a"), LARGE)
@@ -719,14 +730,15 @@ class TestFaults:
             {"content-encoding": "gzip"},
             {"content-range": "bytes 7-9/*"},
             {"content-range": "bytes 0-9/10"},
+            {"content-range": f"bytes 5-8/{'9' * 5000}"},
         ],
     )
-    def test_an_answer_that_is_not_the_object_is_not_read(self, backend, storage, headers):
-        put(backend, key("a"), LARGE)
+    def test_an_answer_that_is_not_the_object_is_not_read(self, hasty, storage, headers):
+        put(hasty, key("a"), LARGE)
         route = "GET /storage/v1/object/authenticated"
         storage.fail("other", route, times=10_000, body=b"0123456789", headers=headers)
         with pytest.raises(Unavailable):
-            read(backend, key("a"), 5, 9)
+            read(hasty, key("a"), 5, 9)
 
     @pytest.mark.parametrize(
         "body",
@@ -736,7 +748,9 @@ class TestFaults:
             b"[]",
             b"{}",
             b"[" * 100_000,
-            b'{"objects": 7}',
+            b'{"objects": 7, "size": -7, "signedURL": "https://elsewhere/", "url": 7}',
+            b'{"size": %s}' % (b"9" * 5000),
+            b'{"objects": [{"name": "pictures/2026/a", "updated_at": "0001-01-01"}]}',
             b'{"objects": [{"name": 7, "updated_at": ""}]}',
             b'{"objects": [{"name": "pictures/2026/a", "updated_at": "today"}]}',
             b'{"objects": [{"name": "pictures/2026/b", "updated_at": "2026-01-01T00:00:00Z"},'
@@ -745,19 +759,42 @@ class TestFaults:
             b'{"objects": [], "hasNext": true, "nextCursor": "eA=="}',
         ],
     )
-    def test_a_page_that_is_no_answer_is_neither_missing_nor_empty(self, backend, storage, body):
-        put(backend, key("a"), b"bytes")
+    def test_a_page_that_is_no_answer_is_neither_missing_nor_empty(self, hasty, storage, body):
+        put(hasty, key("a"), b"bytes")
         storage.fail("other", "(list-v2|info|sign)", times=10_000, body=body)
         for call in (
-            lambda: names(backend),
-            lambda: backend.size(key("a")),
-            lambda: backend.open(key("a"), 1),
-            lambda: backend.sign(key("a"), now() + SECOND, media_type="", disposition=""),
-            lambda: backend.admit(key("b"), 1, "", now() + SECOND),
-            backend.reach,
+            lambda: names(hasty),
+            lambda: hasty.size(key("a")),
+            lambda: hasty.open(key("a"), 1),
+            lambda: hasty.sign(key("a"), now() + SECOND, media_type="", disposition=""),
+            lambda: hasty.admit(key("b"), 1, "", now() + SECOND),
+            hasty.reach,
         ):
             with pytest.raises(Unavailable, match="cannot be right"):
                 call()
+
+    def test_an_answer_without_end_is_given_up(self, hasty, storage, monkeypatch):
+        put(hasty, key("a"), b"bytes")
+        storage.fail("drip", "info", times=100, seconds=0.02)
+        with pytest.raises(Unavailable, match="too slowly"):
+            hasty.size(key("a"))
+        storage.faults.clear()
+        monkeypatch.setattr("calotype.backends.supabase.wire.LONGEST", 1000)
+        storage.fail("other", "info", body=b" " * 9999)
+        with pytest.raises(Unavailable, match="more than 1000 bytes"):
+            hasty.size(key("a"))
+
+    def test_a_slow_object_is_read_to_its_end(self, backend, storage):
+        """As long as something comes."""
+        put(backend, key("a"), b"0123456789")
+        storage.fail("drip", "authenticated", seconds=0.1)
+        assert read(backend, key("a")) == b"0123456789"
+
+    def test_a_login_page_is_no_object(self, backend, storage):
+        put(backend, key("a"), b"bytes")
+        storage.fail("refuse", "authenticated", status=200, body=b"<html>Log in</html>")
+        with pytest.raises(Unavailable, match="without an etag"):
+            backend.open(key("a"))
 
     def test_another_server_is_no_missing_object(self, storage):
         elsewhere = opened(storage, f"{storage.bucket()}?base=/other/v1")
@@ -803,6 +840,44 @@ class TestFaults:
         storage.fail("early", "POST", status=413)
         with pytest.raises(TooLarge):
             put(backend, key("a"), MORE[:PART])
+
+    def test_nothing_is_lost_or_mixed_up_whatever_fails(self, storage):
+        """Four requests of ten fail in one way or another; each writer has keys of its own."""
+        url = f"{storage.bucket()}/a"
+        random = Random(0)
+        kinds = ["refuse", "early", "lose", "reset", "cut", "clip", "unsized", "slow"]
+
+        def chance() -> Fault:
+            if random.random() > 0.4:
+                return Fault("nothing")
+            after = random.choice([0, 1, 70_000, PART - 1])
+            status = random.choice([429, 500, 502, 503])
+            return Fault(random.choice(kinds), after=after, status=status, seconds=0.02)
+
+        storage.chance = chance
+        bold = opened(storage, url, patience=Patience(total=60, pause=0.001, longest=0.01))
+        kept: dict[str, bytes] = {}
+
+        def work(writer: int) -> None:
+            mine = Random(writer)
+            for n in range(7):
+                at = key(f"{writer} {mine.randrange(3)}")
+                content = noise(mine.choice([0, 5, 70_000, PART + 9]), n)
+                put(bold, at, content)
+                kept[str(at)] = content
+                assert bold.size(at) == len(content)
+                start = mine.randrange(len(content) + 2)
+                assert read(bold, at, start) == content[start:]
+                if mine.random() < 0.3:
+                    bold.delete(at)
+                    del kept[str(at)]
+                    assert bold.size(at) is None
+                assert {name for name in names(bold) if name in kept} <= kept.keys()
+
+        together(*[lambda w=writer: work(w) for writer in range(4)])
+        assert {found.name: found.size for found in bold.scan()} == {
+            name: len(content) for name, content in kept.items()
+        }
 
 
 class TestProcesses:
@@ -910,6 +985,12 @@ class TestOpening:
             "supabase://SECRET@abc/media",
             "supabase://user:SECRET@abc/media",
             "supabase+http://h:99999/media",
+            "supabase+http://a..b/media",
+            "supabase+http://a b/media",
+            "supabase+http://h\u00e4/media",
+            f"supabase+http://{'a' * 64}/media",
+            f"supabase+http://{'a.' * 130}a/media",
+            f"supabase://{'a' * 64}/media",
             "supabase+http://h:x/media",
             "supabase+http://[h/media",
             "supabase+http://h/media?base=/../x",
@@ -953,6 +1034,21 @@ class TestOpening:
     def test_a_key_that_tells_no_role_is_left_to_the_service(self, monkeypatch, key):
         monkeypatch.setenv("CALOTYPE_SUPABASE_KEY", key)
         assert open_backend("supabase://abc/media").url == "supabase://abc/media"
+
+    @pytest.mark.parametrize(
+        ("name", "value"),
+        [
+            ("ALL_PROXY", "gopher://user:SECRET@127.0.0.1:1"),
+            ("HTTP_PROXY", "socks5://user:SECRET@127.0.0.1:1"),
+            ("SSL_CERT_FILE", "/nowhere/SECRET.pem"),
+        ],
+    )
+    def test_an_environment_that_allows_no_client_is_told(self, monkeypatch, storage, name, value):
+        monkeypatch.setenv(name, value)
+        with pytest.raises(Misconfigured, match="No HTTP client") as refused:
+            opened(storage, storage.bucket()).reach()
+        assert name in refused.value.hint
+        assert "SECRET" not in str(refused.value)
 
     def test_no_secret_is_shown(self, backend, storage, caplog):
         caplog.set_level("DEBUG")

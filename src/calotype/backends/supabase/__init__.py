@@ -21,6 +21,7 @@ import threading
 from base64 import b64encode
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from email.message import Message
+from functools import partial
 from typing import BinaryIO
 from urllib.parse import quote
 
@@ -132,15 +133,14 @@ class SupabaseBackend:
         for first in range(0, len(names), BATCH):
             batch = names[first : first + BATCH]
             what = batch[0] if len(batch) == 1 else f"{len(batch)} objects"
-            path = self._wire.path(_OBJECT)
-            self._wire.call("DELETE", path, what, json={"prefixes": batch})
+            self._wire.patience.bear(partial(self._delete, what, batch))
 
     def scan(self, prefix: str = "") -> Iterator[Listed]:
         """Objects below the folder whose names begin with ``prefix``, sorted; a page in memory.
 
         What comes or goes meanwhile may be listed or not.
         """
-        self._require_bucket()
+        self._wire.ask("GET", *self._bucket())  # the list of a bucket that is gone is only empty
         yield from listed(self._wire, prefix)
 
     def sign(
@@ -190,16 +190,19 @@ class SupabaseBackend:
 
     def reach(self) -> None:
         """Raise unless the service answers, there is the bucket, and the key may list it."""
-        self._require_bucket()
+        path, name = self._bucket()
+        self._wire.said(self._wire.once("GET", path, name))
         next(listed(self._wire, ""), None)
 
     def close(self) -> None:
         """Close every connection; the next use opens again, and readers go on."""
         self._wire.close()
 
-    def _require_bucket(self) -> None:
-        """Raise ``Misconfigured`` where there is no bucket: its list would only be empty."""
-        self._wire.ask("GET", self._wire.path("bucket"), f"the bucket {self._place.bucket!r}")
+    def _delete(self, what: str, names: list[str]) -> None:
+        self._wire.once("DELETE", self._wire.path(_OBJECT), what, json={"prefixes": names})
+
+    def _bucket(self) -> tuple[str, str]:
+        return self._wire.path("bucket"), f"the bucket {self._place.bucket!r}"
 
     def _info(self, name: str) -> Mapping[str, object]:
         # The route without "authenticated" answers a key that does not fit with NoSuchBucket.
@@ -208,7 +211,7 @@ class SupabaseBackend:
     def _size(self, name: str) -> int:
         answer = self._wire.ask("GET", self._wire.path(_INFO, name), name)
         size = answer.get("size")
-        if not isinstance(size, int):
+        if not isinstance(size, int) or size < 0:
             raise strange(self._place, f"{name} without a size")
         return size
 
@@ -251,18 +254,15 @@ class SupabaseBackend:
         if body.start == first and body.total == size:
             return body
         body.close()
+        if body.start != first:
+            raise strange(self._place, f"bytes from {body.start}, not from {first}")
         raise Unavailable(
             f"{name} in {self.url} was replaced while it was opened.", hint="Open it again."
         )
 
     def _body(self, name: str, part: tuple[int, int] | None = None) -> Body:
         """The object, or a part of it; asked for again while that may help."""
-        for _ in self._wire.patience.attempts():
-            try:
-                return self._answer(name, part)
-            except Passing as error:
-                failure = error
-        raise failure
+        return self._wire.patience.bear(lambda: self._answer(name, part))
 
     def _answer(self, name: str, part: tuple[int, int] | None) -> Body:
         headers = {"range": f"bytes={part[0]}-{part[1] - 1}"} if part else {}

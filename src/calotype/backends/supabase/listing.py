@@ -67,7 +67,7 @@ def _row(wire: Wire, row: object) -> tuple[str, Listed]:
     size = facts.get("size") if isinstance(facts, Mapping) else None
     try:
         modified = at(datetime.fromisoformat(when))
-    except ValueError:
+    except (ValueError, OverflowError):
         raise strange(wire.place, f"the time {when!r}") from None
     known = wire.place.known(name)
     return name, Listed(known, size if isinstance(size, int) else 0, modified)

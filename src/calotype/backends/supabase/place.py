@@ -25,7 +25,8 @@ GIVE_KEY = (
 _SCHEMES = {"supabase": "https", "supabase+http": "http", "supabase+https": "https"}
 _FORM = "Write supabase://PROJECT/BUCKET/PREFIX, or supabase+https://HOST/BUCKET/PREFIX?base="
 _SEGMENT = re.compile(r"(?!\.{1,2}$)[A-Za-z0-9_.-]+")
-_PROJECT = re.compile(r"[a-z0-9-]+")
+_PROJECT = re.compile(r"[a-z0-9-]{1,63}")
+_HOST = re.compile(r"[A-Za-z0-9_-]{1,63}(\.[A-Za-z0-9_-]{1,63})*|[0-9a-f:.]*:[0-9a-f:.]*")
 _TOKEN = re.compile(r"(sha256/[0-9a-f]{2}/[0-9a-f]{2}/[0-9a-f]{64})_([0-9a-f]{16}(?:\.[a-z0-9]+)?)")
 
 
@@ -87,7 +88,8 @@ def _split(url: str) -> SplitResult:
         raise Misconfigured("The backend's URL is malformed.", hint=f"{_FORM}{BASE}.") from None
     if "@" in parts.netloc:
         raise Misconfigured("A key does not belong in the backend's URL.", hint=GIVE_KEY)
-    if not parts.hostname or parts.fragment:
+    host = parts.hostname or ""
+    if not _HOST.fullmatch(host) or len(host) > 250 or parts.fragment:
         raise Misconfigured(
             "The backend's URL does not say which project, bucket and folder.",
             hint=f"{_FORM}{BASE}.",

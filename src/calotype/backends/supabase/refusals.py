@@ -9,6 +9,7 @@ true status and a text, and so do proxies.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Self
@@ -56,7 +57,7 @@ class Refusal:
             lost = status == 400 and message == _LOST
             code = BYTES_LOST if lost else codes.get(status, _BY_STATUS.get(status, ""))
         meant = str(said.get("statusCode", ""))
-        status = int(meant) if meant.isascii() and meant.isdigit() else status
+        status = int(meant) if re.fullmatch(r"[1-9][0-9]{2}", meant) else status
         return cls(code, status, _line(str(message)))
 
     def error(self, place: Place, name: str) -> CalotypeError:
@@ -70,7 +71,8 @@ class Refusal:
             return _NO_KEY
         if self.code in _MEANINGS:
             return _MEANINGS[self.code]
-        if self.status >= 500 or self.status in _PASSING:
+        silent = not self.code and not self.message
+        if self.status >= 500 or self.status in _PASSING or (silent and self.status == 400):
             return _FOR_NOW
         if 300 <= self.status < 400 or self.status == 404:
             return _ANOTHER_SERVER

@@ -22,13 +22,14 @@ if TYPE_CHECKING:
 BUFFER = 1 << 18
 """Bytes that a reader of little pieces takes at a time."""
 
-_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+)")
+_RANGE = re.compile(r"bytes ([0-9]{1,18})-[0-9]{1,18}/([0-9]{1,18})")
 
 
 class Body:
     """What one answer gives of an object: from ``start`` on, of an object of ``total`` bytes.
 
-    ``total`` is None where the answer does not say; ``etag`` is empty where it has none.
+    ``total`` is None where the answer does not say. An answer without an etag is none of the
+    service: a login page has none.
     """
 
     def __init__(self, response: httpx.Response, place: Place) -> None:
@@ -41,16 +42,17 @@ class Body:
 
     def _extent(self) -> tuple[int, int | None]:
         packed = self._response.headers.get("content-encoding", "identity")
-        if packed != "identity":
+        if packed != "identity" or not self.etag:
             self.close()
-            raise strange(self._place, f"an object packed with {packed}")
+            what = f"an object packed with {packed}" if self.etag else "an object without an etag"
+            raise strange(self._place, what)
         if self._response.status_code == httpx.codes.PARTIAL_CONTENT:
             said = self._response.headers.get("content-range", "")
             found = _RANGE.fullmatch(said)
             if not found:
                 self.close()
                 raise strange(self._place, f"a part of an object without its place ({said!r})")
-            return int(found[1]), int(found[3])
+            return int(found[1]), int(found[2])
         length = self._response.headers.get("content-length", "")
         return 0, int(length) if length.isdecimal() else None
 
@@ -178,7 +180,7 @@ class _Stream(io.RawIOBase):
         self._body, self._reached = self._ask(self._at), self._at
         if self._body.start != self._at:
             raise strange(self._place, f"bytes from {self._body.start}, not from {self._at}")
-        if self._body.etag != self._etag or not self._etag:
+        if self._body.etag != self._etag:
             raise Unavailable(
                 f"An object of {self._place.url} was replaced while it was read.",
                 hint="Open it again.",

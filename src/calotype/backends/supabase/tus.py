@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -98,8 +99,9 @@ class Resumable:
             "upload-length": str(self._upload.size),
             "upload-metadata": encoded,
         }
-        answer = self._wire.call(
-            "POST", _ROUTE, self._upload.name, headers=headers, codes=_CREATING
+        name = self._upload.name
+        answer = self._wire.patience.bear(
+            lambda: self._wire.once("POST", _ROUTE, name, headers=headers, codes=_CREATING)
         )
         ident = answer.headers.get("location", "").rstrip("/").rpartition("/")[2]
         if not ident:
@@ -158,7 +160,7 @@ class Resumable:
         return self._said(answer.headers.get("upload-offset", ""))
 
     def _said(self, offset: str) -> int:
-        if not offset.isdecimal():
+        if not re.fullmatch(r"[0-9]{1,18}", offset):
             raise strange(self._wire.place, "an upload without its offset")
         return int(offset)
 

@@ -8,10 +8,12 @@ import time
 import weakref
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from json import loads
+from typing import TypeVar
 
 from calotype.backends.supabase.place import Place
 from calotype.backends.supabase.refusals import Passing, Refusal
-from calotype.errors import MissingExtra, Unavailable
+from calotype.errors import Misconfigured, MissingExtra, Unavailable
 
 try:
     import httpx
@@ -20,9 +22,15 @@ except ImportError as error:
         "The Supabase backend needs httpx.", hint="Run pip install 'calotype[supabase]'."
     ) from error
 
+T = TypeVar("T")
+
 KEPT_ALIVE = 32
 """Connections that stay open between requests; as many more are opened as are needed."""
 
+LONGEST = 64 << 20
+"""Bytes of the longest answer that is no object; a page of a list has less than one."""
+
+_BETWEEN = "Look what stands between here and there: a proxy, a login page, another server."
 _NONE: Mapping[str, str] = {}
 _NO_CODES: Mapping[int, str] = {}
 
@@ -53,6 +61,23 @@ class Patience:
                 return
             time.sleep(wait)
             most = min(2 * most, self.longest)
+
+    def bear(self, do: Callable[[], T]) -> T:
+        """What ``do`` returns, called again while it raises ``Passing`` and patience lasts."""
+        for _ in self.attempts():
+            try:
+                return do()
+            except Passing as error:
+                failure = error
+        raise failure
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What the service said to one request, with its whole body."""
+
+    headers: Mapping[str, str]
+    body: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,47 +112,23 @@ class Wire:
         """``/route/bucket/name``, or of the bucket alone."""
         return f"/{route}/{self.place.bucket}{'/' if name else ''}{name}"
 
-    def call(
-        self,
-        method: str,
-        path: str,
-        name: str,
-        *,
-        json: Mapping[str, object] | None = None,
-        headers: Mapping[str, str] = _NONE,
-        codes: Mapping[int, str] = _NO_CODES,
-    ) -> httpx.Response:
-        """The answer to a request that is harmless to repeat; asked again while that may help.
-
-        ``name`` is what it is about, in errors; ``codes`` are those of statuses that come without
-        one.
-        """
-        for _ in self.patience.attempts():
-            try:
-                return self.once(method, path, name, json=json, headers=headers, codes=codes)
-            except Passing as error:
-                failure = error
-        raise failure
-
     def ask(
-        self,
-        method: str,
-        path: str,
-        name: str,
-        json: Mapping[str, object] | None = None,
-        headers: Mapping[str, str] = _NONE,
+        self, method: str, path: str, name: str, json: Mapping[str, object] | None = None
     ) -> Mapping[str, object]:
-        """The JSON object that ``call`` is answered with."""
-        return self.said(self.call(method, path, name, json=json, headers=headers))
+        """The JSON object that a request is answered with, which is harmless to repeat.
 
-    def said(self, response: httpx.Response) -> Mapping[str, object]:
+        ``name`` is what it is about, in errors.
+        """
+        return self.patience.bear(lambda: self.said(self.once(method, path, name, json=json)))
+
+    def said(self, answer: Answer) -> Mapping[str, object]:
         """The JSON object of an answer."""
         try:
-            found = response.json()
+            found = loads(answer.body)
         except (ValueError, RecursionError):
             found = None
-        if not isinstance(found, dict):
-            raise strange(self.place, "no JSON object")
+        if not isinstance(found, dict):  # or one that was cut off, so it is asked for again
+            raise Passing(str(strange(self.place, "no JSON object")), hint=_BETWEEN)
         return found
 
     def once(
@@ -141,7 +142,7 @@ class Wire:
         headers: Mapping[str, str] = _NONE,
         codes: Mapping[int, str] = _NO_CODES,
         silence: float | None = None,
-    ) -> httpx.Response:
+    ) -> Answer:
         """The answer to one request; ``Passing`` where it may have been done or not."""
         request = self._client().build_request(
             method,
@@ -151,14 +152,7 @@ class Wire:
             headers=dict(headers),
             timeout=self._timeout(silence),
         )
-        response = self._send(request)
-        try:
-            body = response.read()
-        except httpx.RequestError as error:
-            raise silent(self.place, error) from error
-        finally:
-            response.close()
-        return self._accepted(response, body, name, codes)
+        return self._accepted(self._send(request), name, codes)
 
     def stream(self, path: str, name: str, headers: Mapping[str, str]) -> httpx.Response:
         """The answer to a GET whose body is still to be read; the caller closes it."""
@@ -166,15 +160,9 @@ class Wire:
             "GET", self.place.endpoint + path, headers=dict(headers), timeout=self._timeout()
         )
         response = self._send(request)
-        if response.is_success:
-            return response
-        try:
-            body = response.read()
-        except httpx.RequestError as error:
-            raise silent(self.place, error) from error
-        finally:
-            response.close()
-        return self._accepted(response, body, name, _NO_CODES)
+        if not response.is_success:
+            self._accepted(response, name, _NO_CODES)
+        return response
 
     def _send(self, request: httpx.Request) -> httpx.Response:
         client = self._client()
@@ -187,12 +175,29 @@ class Wire:
                 raise silent(self.place, error) from error
             raise
 
-    def _accepted(
-        self, response: httpx.Response, body: bytes, name: str, codes: Mapping[int, str]
-    ) -> httpx.Response:
+    def _accepted(self, response: httpx.Response, name: str, codes: Mapping[int, str]) -> Answer:
+        """The answer with its body, unless it is a refusal."""
+        try:
+            body = self._body(response)
+        except (httpx.RequestError, httpx.StreamError) as error:
+            raise silent(self.place, error) from error
+        finally:
+            response.close()
         if response.is_success:
-            return response
+            return Answer(response.headers, body)
         raise Refusal.of(response.status_code, body, codes).error(self.place, name)
+
+    def _body(self, response: httpx.Response) -> bytes:
+        """What was answered; no answer may be without end, in bytes or in time."""
+        body = bytearray()
+        end = time.monotonic() + self.patience.silence
+        for chunk in response.iter_bytes():
+            body += chunk
+            if len(body) > LONGEST:
+                raise strange(self.place, f"more than {LONGEST} bytes")
+            if time.monotonic() > end:
+                raise Passing(f"{self.place.endpoint} answers too slowly.", hint="Try again.")
+        return bytes(body)
 
     def _timeout(self, silence: float | None = None) -> httpx.Timeout:
         return httpx.Timeout(silence or self.patience.silence, connect=self.patience.connecting)
@@ -202,7 +207,13 @@ class Wire:
         made = self._made
         if made is None or made.pid != os.getpid():
             limits = httpx.Limits(max_connections=None, max_keepalive_connections=KEPT_ALIVE)
-            client, pid = httpx.Client(headers=self._headers, limits=limits), os.getpid()
+            try:
+                client, pid = httpx.Client(headers=self._headers, limits=limits), os.getpid()
+            except (ImportError, ValueError, OSError, httpx.InvalidURL) as error:
+                raise Misconfigured(
+                    f"No HTTP client can be made here ({type(error).__name__}).",
+                    hint="Correct HTTP_PROXY, HTTPS_PROXY, ALL_PROXY or SSL_CERT_FILE.",
+                ) from error
             made = _Made(client, pid, weakref.finalize(self, _close, client, pid))
             self._made = made
         return made.client
@@ -226,5 +237,5 @@ def strange(place: Place, what: str) -> Unavailable:
     """The error for an answer that is none of Supabase Storage."""
     return Unavailable(
         f"{place.endpoint} gave an answer that cannot be right: {what}.",
-        hint="Look what stands between here and there: a proxy, a login page, another server.",
+        hint=_BETWEEN,
     )
