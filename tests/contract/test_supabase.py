@@ -942,6 +942,7 @@ class TestOpening:
                 "supabase://abc/media/a/b.c_d-e",
             ),
             ("supabase+http://h:8000/m/p", "http://h:8000/storage/v1", None),
+            ("supabase+http://H.lan/M", "http://h.lan/storage/v1", "supabase+http://h.lan/M"),
             (
                 "supabase+https://h/m?base=/storage/v1/",
                 "https://h/storage/v1",

@@ -279,9 +279,9 @@ class SupabaseBackend:
         with self._lock:
             url = self._signed.setdefault(wanted, url)
             if len(self._signed) > SIGNED:
-                now = self._clock()
-                kept = {each: url for each, url in self._signed.items() if each[1] > now}
-                self._signed = dict(list(kept.items())[-SIGNED // 2 :])
+                moment = self._clock()
+                lasting = [each for each in self._signed.items() if each[0][1] > moment]
+                self._signed = dict(lasting[-SIGNED // 2 :])
         return url
 
 

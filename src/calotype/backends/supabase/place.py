@@ -83,6 +83,7 @@ class Place:
 def _split(url: str) -> SplitResult:
     try:
         parts = urlsplit(url)
+        parts = parts._replace(netloc=parts.netloc.lower())
         _ = parts.port
     except ValueError:
         raise Misconfigured("The backend's URL is malformed.", hint=f"{_FORM}{BASE}.") from None

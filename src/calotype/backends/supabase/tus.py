@@ -58,8 +58,10 @@ def parts(source: BinaryIO, size: int) -> Iterator[bytes]:
     for chunk in exactly(source, size):
         part += chunk
         if len(part) > PART:
-            yield bytes(part[:PART])
+            with memoryview(part) as whole:
+                piece = bytes(whole[:PART])
             del part[:PART]
+            yield piece
     yield bytes(part)
 
 
@@ -112,9 +114,9 @@ class Resumable:
         """Send a piece that begins at ``offset``; where it ends."""
         end, reached = offset + len(piece), offset
         while reached < end:
-            reached = self._advance(reached, piece[reached - offset :])
-            if not offset <= reached <= end:
-                raise strange(self._wire.place, f"{reached} bytes of {offset} to {end} sent")
+            before, reached = reached, self._advance(reached, piece[reached - offset :])
+            if not before < reached <= end:
+                raise strange(self._wire.place, f"{before} to {end} were sent, {reached} are there")
         return end
 
     def _advance(self, offset: int, rest: bytes) -> int:

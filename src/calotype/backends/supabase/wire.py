@@ -22,10 +22,13 @@ except ImportError as error:
         "The Supabase backend needs httpx.", hint="Run pip install 'calotype[supabase]'."
     ) from error
 
-T = TypeVar("T")
+_T = TypeVar("_T")
 
 KEPT_ALIVE = 32
 """Connections that stay open between requests; as many more are opened as are needed."""
+
+PIECE = 1 << 16
+"""Bytes of a body that are given to the socket at a time."""
 
 LONGEST = 64 << 20
 """Bytes of the longest answer that is no object; a page of a list has less than one."""
@@ -62,7 +65,7 @@ class Patience:
             time.sleep(wait)
             most = min(2 * most, self.longest)
 
-    def bear(self, do: Callable[[], T]) -> T:
+    def bear(self, do: Callable[[], _T]) -> _T:
         """What ``do`` returns, called again while it raises ``Passing`` and patience lasts."""
         for _ in self.attempts():
             try:
@@ -148,8 +151,8 @@ class Wire:
             method,
             self.place.endpoint + path,
             json=json,
-            content=content,
-            headers=dict(headers),
+            content=content if content is None or len(content) <= PIECE else _pieces(content),
+            headers={**headers, **_length(content)},
             timeout=self._timeout(silence),
         )
         return self._accepted(self._send(request), name, codes)
@@ -222,6 +225,16 @@ class Wire:
 def _close(client: httpx.Client, pid: int) -> None:
     if pid == os.getpid():
         client.close()
+
+
+def _pieces(content: bytes) -> Iterator[bytes]:
+    """A body in pieces that sockets take: of a large one they would copy the rest over and over."""
+    view = memoryview(content)
+    return (bytes(view[at : at + PIECE]) for at in range(0, len(view), PIECE))
+
+
+def _length(content: bytes | None) -> Mapping[str, str]:
+    return {} if content is None else {"content-length": str(len(content))}
 
 
 def silent(place: Place, error: httpx.RequestError | RuntimeError) -> Passing:
