@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import gzip
 import hashlib
 import hmac
 import json
@@ -103,6 +104,10 @@ class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     disable_nagle_algorithm = True
     server: Server
+
+    def setup(self) -> None:
+        super().setup()
+        self.server.storage.connections += 1
 
     def log_message(self, *_: object) -> None:
         pass
@@ -340,6 +345,9 @@ class Handler(BaseHTTPRequestHandler):
             return
         headers = headers or {"cache-control": "no-cache"}
         headers |= {"etag": etag, "content-type": found.kind, "accept-ranges": "bytes"}
+        if "gzip" in self.headers.get("accept-encoding", ""):  # what stands before it packs
+            self.send(200, headers | {"content-encoding": "gzip"}, gzip.compress(found.content))
+            return
         ranged = re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("range", ""))
         if not ranged:
             self.send(200, headers, found.content)
@@ -571,6 +579,7 @@ class Supabase:
         self.uploads: dict[str, Resumed] = {}
         self.faults: list[Fault] = []
         self.asked: list[str] = []
+        self.connections = 0
         self.page = 1000
         self.failing_completions = 0
         self.forgets_uploads = False

@@ -143,6 +143,13 @@ class TestSupabase(BackendContract):
         assert read(backend, key("b")) == b"old"
         assert storage.uploads == {}
 
+    def test_nothing_is_completed_of_a_source_that_refuses_at_its_end(self, backend):
+        """Also where its last part is a full one."""
+        for size in (PART, 2 * PART):
+            with pytest.raises(Broken):
+                backend.put(key("a"), source(LARGE[:size], breaks_at=size), size)
+            assert absent(backend, key("a"))
+
     def test_racing_writers_of_many_parts_end_with_one_whole_object(self, backend):
         contents = [LARGE, MORE, LARGE[::-1]]
         together(*[lambda c=content: put(backend, key("a"), c) for content in contents])
@@ -396,6 +403,17 @@ class TestQuirks:
         for name in ("pictures/2026b/x", "pictures/202", "picturesX2026/x", "x", "pictures_2026/x"):
             objects[name] = Stored(b"x")
         assert names(backend) == [str(key("a"))]
+
+    def test_in_a_list_an_underscore_is_any_character(self, storage):
+        mine = opened(storage, f"{storage.bucket()}/my_files")
+        put(mine, key("a"), b"x")
+        for name in ("my_files/b", "my-files/c", "myXfiles/sha256/d"):
+            bucket(storage, mine).objects[name] = Stored(b"x")
+        at = f"/object/list-v2/{mine.url.split('/')[3]}"
+        said = ask(storage, "POST", at, json={"prefix": "my_files/"}).json()
+        assert len(said["objects"]) == 4
+        assert names(mine) == ["b", str(key("a"))]
+        assert names(mine, "sha256/") == [str(key("a"))]
 
     def test_other_objects_are_listed_too(self, backend, storage):
         put(backend, key("a"), b"x")
@@ -724,6 +742,15 @@ class TestFaults:
         with pytest.raises(Unavailable, match="was replaced"):
             backend.open(key("a"), 5)
 
+    def test_a_read_that_breaks_goes_on_at_its_place_or_not_at_all(self, backend, storage):
+        put(backend, key("a"), LARGE)
+        route = "GET /storage/v1/object/authenticated"
+        storage.fail("cut", route, after=1 << 20)
+        elsewhere = {"content-range": f"bytes 7-{len(LARGE) - 1}/{len(LARGE)}"}
+        storage.fail("other", route, body=LARGE, headers=elsewhere)
+        with backend.open(key("a")) as file, pytest.raises(Unavailable, match="bytes from 7"):
+            file.read()
+
     @pytest.mark.parametrize(
         "headers",
         [
@@ -881,15 +908,18 @@ class TestFaults:
 
 
 class TestProcesses:
-    def test_a_forked_child_has_connections_of_its_own(self, backend):
+    def test_a_forked_child_has_connections_of_its_own(self, backend, storage):
         put(backend, key("a"), LARGE)
         with backend.open(key("a")) as file:
             begun = file.read(10)
+            assert backend.size(key("a")) == len(LARGE)  # and another connection waits
+            before = storage.connections
             child = os.fork()
             if not child:
                 whole = read(backend, key("a")) == LARGE
                 os._exit(0 if whole and len(names(backend)) == 1 else 1)
             assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+            assert storage.connections > before
             assert begun + file.read() == LARGE
         assert read(backend, key("a")) == LARGE
 
@@ -905,23 +935,15 @@ class TestProcesses:
             for file in files:
                 file.close()
 
-    def test_closed_it_opens_again(self, backend):
-        backend.close()
-        put(backend, key("a"), LARGE)
-        with backend.open(key("a")) as file:
-            begun = file.read(9)
-            backend.close()
-            backend.close()
-            assert begun + file.read() == LARGE
-        assert backend.size(key("a")) == len(LARGE)
-
     def test_connections_are_used_again(self, backend, storage):
         put(backend, key("a"), b"bytes")
-        client = backend._wire._client()
+        before = storage.connections
         for _ in range(9):
             assert read(backend, key("a")) == b"bytes"
+            assert read(backend, key("a"), 1, 3) == b"yt"
             assert names(backend) == [str(key("a"))]
-        assert len(client._transport._pool.connections) == 1
+            assert backend.size(key("b")) is None
+        assert storage.connections == before
 
 
 class TestOpening:

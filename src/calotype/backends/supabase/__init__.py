@@ -194,10 +194,6 @@ class SupabaseBackend:
         self._wire.said(self._wire.once("GET", path, name))
         next(listed(self._wire, ""), None)
 
-    def close(self) -> None:
-        """Close every connection; the next use opens again, and readers go on."""
-        self._wire.close()
-
     def _delete(self, what: str, names: list[str]) -> None:
         self._wire.once("DELETE", self._wire.path(_OBJECT), what, json={"prefixes": names})
 

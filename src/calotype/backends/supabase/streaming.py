@@ -63,7 +63,7 @@ class Body:
                 self._rest = memoryview(next(self._chunks))
         except StopIteration:
             return self._rest
-        except (httpx.RequestError, httpx.StreamError) as error:
+        except httpx.RequestError as error:
             raise silent(self._place, error) from error
         chunk, self._rest = self._rest[:most], self._rest[most:]
         return chunk
@@ -71,7 +71,7 @@ class Body:
     def finish(self) -> None:
         """Read the end of the message, so that the connection can be used again; and close."""
         if not self._rest:
-            with suppress(httpx.RequestError, httpx.StreamError):
+            with suppress(httpx.RequestError):
                 next(self._chunks, b"")
         self.close()
 

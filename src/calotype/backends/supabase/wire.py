@@ -83,15 +83,6 @@ class Answer:
     body: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class _Made:
-    """A client, the process that made it, and what ends it."""
-
-    client: httpx.Client
-    pid: int
-    finish: Callable[[], object]
-
-
 class Wire:
     """Requests to one place, with the key. Safe for threads, and after a fork."""
 
@@ -103,13 +94,7 @@ class Wire:
             "apikey": key,
             "accept-encoding": "identity",  # the length that is announced is the object's own
         }
-        self._made: _Made | None = None
-
-    def close(self) -> None:
-        """Close every connection; the next request opens one again."""
-        made, self._made = self._made, None
-        if made is not None:
-            made.finish()
+        self._made: tuple[int, httpx.Client] | None = None
 
     def path(self, route: str, name: str = "") -> str:
         """``/route/bucket/name``, or of the bucket alone."""
@@ -168,21 +153,16 @@ class Wire:
         return response
 
     def _send(self, request: httpx.Request) -> httpx.Response:
-        client = self._client()
         try:
-            return client.send(request, stream=True)
+            return self._client().send(request, stream=True)
         except httpx.RequestError as error:
             raise silent(self.place, error) from error
-        except RuntimeError as error:
-            if client.is_closed:  # by another thread, just now
-                raise silent(self.place, error) from error
-            raise
 
     def _accepted(self, response: httpx.Response, name: str, codes: Mapping[int, str]) -> Answer:
         """The answer with its body, unless it is a refusal."""
         try:
             body = self._body(response)
-        except (httpx.RequestError, httpx.StreamError) as error:
+        except httpx.RequestError as error:
             raise silent(self.place, error) from error
         finally:
             response.close()
@@ -208,21 +188,21 @@ class Wire:
     def _client(self) -> httpx.Client:
         """The client, made on first use; a forked child makes one of its own."""
         made = self._made
-        if made is None or made.pid != os.getpid():
+        if made is None or made[0] != os.getpid():
             limits = httpx.Limits(max_connections=None, max_keepalive_connections=KEPT_ALIVE)
             try:
-                client, pid = httpx.Client(headers=self._headers, limits=limits), os.getpid()
+                made = os.getpid(), httpx.Client(headers=self._headers, limits=limits)
             except (ImportError, ValueError, OSError, httpx.InvalidURL) as error:
                 raise Misconfigured(
                     f"No HTTP client can be made here ({type(error).__name__}).",
                     hint="Correct HTTP_PROXY, HTTPS_PROXY, ALL_PROXY or SSL_CERT_FILE.",
                 ) from error
-            made = _Made(client, pid, weakref.finalize(self, _close, client, pid))
+            weakref.finalize(self, _close, *made)
             self._made = made
-        return made.client
+        return made[1]
 
 
-def _close(client: httpx.Client, pid: int) -> None:
+def _close(pid: int, client: httpx.Client) -> None:
     if pid == os.getpid():
         client.close()
 
@@ -237,7 +217,7 @@ def _length(content: bytes | None) -> Mapping[str, str]:
     return {} if content is None else {"content-length": str(len(content))}
 
 
-def silent(place: Place, error: httpx.RequestError | RuntimeError) -> Passing:
+def silent(place: Place, error: httpx.RequestError) -> Passing:
     """The error for a request that got no answer, or half of one."""
     why = str(error) or type(error).__name__
     return Passing(
