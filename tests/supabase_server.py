@@ -345,10 +345,12 @@ class Handler(BaseHTTPRequestHandler):
             return
         headers = headers or {"cache-control": "no-cache"}
         headers |= {"etag": etag, "content-type": found.kind, "accept-ranges": "bytes"}
-        if "gzip" in self.headers.get("accept-encoding", ""):  # what stands before it packs
-            self.send(200, headers | {"content-encoding": "gzip"}, gzip.compress(found.content))
-            return
         ranged = re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("range", ""))
+        if not ranged and "gzip" in self.headers.get("accept-encoding", ""):
+            # As what stands before the service does.
+            packed = headers | {"content-encoding": "gzip"}
+            self.send(200, packed, gzip.compress(found.content))
+            return
         if not ranged:
             self.send(200, headers, found.content)
             return
