@@ -634,12 +634,19 @@ class TestFaults:
 
     def test_an_upload_goes_on_from_where_it_was_cut(self, backend, storage):
         storage.fail("reset", "PATCH", times=1, after=PART // 2)
+        storage.fail("refuse", "HEAD", times=1)  # so the next is sent to the wrong place
         storage.fail("reset", "PATCH", times=3, after=70_000)
         storage.fail("lose", "PATCH", times=1)
         put(backend, key("a"), LARGE)
         assert read(backend, key("a")) == LARGE
         assert len(storage.uploads) == 1
         assert sum(each.startswith("PATCH") for each in storage.asked) == 7
+
+    def test_what_was_acknowledged_is_not_asked_about(self, backend, storage):
+        for content, requests in ((b"small", 1), (LARGE, 4)):
+            storage.asked.clear()
+            put(backend, key("a"), content)
+            assert len(storage.asked) == requests
 
     def test_progress_renews_patience(self, backend, storage):
         """Thirty breaks in a row, each after some bytes, are more than it would bear without."""
