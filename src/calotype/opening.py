@@ -9,12 +9,13 @@ from calotype.backends import Backend
 from calotype.backends.local import LocalBackend
 from calotype.backends.memory import MemoryBackend
 from calotype.errors import Misconfigured
+from calotype.media import EXTENSIONS
 
 
 def open_backend(given: str | Backend) -> Backend:
-    """The backend of a URL, ``file:DIR``, ``s3://BUCKET`` or ``memory:``, or the one given.
+    """The backend of a URL, or the one given. Touches nothing yet.
 
-    Touches nothing yet.
+    ``file:DIR``, ``memory:``, ``s3:``, ``supabase:`` and ``supabase+http(s):``.
     """
     if not isinstance(given, str):
         return _checked(given)
@@ -28,10 +29,18 @@ def open_backend(given: str | Backend) -> Backend:
         from calotype.backends.s3 import S3Backend
 
         return S3Backend(url)
+    if scheme in ("supabase", "supabase+http", "supabase+https"):
+        return _supabase(url)
     raise Misconfigured(
         f"Not a backend URL that this version knows: {url!r}.",
-        hint="Write file:DIR for a folder, s3://BUCKET/PREFIX, or memory: for tests.",
+        hint="Write file:DIR for a folder, s3://BUCKET/PREFIX or supabase://PROJECT/BUCKET.",
     )
+
+
+def _supabase(url: str) -> Backend:
+    from calotype.backends.supabase import SupabaseBackend
+
+    return SupabaseBackend(url, {extension: kind for kind, extension in EXTENSIONS.items()})
 
 
 def _checked(given: object) -> Backend:

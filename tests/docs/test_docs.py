@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 import skimage
-from tests import seaweed, servers
+from tests import seaweed, servers, supabase_server
 from tests.docs.pages import ROOT, Block, blocks, commands, name, pages
 
 from calotype import Scope, Store, config, errors
@@ -42,6 +42,8 @@ def desk(tmp_path, monkeypatch) -> Path:
     monkeypatch.setenv("MEDIA_URL", seaweed.url())
     for variable, text in seaweed.ENVIRONMENT.items():
         monkeypatch.setenv(variable, text)
+    monkeypatch.setenv("BACKEND_URL", f"{supabase_server.running().bucket()}/files")
+    monkeypatch.setenv("CALOTYPE_SUPABASE_KEY", supabase_server.running().key)
     monkeypatch.setenv("NO_COLOR", "1")
     monkeypatch.setenv("COLUMNS", "100")
     monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")

@@ -15,7 +15,7 @@ import calotype
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 MODULES = sorted((ROOT / "src").rglob("*.py"))
-HEAVY = ("sqlalchemy", "alembic", "PIL", "numpy", "cyclopts", "rich", "sqlite3")
+HEAVY = ("sqlalchemy", "alembic", "PIL", "numpy", "cyclopts", "rich", "sqlite3", "httpx")
 
 
 def test_the_package_exports_these_names_and_no_others():

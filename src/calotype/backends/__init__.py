@@ -224,3 +224,15 @@ class Admits(Protocol):
     def admit(self, key: Key, size: int, media_type: str, until: Instant) -> Admission:
         """A request by which anybody puts the key's ``size`` bytes until then, and no others."""
         ...
+
+
+@runtime_checkable
+class Deletes(Protocol):
+    """A backend that removes many objects at once."""
+
+    def delete_all(self, keys: Sequence[Key]) -> None:
+        """Remove the objects, as one request where the service can.
+
+        Nothing happens where there is none.
+        """
+        ...
