@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
 from calotype.backends import Backend
@@ -10,9 +12,15 @@ from calotype.backends.local import LocalBackend
 from calotype.backends.memory import MemoryBackend
 from calotype.errors import Misconfigured
 
+if TYPE_CHECKING:
+    from calotype.catalog.database import Database
 
-def open_backend(given: str | Backend) -> Backend:
-    """The backend of a URL, ``file:DIR`` or ``memory:``, or the one given. Touches nothing yet."""
+
+def open_backend(given: str | Backend, database: Database) -> Backend:
+    """The backend of a URL, or the one given; ``database`` is the catalog's. Touches nothing yet.
+
+    ``file:DIR``, ``memory:``, ``database:``, ``postgresql://...`` or ``sqlite:///FILE``.
+    """
     if not isinstance(given, str):
         return _checked(given)
     url = given
@@ -21,10 +29,30 @@ def open_backend(given: str | Backend) -> Backend:
         return MemoryBackend()
     if scheme == "file" and rest:
         return LocalBackend(Path(unquote(urlsplit(url).path) if rest[:2] == "//" else rest))
+    if scheme.partition("+")[0] in ("database", "postgresql", "sqlite") and colon:
+        return _in_database(url, database)
     raise Misconfigured(
         f"Not a backend URL that this version knows: {url!r}.",
-        hint="Write file:DIR for a folder, or memory: for tests.",
+        hint="Write file:DIR for a folder, database: for the catalog's own database, "
+        "postgresql://... for another one, or memory: for tests.",
     )
+
+
+def _in_database(url: str, database: Database) -> Backend:
+    from calotype.backends.database import DatabaseBackend
+
+    if url == "database:":
+        return DatabaseBackend(database)
+    made = DatabaseBackend.at(url)
+    if made.file is not None and database.path is not None and _same(made.file, database.path):
+        raise Misconfigured(
+            f"The backend {made.url} is the catalog's own file.", hint="Write database: instead."
+        )
+    return made
+
+
+def _same(one: Path, other: Path) -> bool:
+    return os.path.realpath(one) == os.path.realpath(other)
 
 
 def _checked(given: object) -> Backend:

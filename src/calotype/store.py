@@ -13,7 +13,9 @@ from calotype.accesses import Accesses
 from calotype.backends import Backend
 from calotype.catalog import Catalog, settings, totals
 from calotype.catalog.columns import Hosts
+from calotype.catalog.database import Database
 from calotype.catalog.listing import PAGE, orphans
+from calotype.catalog.places import database_of
 from calotype.digest import Digest
 from calotype.errors import Misconfigured
 from calotype.explaining import Explainer
@@ -73,8 +75,9 @@ class Store(Scope):
         clock: Callable[[], Instant] = clock_now,
     ) -> None:
         where = Path(path).absolute() if path is not None else None
-        bytes_at = open_backend(_backend(where, backend))
-        opened = _catalog(where, catalog, engine, bytes_at, clock)
+        database = _database(where, catalog, engine)
+        bytes_at = open_backend(_backend(where, backend), database)
+        opened = _catalog(database, bytes_at, clock)
         rooms = Rooms(
             opened,
             bytes_at,
@@ -331,27 +334,22 @@ def _backend(path: Path | None, backend: str | Backend | None) -> str | Backend:
     return f"file:{path / 'blobs'}"
 
 
-def _catalog(
-    path: Path | None,
-    url: str | None,
-    engine: Engine | None,
-    backend: Backend,
-    clock: Callable[[], Instant],
-) -> Catalog:
+def _database(path: Path | None, url: str | None, engine: Engine | None) -> Database:
     if sum(given is not None for given in (path, url, engine)) != 1:
         raise Misconfigured(
             "A store has exactly one catalog.", hint="Give a folder, catalog= or engine=."
         )
     if url in ("sqlite://", "sqlite:///:memory:"):
-        return Catalog(memory=True, backend_url=backend.url, clock=clock)
+        return database_of(None, None, None, memory=True)
     file = path / "catalog.db" if path is not None else None
+    return database_of(file, url, engine, memory=False)
 
+
+def _catalog(database: Database, backend: Backend, clock: Callable[[], Instant]) -> Catalog:
     def occupied() -> bool:
-        return next(iter(backend.scan("sha256/")), None) is not None
+        return not database.memory and next(iter(backend.scan("sha256/")), None) is not None
 
-    return Catalog(
-        path=file, url=url, engine=engine, backend_url=backend.url, clock=clock, occupied=occupied
-    )
+    return Catalog(database, backend_url=backend.url, clock=clock, occupied=occupied)
 
 
 def _sorted(digests: Iterable[str] | None) -> tuple[str, ...] | None:

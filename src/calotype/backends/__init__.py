@@ -6,7 +6,7 @@ Driver exceptions never leave an adapter: it raises ``Unavailable`` (for now), o
 where an object cannot be what it claims to be.
 
 What a backend can do beyond this is a protocol of its own with one method, found by asking
-``isinstance``: ``Stages`` and ``Locates`` below.
+``isinstance``: ``Stages``, ``Sweeps`` and ``Locates`` below.
 """
 
 from __future__ import annotations
@@ -153,10 +153,15 @@ class Stages(Protocol):
         """
         ...
 
-    def sweep(self, older_than: Instant) -> int:
-        """Remove temporary files not written to since ``older_than``; how many there were.
 
-        Those that a living writer holds open stay.
+@runtime_checkable
+class Sweeps(Protocol):
+    """A backend in which a killed writer may leave something that no scan lists."""
+
+    def sweep(self, older_than: Instant) -> int:
+        """Remove unfinished writes not continued since ``older_than``; how many there were.
+
+        Those of a living writer stay.
         """
         ...
 

@@ -8,46 +8,37 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from pathlib import Path
 
 from sqlalchemy import Connection, Engine
 
 from calotype.catalog import schema
 from calotype.catalog.database import Database
 from calotype.catalog.failures import translated
-from calotype.catalog.places import beside, database_of
+from calotype.catalog.places import beside
 from calotype.catalog.reserve import Freeing
 from calotype.errors import Corrupt, NoStore
 from calotype.quantities import Instant
 from calotype.quantities import now as clock_now
 
-PATIENCE = 30.0
-"""Seconds a write waits for other writers before it gives up with ``Locked``."""
-
 
 class Catalog:
     """One catalog, opened when it is first needed. Safe across threads, processes and fork.
 
-    Exactly one of ``path`` (a file of our own), ``url`` and ``engine`` says where it is;
-    ``backend_url`` is noted in a catalog that this object makes, and must be the one that is
-    noted in a catalog that is there. ``occupied`` tells whether bytes lie there already: then a
-    catalog that is missing was lost, and none is made over them.
+    ``database`` says where it is. ``backend_url`` is noted in a catalog that this object makes, and
+    must be the one that is noted in a catalog that is there. ``occupied`` tells whether bytes lie
+    there already: then a catalog that is missing was lost, and none is made over them.
     """
 
     def __init__(
         self,
+        database: Database,
         *,
-        path: Path | None = None,
-        url: str | None = None,
-        engine: Engine | None = None,
-        memory: bool = False,
         backend_url: str,
         clock: Callable[[], Instant] = clock_now,
         occupied: Callable[[], bool] = lambda: False,
-        patience: float = PATIENCE,
     ) -> None:
         self.clock = clock
-        self.database: Database = database_of(path, url, engine, memory, patience)
+        self.database = database
         self.path = self.database.path
         self.own = self.database.own
         self.memory = self.database.memory

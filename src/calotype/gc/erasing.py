@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 from sqlalchemy import Connection
 
-from calotype.backends import Backend, Stages
+from calotype.backends import Backend, Sweeps
 from calotype.catalog import Catalog, copies, replicas, reserve
 from calotype.catalog.copies import Copy
 from calotype.catalog.replicas import INTENT_AGE, Due
@@ -68,10 +68,11 @@ class Eraser:
         require_there(self.catalog, self.backend, self.name)
         self._abort_stale(tally)
         yield from self._erase_due(tally, stop)
-        if not stop() and self.terms.digests is None and isinstance(self.backend, Stages):
-            now = self.catalog.clock()
-            tally.temporary += self.backend.sweep(now - INTENT_AGE)
-            tally.temporary += self.catalog.sweep(now - INTENT_AGE)
+        if not stop() and self.terms.digests is None:
+            before = self.catalog.clock() - INTENT_AGE
+            if isinstance(self.backend, Sweeps):
+                tally.temporary += self.backend.sweep(before)
+            tally.temporary += self.catalog.sweep(before)
 
     def _erase_due(self, tally: Tally, stop: Callable[[], bool]) -> Iterator[None]:
         allowance = Allowance(self.terms)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from calotype.backends import Backend, Staged, Stages
+from calotype.backends import Backend, Staged, Stages, Sweeps
 from calotype.quantities import SECOND, now
 from calotype.testing.backends import CUT, NEW, OLD, BackendContract
 from calotype.testing.objects import Broken, absent, key, names, noise, put, read, source
@@ -18,6 +18,12 @@ def stages(backend: Backend) -> Stages:
     return backend
 
 
+def sweeps(backend: Backend) -> Sweeps:
+    """The same backend, known to sweep."""
+    assert isinstance(backend, Sweeps)
+    return backend
+
+
 def staged(backend: Backend, content: bytes) -> Staged:
     """A staged file that holds ``content``, written in two parts."""
     file = stages(backend).stage()
@@ -28,7 +34,7 @@ def staged(backend: Backend, content: bytes) -> Staged:
 
 def leftovers(backend: Backend) -> int:
     """How many temporary files there were; none are left."""
-    return stages(backend).sweep(now() + HOUR)
+    return sweeps(backend).sweep(now() + HOUR)
 
 
 class StagesContract(BackendContract):
@@ -178,7 +184,7 @@ class StagesContract(BackendContract):
         file = staged(backend, NEW)
         young = staged(backend, NEW)
         stages(backend).rest([young])
-        assert stages(backend).sweep(now() - HOUR) == 0
+        assert sweeps(backend).sweep(now() - HOUR) == 0
         assert leftovers(backend) == 1
         young.discard()
         stages(backend).publish([(key("b"), file)])
