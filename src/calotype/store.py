@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from calotype.accesses import Accesses
-from calotype.backends import Backend
+from calotype.backends import Backend, Closes
 from calotype.catalog import Catalog, settings, totals
 from calotype.catalog.columns import Hosts
 from calotype.catalog.database import Database
@@ -131,7 +131,7 @@ class Store(Scope):
             self._schedule.stop()
         self._rooms.accesses.flush()
         self._rooms.trend.settle()
-        self._rooms.catalog.close()
+        _close(self._rooms)
 
     def __enter__(self) -> Self:
         """The store itself."""
@@ -362,4 +362,10 @@ def _end(rooms: Rooms, over: threading.Event | None) -> None:
     if over is not None:
         over.set()
     rooms.accesses.flush()
+    _close(rooms)
+
+
+def _close(rooms: Rooms) -> None:
+    if isinstance(rooms.backend, Closes):
+        rooms.backend.close()
     rooms.catalog.close()  # one in memory ends with the last list or plan that needs it

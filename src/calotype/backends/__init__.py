@@ -6,7 +6,7 @@ Driver exceptions never leave an adapter: it raises ``Unavailable`` (for now), o
 where an object cannot be what it claims to be.
 
 What a backend can do beyond this is a protocol of its own with one method, found by asking
-``isinstance``: ``Stages``, ``Sweeps`` and ``Locates`` below.
+``isinstance``: ``Stages``, ``Sweeps``, ``Closes``, ``Vanishes`` and ``Locates`` below.
 """
 
 from __future__ import annotations
@@ -163,6 +163,15 @@ class Sweeps(Protocol):
 
         Those of a living writer stay.
         """
+        ...
+
+
+@runtime_checkable
+class Closes(Protocol):
+    """A backend that keeps connections open."""
+
+    def close(self) -> None:
+        """Close every connection; the next use opens again."""
         ...
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, BinaryIO
 
 from calotype.backends import chunks
 from calotype.backends.chunks import CHUNK, Found
-from calotype.catalog.database import Database
+from calotype.backends.tables import Tables
 from calotype.errors import CalotypeError, Corrupt, NotFound
 
 if TYPE_CHECKING:
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def chunk_reader(
-    database: Database,
+    tables: Tables,
     name: str,
     found: Found,
     start: int,
@@ -28,7 +28,7 @@ def chunk_reader(
     Neither is past its size. ``ahead`` is the number of the first chunk that is wanted, and what
     was read of it already. Each further chunk is read in a transaction of its own.
     """
-    reader = _Chunks(database, name, found.version, start, stop)
+    reader = _Chunks(tables, name, found.version, start, stop)
     reader.hold(*ahead)
     return io.BufferedReader(reader)
 
@@ -38,8 +38,8 @@ class _Chunks(io.RawIOBase):
     or replaced finds its own chunks or none.
     """
 
-    def __init__(self, database: Database, name: str, version: int, start: int, stop: int) -> None:
-        self._database = database
+    def __init__(self, tables: Tables, name: str, version: int, start: int, stop: int) -> None:
+        self._tables = tables
         self._name = name
         self._version = version
         self._start = self._at = start
@@ -87,7 +87,7 @@ class _Chunks(io.RawIOBase):
         number = self._at // CHUNK
         first, last = self._part(number)
         if number != self._number:
-            with self._database.reading() as connection:
+            with self._tables.reading() as connection:
                 content = chunks.read(
                     connection, self._version, number, first % CHUNK, last - first
                 )
@@ -105,7 +105,7 @@ class _Chunks(io.RawIOBase):
         raise self._lost(number)
 
     def _lost(self, number: int) -> CalotypeError:
-        with self._database.reading() as connection:
+        with self._tables.reading() as connection:
             found = chunks.find(connection, self._name)
         if found is not None and found.version == self._version:
             return Corrupt(

@@ -9,7 +9,7 @@ between them.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
@@ -20,10 +20,9 @@ from calotype.backends import Key, Listed, chunks
 from calotype.backends.chunk_reader import chunk_reader
 from calotype.backends.chunks import CHUNK
 from calotype.backends.memory import exactly
-from calotype.catalog import sqlite
+from calotype.backends.tables import INSIDE, Tables
 from calotype.catalog.database import Database
 from calotype.catalog.places import database_of
-from calotype.catalog.reserve import ROW, Freeing
 from calotype.errors import CalotypeError, Locked, NotFound, Unavailable
 from calotype.quantities import SECOND, Instant, now
 
@@ -47,10 +46,8 @@ class DatabaseBackend:
     processes, and after a fork, as far as ``database`` is.
     """
 
-    def __init__(self, database: Database, url: str = "database:") -> None:
-        self._database = database
-        self._url = url
-        self._ready_for: object = None
+    def __init__(self, database: Database, url: str = INSIDE) -> None:
+        self._tables = Tables(database, url)
 
     @classmethod
     def at(cls, url: str) -> DatabaseBackend:
@@ -62,18 +59,18 @@ class DatabaseBackend:
     @property
     def url(self) -> str:
         """``database:`` in the catalog's database, else the URL without a password."""
-        return self._url
+        return self._tables.url
 
     @property
     def file(self) -> Path | None:
         """The SQLite file that it is in."""
-        return self._database.path
+        return self._tables.database.path
 
     def put(self, key: Key, source: BinaryIO, size: int) -> None:
         """Store exactly ``size`` bytes; ``Unavailable`` if source or database falls short."""
-        if not self._is_there():
-            self._database.create(chunks.make)
-        upload = _Upload(self._database, str(key))
+        if not self._tables.are_there():
+            self._tables.make()
+        upload = _Upload(self._tables, str(key))
         try:
             for content in _in_chunks(exactly(source, size)):
                 upload.add(content)
@@ -83,7 +80,7 @@ class DatabaseBackend:
             raise
         if replaced is not None:
             with suppress(CalotypeError):  # the object stands; gc clears the rest away
-                _clear(self._database, replaced)
+                _clear(self._tables, replaced)
 
     def open(self, key: Key, start: int = 0, stop: int | None = None) -> BinaryIO:
         """The bytes from ``start`` to before ``stop``, seekable.
@@ -94,22 +91,22 @@ class DatabaseBackend:
         number, first = divmod(start, CHUNK)
         length = CHUNK - first if stop is None else max(0, min(CHUNK - first, stop - start))
         found = None
-        if self._is_there():
-            with self._database.reading() as connection:
+        if self._tables.are_there():
+            with self._tables.reading() as connection:
                 found = chunks.begin(connection, str(key), number, first, length)
         if found is None:
             raise NotFound(f"No object {key} in {self.url}.")
         there, content = found
         end = there.size if stop is None else min(stop, there.size)
         return chunk_reader(
-            self._database, str(key), there, min(start, end), end, ahead=(number, content)
+            self._tables, str(key), there, min(start, end), end, ahead=(number, content)
         )
 
     def size(self, key: Key) -> int | None:
         """The size in bytes of the object at ``key``, or None where there is none."""
-        if not self._is_there():
+        if not self._tables.are_there():
             return None
-        with self._database.reading() as connection:
+        with self._tables.reading() as connection:
             found = chunks.find(connection, str(key))
         return None if found is None else found.size
 
@@ -117,17 +114,17 @@ class DatabaseBackend:
         """Remove the object: its name at once, then its chunks, some in each transaction."""
         if self.size(key) is None:
             return
-        with _clearing(self._database) as connection:
+        with self._tables.clearing() as connection:
             version = chunks.unname(connection, str(key))
             done = version is None or chunks.clear(connection, version)
         if version is not None and not done:
-            _clear(self._database, version)
+            _clear(self._tables, version)
 
     def scan(self, prefix: str = "") -> Iterator[Listed]:
         """The objects whose names begin with ``prefix``, sorted by name, a page at a time."""
         after = ""
-        while self._is_there():
-            with self._database.reading() as connection:
+        while self._tables.are_there():
+            with self._tables.reading() as connection:
                 page = chunks.listed(connection, prefix, after, PAGE)
             for found in page:
                 if not found.name.startswith(prefix):
@@ -139,7 +136,11 @@ class DatabaseBackend:
 
     def vacant(self) -> bool:
         """True where the tables are not there: never used, or another database or schema."""
-        return not self._is_there()
+        return not self._tables.are_there()
+
+    def close(self) -> None:
+        """Close every connection; the next use opens again."""
+        self._tables.database.close()
 
     def sweep(self, older_than: Instant) -> int:
         """Clear away what has no name and was not written to since ``older_than``; how many.
@@ -148,32 +149,21 @@ class DatabaseBackend:
         deleted or replaced. A writer that comes back to one of them is refused.
         """
         swept = version = 0
-        while self._is_there():
-            with self._database.reading() as connection:
+        while self._tables.are_there():
+            with self._tables.reading() as connection:
                 found = chunks.abandoned(connection, older_than, version)
             if found is None:
                 break
             version = found
-            swept += _abandon(self._database, version, older_than)
+            swept += _abandon(self._tables, version, older_than)
         return swept
-
-    def _is_there(self) -> bool:
-        """True where the tables are; looked at once for each database that is found there."""
-        seen = self._database.identity()
-        if seen is None or seen != self._ready_for:
-            self._ready_for = None
-            if seen is not None:
-                with self._database.reading() as connection:
-                    there = chunks.are_there(connection)
-                self._ready_for = seen if there else None
-        return self._ready_for is not None
 
 
 class _Upload:
     """The writing of one object: a group in memory, the ones before under a row without a name."""
 
-    def __init__(self, database: Database, name: str) -> None:
-        self._database = database
+    def __init__(self, tables: Tables, name: str) -> None:
+        self._tables = tables
         self._name = name
         self._group: list[bytes] = []
         self._version: int | None = None
@@ -212,7 +202,7 @@ class _Upload:
         """Clear away what was written; what fails is for sweep."""
         if self._version is not None:
             with suppress(CalotypeError):
-                _abandon(self._database, self._version, now() + SECOND)
+                _abandon(self._tables, self._version, now() + SECOND)
 
     def _write_group(self) -> None:
         with self._writing(durable=False) as connection:
@@ -233,13 +223,8 @@ class _Upload:
             raise _taken_for_dead(self._name)
         self._heard = now()
 
-    @contextmanager
-    def _writing(self, *, durable: bool) -> Iterator[Connection]:
-        rows = 2 * sum(map(len, self._group)) // ROW + 1  # in the log, and then in the file
-        with self._database.writing(
-            durable=durable, freeing=Freeing.NOTHING, rows=rows, patience=None
-        ) as connection:
-            yield connection
+    def _writing(self, *, durable: bool) -> AbstractContextManager[Connection]:
+        return self._tables.writing(sum(map(len, self._group)), durable=durable)
 
 
 def _taken_for_dead(name: str) -> Unavailable:
@@ -265,28 +250,18 @@ def _in_chunks(pieces: Iterator[bytes]) -> Iterator[bytes]:
         yield b"".join(held)
 
 
-def _abandon(database: Database, version: int, before: Instant) -> bool:
+def _abandon(tables: Tables, version: int, before: Instant) -> bool:
     """Clear an upload away unless it went on since ``before``; True if so."""
-    with _clearing(database) as connection:
+    with tables.clearing() as connection:
         taken = chunks.abandon(connection, version, before)
     if taken:
-        _clear(database, version)
+        _clear(tables, version)
     return taken
 
 
-def _clear(database: Database, version: int) -> None:
+def _clear(tables: Tables, version: int) -> None:
     """Remove the chunks of what has no name any more, a bounded transaction at a time."""
     done = False
     while not done:
-        with _clearing(database) as connection:
+        with tables.clearing() as connection:
             done = chunks.clear(connection, version)
-
-
-@contextmanager
-def _clearing(database: Database) -> Iterator[Connection]:
-    """A transaction that lets go of bytes; lost in a power cut, it is gc's to do again."""
-    with (
-        database.writing(durable=False, freeing=Freeing.BYTES, rows=0, patience=None) as connection,
-        sqlite.overwriting_nothing(connection),
-    ):
-        yield connection

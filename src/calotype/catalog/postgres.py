@@ -28,6 +28,9 @@ MAKING = 0x63616C6F74797065
 POOL = 8
 """Connections kept open for threads; as many more are opened while they are needed."""
 
+SECRETS = ("password", "sslpassword", "passfile")
+"""Options of a URL that nobody is shown."""
+
 _SNAPSHOT = {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
 
 
@@ -48,7 +51,8 @@ class Postgres:
     @property
     def name(self) -> str:
         """Where it is, for people; no password in it."""
-        return self._url.set(drivername=DIALECT).render_as_string(hide_password=True)
+        shown = self._url.set(drivername=DIALECT).difference_update_query(SECRETS)
+        return shown.render_as_string(hide_password=True)
 
     @property
     def engine(self) -> Engine:

@@ -330,4 +330,5 @@ chunk = Table(
 AS_IT_IS = "ALTER TABLE calotype_chunk ALTER COLUMN bytes SET STORAGE EXTERNAL"
 """What PostgreSQL is told of bytes: images are compressed already."""
 
-event.listen(chunk, "after_create", DDL(AS_IT_IS).execute_if(dialect="postgresql"))
+_told = DDL(AS_IT_IS)  # type: ignore[no-untyped-call]
+event.listen(chunk, "after_create", _told.execute_if(dialect="postgresql"))

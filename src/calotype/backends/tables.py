@@ -1,0 +1,94 @@
+"""The tables of a database backend: whether they are there, and transactions on them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from sqlalchemy import Connection
+
+from calotype.backends import chunks
+from calotype.catalog import sqlite
+from calotype.catalog.database import Database
+from calotype.catalog.failures import translated
+from calotype.catalog.reserve import ROW, Freeing
+from calotype.errors import CalotypeError, by_code
+
+INSIDE = "database:"
+"""The URL of the backend in the catalog's own database."""
+
+
+class Tables:
+    """Short transactions on the tables in ``database``, which ``url`` names to people.
+
+    Errors are ours, and say which database failed where it is not the catalog's.
+    """
+
+    def __init__(self, database: Database, url: str) -> None:
+        self.database = database
+        self.url = url
+        self._ready_for: object = None
+
+    def are_there(self) -> bool:
+        """True where they are; looked at once for each database that is found at its place."""
+        with self._telling():
+            seen = self.database.identity()
+            if seen is None or seen != self._ready_for:
+                self._ready_for = None
+                if seen is not None:
+                    with self.database.reading() as connection:
+                        self._ready_for = seen if chunks.are_there(connection) else None
+        return self._ready_for is not None
+
+    def make(self) -> None:
+        """Make them unless they are there."""
+        with self._telling(), translated():
+            self.database.create(chunks.make)
+
+    @contextmanager
+    def reading(self) -> Iterator[Connection]:
+        """One consistent view, for a moment."""
+        with self._telling(), self.database.reading() as connection:
+            yield connection
+
+    @contextmanager
+    def writing(self, size: int, *, durable: bool) -> Iterator[Connection]:
+        """A transaction that adds ``size`` bytes."""
+        rows = 2 * size // ROW + 1  # in the log, and then in the file
+        with (
+            self._telling(),
+            self.database.writing(
+                durable=durable, freeing=Freeing.NOTHING, rows=rows, patience=None
+            ) as connection,
+        ):
+            yield connection
+
+    @contextmanager
+    def clearing(self) -> Iterator[Connection]:
+        """A transaction that lets go of bytes; one that a power cut takes back is gc's again.
+
+        On SQLite what is let go of is not overwritten: a full disk has no room for so many zeros.
+        """
+        with (
+            self._telling(),
+            self.database.writing(
+                durable=False, freeing=Freeing.BYTES, rows=0, patience=None
+            ) as connection,
+            sqlite.overwriting_nothing(connection),
+        ):
+            yield connection
+
+    @contextmanager
+    def _telling(self) -> Iterator[None]:
+        try:
+            yield
+        except CalotypeError as error:
+            if self.url == INSIDE or error.__cause__ is None:
+                raise
+            raise _told(error, self.url) from error.__cause__
+
+
+def _told(error: CalotypeError, url: str) -> CalotypeError:
+    """The same error of a database in which there is no catalog."""
+    message, hint = (text.replace("he catalog", "he database") for text in (str(error), error.hint))
+    return by_code(error.code, f"{url}: {message}", hint)
