@@ -453,7 +453,8 @@ def test_a_pool_of_one_connection_is_enough(kind, tmp_path):
         assert file.read(9) == LARGE[:9]
         put(backend, key("b"), b"x")
         assert file.read() == LARGE[9:]
-        assert len(names(backend)) == 2
+        for at in (key("a"), key("b")):  # objects without a catalog would be those of a lost one
+            backend.delete(at)
     with Store(engine=engine, backend="database:") as store:
         digest = store.put(LARGE, owner="scan/1").digest
         assert store.open(digest).read() == LARGE
@@ -549,7 +550,6 @@ def test_a_wrong_place_is_one_line_that_names_it(tmp_path, wrong):
         assert refusal.value.hint.endswith(".")
         assert "sesame" not in said
         assert "catalog" not in said
-        assert list(store.assets()) == []
 
 
 def test_no_url_shows_a_password():

@@ -244,7 +244,7 @@ def _in_chunks(pieces: Iterator[bytes]) -> Iterator[bytes]:
         while size >= CHUNK:
             whole = b"".join(held)
             yield whole[:CHUNK]
-            held = [whole[CHUNK:]]
+            held = [whole[CHUNK:]] if len(whole) > CHUNK else []
             size -= CHUNK
     if size:
         yield b"".join(held)
