@@ -142,6 +142,15 @@ def are_there(connection: Connection) -> bool:
     return False
 
 
+def free(connection: Connection) -> int:
+    """Bytes of an SQLite file that were let go of: what is written next goes there."""
+    pages, size = (
+        int(connection.exec_driver_sql(f"PRAGMA {name}").scalar_one())
+        for name in ("freelist_count", "page_size")
+    )
+    return pages * size
+
+
 def make(connection: Connection) -> None:
     """Make the tables unless they are there."""
     stored.metadata.create_all(connection, tables=[stored, chunk])

@@ -11,11 +11,14 @@ from calotype.backends import chunks
 from calotype.catalog import sqlite
 from calotype.catalog.database import Database
 from calotype.catalog.failures import translated
-from calotype.catalog.reserve import ROW, Freeing
+from calotype.catalog.reserve import PLENTY, ROW, Freeing, has_less_than
 from calotype.errors import CalotypeError, by_code
 
 INSIDE = "database:"
 """The URL of the backend in the catalog's own database."""
+
+FOR_REUSE = 12 << 20
+"""Bytes of an SQLite file's disk that it does not grow into."""
 
 
 class Tables:
@@ -54,14 +57,24 @@ class Tables:
     @contextmanager
     def writing(self, size: int, *, durable: bool) -> Iterator[Connection]:
         """A transaction that adds ``size`` bytes."""
-        rows = 2 * size // ROW + 1  # in the log, and then in the file
-        with (
-            self._telling(),
-            self.database.writing(
+        with self._telling():
+            rows = self._room(size) // ROW + 1
+            with self.database.writing(
                 durable=durable, freeing=Freeing.NOTHING, rows=rows, patience=None
-            ) as connection,
-        ):
-            yield connection
+            ) as connection:
+                yield connection
+
+    def _room(self, size: int) -> int:
+        """How much the disk needs for that: in the log, and in the file what is not free there.
+
+        A file that has to grow leaves room for the log of those who come when gc has freed some.
+        """
+        path = self.database.path
+        if path is None or not has_less_than(path, PLENTY + 2 * size):
+            return 2 * size
+        with self.database.reading() as connection:
+            more = max(0, size - chunks.free(connection))
+        return size + more + (FOR_REUSE if more else 0)
 
     @contextmanager
     def clearing(self) -> Iterator[Connection]:

@@ -44,6 +44,8 @@ class Postgres:
     def __init__(self, url: URL, *, engine: Engine | None, patience: float) -> None:
         self._given = engine
         self._url = url
+        shown = url.set(drivername=DIALECT).difference_update_query(SECRETS)
+        self._name = shown.render_as_string(hide_password=True)
         self._patience = patience
         self._pid = os.getpid()
         self._engine: Engine | None = None
@@ -51,8 +53,7 @@ class Postgres:
     @property
     def name(self) -> str:
         """Where it is, for people; no password in it."""
-        shown = self._url.set(drivername=DIALECT).difference_update_query(SECRETS)
-        return shown.render_as_string(hide_password=True)
+        return self._name
 
     @property
     def engine(self) -> Engine:
