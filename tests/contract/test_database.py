@@ -16,9 +16,9 @@ import pytest
 from hypothesis import settings
 from hypothesis.stateful import run_state_machine_as_test
 from sqlalchemy import create_engine
-from tests import servers
+from tests import mounts, servers
 
-from calotype import Store
+from calotype import Digest, Store
 from calotype.backends import Backend, Stages, Sweeps, Vanishes
 from calotype.backends.chunks import CHUNK, CLEARED
 from calotype.backends.database import GROUP, DatabaseBackend
@@ -281,7 +281,7 @@ class TestAloneInSqlite(InDatabase):
     def backend(self, tmp_path) -> Iterator[Backend]:
         made = DatabaseBackend.at(f"sqlite:///{tmp_path}/bytes.db")
         yield made
-        made._tables.database.close()
+        made.close()
 
     def test_its_url_is_where_it_is(self, backend, tmp_path):
         assert backend.url == f"sqlite:///{tmp_path}/bytes.db"
@@ -315,7 +315,7 @@ class TestAloneInPostgres(InDatabase):
     def backend(self) -> Iterator[Backend]:
         made = DatabaseBackend.at(servers.schema())
         yield made
-        made._tables.database.close()
+        made.close()
 
     def test_the_first_put_makes_its_tables_in_the_schema_of_the_url(self, backend):
         assert backend.vacant()
@@ -339,7 +339,7 @@ class TestAloneInPostgres(InDatabase):
 
         run_state_machine_as_test(machine(fresh), settings=MODEL)
         for each in made:
-            each._tables.database.close()
+            each.close()
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
@@ -352,7 +352,7 @@ def place(request, tmp_path) -> str:
 def backend(place) -> Iterator[DatabaseBackend]:
     made = DatabaseBackend.at(place)
     yield made
-    made._tables.database.close()
+    made.close()
 
 
 def python(code: str, *arguments: str) -> subprocess.Popen[bytes]:
@@ -533,7 +533,7 @@ def broken_places(root: Path) -> dict[str, tuple[str, type[CalotypeError], str]]
         "rights": (here.replace("postgres:@", f"{role}:sesame@"), Misconfigured, "may not use it"),
         "server": ("postgresql://ana:sesame@127.0.0.1:1/db", Unavailable, "cannot be reached"),
         "host": ("postgresql://ana:sesame@no.invalid/db", Unavailable, "cannot be reached"),
-        "folder": (f"sqlite:///{root}/none/bytes.db", Unavailable, "cannot be opened"),
+        "folder": (f"sqlite:///{root}/none/bytes.db", Unavailable, "No such file"),
     }
 
 
@@ -605,3 +605,61 @@ def test_a_catalog_that_lost_its_objects_says_so(tmp_path):
         for attempt in (lambda: store.put(b"more"), lambda: store.open(digest)):
             with pytest.raises(Corrupt, match="calotype_object"):
                 attempt()
+
+
+def test_connections_that_end_between_groups_end_no_upload():
+    """A put holds none while it reads its source."""
+    backend = DatabaseBackend.at(servers.schema())
+    put(backend, key("b"), b"x")
+    ended = []
+
+    def end_all() -> None:
+        with psycopg.connect(servers.postgres(), autocommit=True) as connection:
+            found = connection.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+                "WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()"
+            )
+            ended.extend(found.fetchall())
+
+    backend.put(key("a"), source(LARGE, before=end_all), len(LARGE))
+    assert len(ended) > 2
+    assert read(backend, key("a")) == LARGE
+    backend.close()
+
+
+def test_a_file_that_is_made_for_bytes_is_for_this_user_alone(tmp_path):
+    backend = DatabaseBackend.at(f"sqlite:///{tmp_path}/bytes.db")
+    put(backend, key("a"), b"x")
+    backend.close()
+    assert (tmp_path / "bytes.db").stat().st_mode & 0o777 == 0o600
+
+
+@mounts.needs_mounts
+@pytest.mark.parametrize("own", [True, False], ids=["own", "shared"])
+@pytest.mark.parametrize("size", [40_000, 3 << 20])
+def test_on_a_full_disk_what_gc_frees_takes_other_bytes(tmp_path, own, size):
+    disk = tmp_path / "disk"
+    with mounts.small_disk(disk, "48m"):
+        where = {"path": disk / "store"} if own else {"catalog": f"sqlite:///{disk}/one.db"}
+        with Store(**where, backend="database:") as store:
+            first = until_full(store, "first", size)
+            assert left(store._rooms.backend) == (0, 0)
+            assert [found for found in store.fsck(read_data=True) if found.is_problem] == []
+            half = len(first) // 2
+            for number in range(half):
+                store.release(f"first/{number}")
+            assert store.gc(now=True, force=True).doomed == half
+            second = until_full(store, "second", size)
+            assert len(second) >= half * 9 // 10
+            for digest in first[half:] + second:
+                assert Digest.of(store.open(digest)) == digest
+
+
+def until_full(store: Store, owner: str, size: int) -> list[Digest]:
+    """Put other bytes under ``owner`` until the disk is full; their digests."""
+    kept: list[Digest] = []
+    with pytest.raises(Unavailable, match="full"):
+        for number in count():
+            content = noise(size, number) + owner.encode()
+            kept.append(store.put(content, owner=f"{owner}/{number}").digest)
+    return kept

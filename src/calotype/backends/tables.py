@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -44,8 +45,11 @@ class Tables:
         return self._ready_for is not None
 
     def make(self) -> None:
-        """Make them unless they are there."""
+        """Make them unless they are there; a file that is made for them is for this user alone."""
+        path = self.database.path
         with self._telling(), translated():
+            if path is not None and not self.database.own:
+                os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
             self.database.create(chunks.make)
 
     @contextmanager

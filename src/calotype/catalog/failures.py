@@ -177,6 +177,7 @@ _CONNECTING: tuple[tuple[str, str], ...] = (
     ("connection failed", "08"),
     ("failed to resolve host", "08"),
     ("connection is bad", "08"),
+    ("connection is lost", "08"),
     ("server closed the connection", "08"),
 )
 """What psycopg says without an SQLSTATE: a connection was not made, or lost."""
