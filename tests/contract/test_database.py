@@ -663,3 +663,16 @@ def until_full(store: Store, owner: str, size: int) -> list[Digest]:
             content = noise(size, number) + owner.encode()
             kept.append(store.put(content, owner=f"{owner}/{number}").digest)
     return kept
+
+
+def test_a_number_that_is_given_twice_is_told_in_our_words():
+    """As by a sequence that a restore forgot: nothing is written over."""
+    backend = DatabaseBackend.at(servers.schema())
+    put(backend, key("a"), LARGE[:CHUNK])
+    change(backend, "SELECT setval('calotype_object_version_seq', 1, false)")
+    with pytest.raises(Corrupt, match="refused") as refusal:
+        backend.put(key("b"), source(LARGE), len(LARGE))
+    assert "sequence" in refusal.value.hint
+    assert read(backend, key("a")) == LARGE[:CHUNK]
+    assert names(backend) == [str(key("a"))]
+    backend.close()

@@ -23,7 +23,7 @@ from calotype.backends.memory import exactly
 from calotype.backends.tables import INSIDE, Tables
 from calotype.catalog.database import Database
 from calotype.catalog.places import database_of
-from calotype.errors import CalotypeError, Locked, NotFound, Unavailable
+from calotype.errors import CalotypeError, Corrupt, Locked, NotFound, Unavailable
 from calotype.quantities import SECOND, Instant, now
 
 GROUP = 8 << 20
@@ -75,8 +75,10 @@ class DatabaseBackend:
             for content in _in_chunks(exactly(source, size)):
                 upload.add(content)
             replaced = upload.finish(size)
-        except BaseException:
+        except BaseException as error:
             upload.withdraw()
+            if isinstance(error, IntegrityError):
+                raise _refused(key, error) from error
             raise
         if replaced is not None:
             with suppress(CalotypeError):  # the object stands; gc clears the rest away
@@ -155,7 +157,8 @@ class DatabaseBackend:
             if found is None:
                 break
             version = found
-            swept += _abandon(self._tables, version, older_than)
+            with suppress(Locked):  # another is clearing it away
+                swept += _abandon(self._tables, version, older_than)
         return swept
 
 
@@ -225,6 +228,13 @@ class _Upload:
 
     def _writing(self, *, durable: bool) -> AbstractContextManager[Connection]:
         return self._tables.writing(sum(map(len, self._group)), durable=durable)
+
+
+def _refused(key: Key, error: IntegrityError) -> Corrupt:
+    return Corrupt(
+        f"The database refused the rows of {key}: {error.orig}.",
+        hint="Run 'calotype doctor'; after a restore, look at the sequence of calotype_object.",
+    )
 
 
 def _taken_for_dead(name: str) -> Unavailable:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from pathlib import Path
 
 from sqlalchemy import Connection
 
@@ -48,8 +49,8 @@ class Tables:
         """Make them unless they are there; a file that is made for them is for this user alone."""
         path = self.database.path
         with self._telling(), translated():
-            if path is not None and not self.database.own:
-                os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
+            if path is not None and not path.exists() and not self.database.own:
+                _make_file(path)
             self.database.create(chunks.make)
 
     @contextmanager
@@ -103,6 +104,20 @@ class Tables:
             if self.url == INSIDE or error.__cause__ is None:
                 raise
             raise _told(error, self.url) from error.__cause__
+
+
+def _make_file(path: Path) -> None:
+    """An empty file for this user alone, unless one is there.
+
+    It gets its name once it is closed: to close a file takes SQLite's locks on it from the process.
+    """
+    draft = path.with_name(f".{path.name}.{os.urandom(6).hex()}")
+    os.close(os.open(draft, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
+    try:
+        with suppress(FileExistsError):
+            os.link(draft, path)
+    finally:
+        draft.unlink()
 
 
 def _told(error: CalotypeError, url: str) -> CalotypeError:
