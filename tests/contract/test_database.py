@@ -218,9 +218,9 @@ class InDatabase(BackendContract):
         put(backend, key("a"), LARGE[: CHUNK * 3])
         change(backend, "DELETE FROM calotype_chunk WHERE number = 1")
         assert backend.open(key("a"), 0, CHUNK).read() == LARGE[:CHUNK]
-        with pytest.raises(Corrupt, match="chunk 1"):
+        with pytest.raises(NotFound, match="chunk 1"):
             read(backend, key("a"))
-        with pytest.raises(Corrupt, match="chunk 1"):
+        with pytest.raises(NotFound, match="chunk 1"):
             backend.open(key("a"), CHUNK)
 
     def test_a_scan_goes_over_its_pages(self, backend, monkeypatch):
@@ -676,3 +676,39 @@ def test_a_number_that_is_given_twice_is_told_in_our_words():
     assert read(backend, key("a")) == LARGE[:CHUNK]
     assert names(backend) == [str(key("a"))]
     backend.close()
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        "DELETE FROM calotype_chunk WHERE number = 1",
+        "UPDATE calotype_chunk SET bytes = substr(bytes, 2) WHERE number = 1",
+        "DELETE FROM calotype_chunk",
+    ],
+)
+def test_lost_chunks_are_mended_by_the_next_put(tmp_path, damage):
+    content = LARGE[: 2 * CHUNK]
+    with Store(tmp_path / "store", backend="database:") as store:
+        digest = store.put(content, owner="scan/1").digest
+        change(store._rooms.backend, damage)
+        with pytest.raises(Corrupt, match="missing"):
+            store.open(digest)
+        assert store.put(content, owner="scan/1").status == "healed"
+        assert store.open(digest).read() == content
+        store.gc(now=True)
+        assert list(store.fsck(read_data=True)) == []
+
+
+def test_gc_clears_away_what_a_killed_put_left(tmp_path):
+    with Store(tmp_path / "store", backend="database:") as store:
+        store.put(b"bytes")
+        backend = store._rooms.backend
+        change(backend, "INSERT INTO calotype_object (name, size, modified) VALUES (NULL, 0, 1)")
+        change(
+            backend,
+            "INSERT INTO calotype_chunk SELECT version, 0, 'left' FROM calotype_object "
+            "WHERE name IS NULL",
+        )
+        assert left(backend) == (1, 1)
+        assert store.gc().temporary == 1
+        assert left(backend) == (0, 0)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, BinaryIO
 from calotype.backends import chunks
 from calotype.backends.chunks import CHUNK, Found
 from calotype.backends.tables import Tables
-from calotype.errors import CalotypeError, Corrupt, NotFound
+from calotype.errors import NotFound
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
@@ -104,13 +104,13 @@ class _Chunks(io.RawIOBase):
             return content
         raise self._lost(number)
 
-    def _lost(self, number: int) -> CalotypeError:
+    def _lost(self, number: int) -> NotFound:
         with self._tables.reading() as connection:
             found = chunks.find(connection, self._name)
         if found is not None and found.version == self._version:
-            return Corrupt(
+            return NotFound(
                 f"The chunk {number} of {self._name} is missing or of another length.",
-                hint="Put the same file again: that mends it.",
+                hint="Run 'calotype fsck --read-data', then put the same file again.",
             )
         return NotFound(
             f"{self._name} was deleted or replaced while it was read.", hint="Open it again."
