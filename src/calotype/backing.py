@@ -7,7 +7,7 @@ read whole from another one just before.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
@@ -97,12 +97,9 @@ class Dropped:
 class Backends:
     """The backends of one store."""
 
-    def __init__(
-        self, catalog: Catalog, mounts: Mounts, opener: Callable[[str | Backend], Backend]
-    ) -> None:
+    def __init__(self, catalog: Catalog, mounts: Mounts) -> None:
         self._catalog = catalog
         self._mounts = mounts
-        self._opener = opener
 
     def list(self) -> list[BackendState]:
         """Every backend, the primary first."""
@@ -133,7 +130,7 @@ class Backends:
                 f"A backend is added as mirror or read, not as {role!r}.",
                 hint="Afterwards 'calotype backend primary' makes it the primary.",
             )
-        backend = self._opener(url)
+        backend = self._mounts.open(url)
         _require_unused(backend)
         self._catalog.ensure()
         written = beside(self._catalog.path, backend.url)

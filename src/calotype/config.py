@@ -282,7 +282,7 @@ def _placed(key: str, text: str, base: Path) -> str:
     """Relative places are meant from where they are written."""
     if key == "path":
         return str((base / text).resolve())
-    if key == "catalog" and re.match(r"sqlite:///[^/]", text):
+    if key.endswith(("catalog", ".url")) and re.match(r"sqlite:///[^/]", text):
         return f"sqlite:///{base / text.removeprefix('sqlite:///')}"
     if key.endswith(".url") and text.startswith("file:") and not text.startswith("file:/"):
         return f"file:{base / text.removeprefix('file:')}"

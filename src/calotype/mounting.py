@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from calotype.backends import Backend
+from calotype.backends import Backend, Closes
 from calotype.catalog import Catalog
 from calotype.catalog.backends import MIRROR, PRIMARY, Known
 from calotype.catalog.places import beside, from_beside
@@ -39,16 +39,20 @@ class Mount:
     @property
     def backend(self) -> Backend:
         """The backend; what its URL or its driver lacks is raised here."""
-        if self._opened is None:
-            with self._gate:
-                if self._opened is None:
-                    self._opened = self._open()
-        return self._opened
+        with self._gate:
+            if self._opened is None:
+                self._opened = self._open()
+            return self._opened
 
     @property
     def rests(self) -> bool:
         """True for a while after it failed."""
         return time.monotonic() < self._rests_until
+
+    def close(self) -> None:
+        """Let go of what it holds open, if it was opened."""
+        if isinstance(self._opened, Closes):
+            self._opened.close()
 
     def rest(self) -> None:
         """Leave it alone for a while."""
@@ -67,7 +71,7 @@ class Mounts:
         catalog: Catalog,
         first: Backend,
         given: Mapping[str, Backend],
-        opener: Callable[[str], Backend],
+        opener: Callable[[str | Backend], Backend],
     ) -> None:
         self._catalog = catalog
         self._opener = opener
@@ -114,6 +118,15 @@ class Mounts:
     def refresh(self) -> None:
         """Look again which there are: another process may have changed them."""
         self._catalog.look_at_backends()
+
+    def open(self, given: str | Backend) -> Backend:
+        """The backend of a URL, or the one given."""
+        return self._opener(given)
+
+    def close(self) -> None:
+        """Let go of what the backends hold open; their next use opens it again."""
+        for mount in self.all:
+            mount.close()
 
     def give(self, name: str, backend: Backend) -> None:
         """Use this one for the name from now on."""

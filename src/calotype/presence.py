@@ -23,6 +23,14 @@ def require_there(catalog: Catalog, mount: Mount) -> None:
         raise Unavailable(
             f"There is no object in {backend.url}, but the catalog has some there; nothing was "
             "changed.",
-            hint="Is its disk mounted? If it was emptied for good, make a folder 'sha256' in it, "
-            "run 'calotype fsck' and put the files again.",
+            hint=_what_to_do(backend.url),
         )
+
+
+def _what_to_do(url: str) -> str:
+    if not url.startswith("file:"):
+        return "Is it the right database, and the right schema? If it was lost, restore a copy."
+    return (
+        "Is its disk mounted? If it was emptied for good, make a folder 'sha256' in it, "
+        "run 'calotype fsck' and put the files again."
+    )

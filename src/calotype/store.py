@@ -15,7 +15,9 @@ from calotype.backends import Backend
 from calotype.backing import Backends
 from calotype.catalog import Catalog, settings, totals
 from calotype.catalog.columns import Hosts
+from calotype.catalog.database import Database
 from calotype.catalog.listing import PAGE, orphans
+from calotype.catalog.places import database_of
 from calotype.digest import Digest
 from calotype.errors import Misconfigured
 from calotype.explaining import Explainer
@@ -79,13 +81,17 @@ class Store(Scope):
         clock: Callable[[], Instant] = clock_now,
     ) -> None:
         where = Path(path).absolute() if path is not None else None
-        bytes_at = open_backend(_backend(where, backend))
-        given = {name: open_backend(each) for name, each in (backends or {}).items()}
-        implied = backend is None
-        opened = _catalog(where, catalog, engine, schema, bytes_at, implied, clock)
+        database = _database(where, catalog, engine, schema)
+
+        def opener(given: str | Backend) -> Backend:
+            return open_backend(given, database)
+
+        bytes_at = opener(_backend(where, backend))
+        given = {name: opener(each) for name, each in (backends or {}).items()}
+        opened = _catalog(database, bytes_at, backend is None, clock)
         rooms = Rooms(
             opened,
-            Mounts(opened, bytes_at, given, open_backend),
+            Mounts(opened, bytes_at, given, opener),
             Hosts(plain(column_scope, "scope")),
             limits or Limits(),
             duration(grace),
@@ -135,7 +141,7 @@ class Store(Scope):
             self._schedule.stop()
         self._rooms.accesses.flush()
         self._rooms.trend.settle()
-        self._rooms.catalog.close()
+        _close(self._rooms)
 
     def __enter__(self) -> Self:
         """The store itself."""
@@ -153,7 +159,7 @@ class Store(Scope):
     @property
     def backends(self) -> Backends:
         """Where the bytes are: ``list``, ``add``, ``copy``, ``primary``, ``drop``."""
-        return Backends(self._rooms.catalog, self._rooms.mounts, open_backend)
+        return Backends(self._rooms.catalog, self._rooms.mounts)
 
     # -- letting go -------------------------------------------------------------------------
 
@@ -355,31 +361,27 @@ def _public(url: str | None) -> str | None:
     return url
 
 
-def _catalog(
-    path: Path | None,
-    url: str | None,
-    engine: Engine | None,
-    schema: str | None,
-    backend: Backend,
-    implied: bool,
-    clock: Callable[[], Instant],
-) -> Catalog:
+def _database(
+    path: Path | None, url: str | None, engine: Engine | None, schema: str | None
+) -> Database:
     if sum(given is not None for given in (path, url, engine)) != 1:
         raise Misconfigured(
             "A store has exactly one catalog.", hint="Give a folder, catalog= or engine=."
         )
     if url in ("sqlite://", "sqlite:///:memory:"):
-        return Catalog(memory=True, schema=schema, backend_url=backend.url, clock=clock)
+        return database_of(None, None, None, schema, memory=True)
     file = path / "catalog.db" if path is not None else None
+    return database_of(file, url, engine, schema, memory=False)
 
+
+def _catalog(
+    database: Database, backend: Backend, implied: bool, clock: Callable[[], Instant]
+) -> Catalog:
     def occupied() -> bool:
-        return next(iter(backend.scan("sha256/")), None) is not None
+        return not database.memory and next(iter(backend.scan("sha256/")), None) is not None
 
     return Catalog(
-        path=file,
-        url=url,
-        engine=engine,
-        schema=schema,
+        database,
         backend_url=backend.url,
         implied=implied,
         clock=clock,
@@ -397,4 +399,9 @@ def _end(rooms: Rooms, over: threading.Event | None) -> None:
     if over is not None:
         over.set()
     rooms.accesses.flush()
+    _close(rooms)
+
+
+def _close(rooms: Rooms) -> None:
+    rooms.mounts.close()
     rooms.catalog.close()  # one in memory ends with the last list or plan that needs it

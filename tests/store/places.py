@@ -42,7 +42,8 @@ class Clock:
 class Place:
     """Where a store can be opened: a ``folder``, this process's ``memory``, ``shared``, ``postgres``.
 
-    A shared one has its tables in a database that an application made.
+    A shared one has its tables in a database that an application made. In ``one-file`` and
+    ``in-postgres`` the bytes are in the catalog's database.
     """
 
     kind: str
@@ -71,6 +72,10 @@ class Place:
             return Store.memory(**options)
         if self.kind == "folder":
             return Store(self.root / "store", **options)
+        if self.kind == "one-file":
+            return Store(self.root / "store", backend="database:", **options)
+        if self.kind == "in-postgres":
+            return Store(catalog=self.url, backend="database:", **options)
         if self.kind == "postgres":
             return Store(catalog=self.url, backend=f"file:{self.blobs}", **options)
         with closing(sqlite3.connect(self.database)) as application:

@@ -21,7 +21,7 @@ from tests.store.surgery import content, problems, rows
 
 from calotype import Store
 from calotype.catalog import migrations, schema, tables, triggers
-from calotype.errors import CalotypeError, Locked
+from calotype.errors import CalotypeError, Locked, StillReferenced
 
 TABLE = "CREATE TABLE calotype_note (digest VARCHAR(64) NOT NULL REFERENCES calotype_blob(digest))"
 ADDS = f"""
@@ -410,3 +410,35 @@ def test_threads_of_one_store_upgrade_it_once(filled, next_program):
         for thread in threads:
             thread.join()
     assert answers == [4] * 8
+
+
+# Bytes in the catalog's database
+
+
+def test_a_catalog_of_the_schema_before_can_be_given_a_place_for_bytes(tmp_path, clock):
+    place = Place("one-file", tmp_path, clock)
+    with place.open() as store:
+        store.create()
+    fresh = shape(place.root / "store/catalog.db")
+    with place.open() as store:
+        schema.to(store._rooms.catalog, "0002")
+    with place.open() as store:
+        digest = store.put(noise(3 << 20)).digest
+        assert content(store, digest) == noise(3 << 20)
+        assert problems(store) == []
+    assert shape(place.root / "store/catalog.db") == fresh
+
+
+@pytest.mark.parametrize("revision", ["0002", "0001", "base"])
+def test_the_only_copy_of_bytes_is_not_dropped_with_its_table(tmp_path, clock, revision):
+    place = Place("one-file", tmp_path, clock)
+    with place.open() as store:
+        digest = store.put(noise(3 << 20), owner="scan/1").digest
+        with pytest.raises(StillReferenced, match="1 objects"):
+            schema.to(store._rooms.catalog, revision)
+        assert content(store, digest) == noise(3 << 20)
+        assert problems(store) == []
+        store.release("scan/1")
+        store.gc(now=True)
+        schema.to(store._rooms.catalog, revision)
+    assert [each.name for each in (tmp_path / "store").glob("*.schema3.*")] != []

@@ -15,7 +15,7 @@ from tests.store.surgery import change, content, problems
 from calotype import Store
 from calotype.catalog import migrations, postgres_triggers, schema
 from calotype.catalog.tables import metadata
-from calotype.errors import SchemaAhead, SchemaBehind
+from calotype.errors import SchemaAhead, SchemaBehind, StillReferenced
 
 COLUMNS = (
     "SELECT table_name, column_name, data_type, is_nullable, column_default, collation_name "
@@ -106,3 +106,29 @@ def test_another_schema_is_refused_and_nothing_changed(place, number, error):
         with pytest.raises(error) as refusal:
             store.stats()
         assert "upgrade" in refusal.value.hint.lower()
+
+
+STORAGE = (
+    "SELECT attstorage FROM pg_attribute WHERE attname = 'bytes' "
+    "AND attrelid = CAST('calotype_chunk' AS regclass)"
+)
+
+
+def test_chunks_are_kept_as_they_are_however_their_table_was_made(place):
+    for revisions in ((), ("base", "head"), ("0002", "head")):
+        go(place, *revisions)
+        with psycopg.connect(place.url) as raw:
+            assert raw.execute(STORAGE).fetchall() == [("e",)]
+
+
+@pytest.mark.parametrize("revision", ["0002", "base"])
+def test_the_only_copy_of_bytes_is_not_dropped_with_its_table(tmp_path, clock, revision):
+    place = Place("in-postgres", tmp_path, clock)
+    with place.open() as store:
+        digest = store.put(picture(), owner="scan/1").digest
+        with pytest.raises(StillReferenced, match="1 objects"):
+            schema.to(store._rooms.catalog, revision)
+        assert content(store, digest) == picture()
+        store.release("scan/1")
+        store.gc(now=True)
+        schema.to(store._rooms.catalog, revision)

@@ -156,13 +156,22 @@ class Stages(Protocol):
 
 @runtime_checkable
 class Sweeps(Protocol):
-    """A backend in which a killed writer leaves something that is no object."""
+    """A backend in which a killed writer may leave something that no scan lists."""
 
     def sweep(self, older_than: Instant) -> int:
         """Remove what was begun and not written to since ``older_than``; how many there were.
 
         What a living writer is at work on stays.
         """
+        ...
+
+
+@runtime_checkable
+class Closes(Protocol):
+    """A backend that keeps connections open."""
+
+    def close(self) -> None:
+        """Close every connection; the next use opens again."""
         ...
 
 

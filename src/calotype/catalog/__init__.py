@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from pathlib import Path
 
 from sqlalchemy import Connection, Engine
 
@@ -16,44 +15,33 @@ from calotype.catalog import backends, schema
 from calotype.catalog.backends import Known
 from calotype.catalog.database import Database
 from calotype.catalog.failures import translated
-from calotype.catalog.places import beside, database_of
+from calotype.catalog.places import beside
 from calotype.catalog.reserve import Freeing
 from calotype.errors import Corrupt, NoStore
 from calotype.quantities import Instant
 from calotype.quantities import now as clock_now
 
-PATIENCE = 30.0
-"""Seconds a write waits for other writers before it gives up with ``Locked``."""
-
 
 class Catalog:
     """One catalog, opened when it is first needed. Safe across threads, processes and fork.
 
-    Exactly one of ``path`` (a file of our own), ``url`` and ``engine`` says where it is;
-    ``schema`` names PostgreSQL's schema for its tables. ``backend_url`` is noted in a catalog that
-    this object makes, and must be one of those that are noted in a catalog that is there; unless
-    it is ``implied``, for nobody named it. ``occupied`` tells whether bytes lie there already: then
-    a catalog that is missing was lost, and none is made over them.
+    ``database`` says where it is. ``backend_url`` is noted in a catalog that this object makes, and
+    must be one of those that are noted in a catalog that is there; unless it is ``implied``, for
+    nobody named it. ``occupied`` tells whether bytes lie there already: then a catalog that is
+    missing was lost, and none is made over them.
     """
 
     def __init__(
         self,
+        database: Database,
         *,
-        path: Path | None = None,
-        url: str | None = None,
-        engine: Engine | None = None,
-        schema: str | None = None,
-        memory: bool = False,
         backend_url: str,
         implied: bool = False,
         clock: Callable[[], Instant] = clock_now,
         occupied: Callable[[], bool] = lambda: False,
-        patience: float = PATIENCE,
     ) -> None:
         self.clock = clock
-        self.database: Database = database_of(
-            path, url, engine, schema, memory=memory, patience=patience
-        )
+        self.database = database
         self.path = self.database.path
         self.own = self.database.own
         self.memory = self.database.memory

@@ -142,6 +142,12 @@ _STATES: tuple[tuple[str, type[CalotypeError], str, str], ...] = (
         "Check the URL of the catalog, or create the database.",
     ),
     (
+        "3F000",
+        Misconfigured,
+        "There is no such schema, or the role may not use it",
+        "Check the search_path in the URL, create the schema, or grant its use.",
+    ),
+    (
         "57014",
         Unavailable,
         "The database ended the statement (statement_timeout)",
@@ -169,7 +175,9 @@ _CONNECTING: tuple[tuple[str, str], ...] = (
     ("does not exist", "3D000"),
     ("too many clients", "53"),
     ("connection failed", "08"),
+    ("failed to resolve host", "08"),
     ("connection is bad", "08"),
+    ("connection is lost", "08"),
     ("server closed the connection", "08"),
 )
 """What psycopg says without an SQLSTATE: a connection was not made, or lost."""

@@ -14,18 +14,22 @@ from calotype.catalog.embedded import Embedded
 from calotype.catalog.postgres import Postgres
 from calotype.errors import Misconfigured
 
+PATIENCE = 30.0
+"""Seconds a write waits for other writers before it gives up with ``Locked``."""
+
 
 def beside(catalog: Path | None, backend_url: str) -> str:
-    """A folder's URL as seen from the catalog's folder, so that both can be moved together.
+    """The URL of a folder or file as seen from the catalog, so that both can be moved together.
 
-    Links on the way are followed, or one place would have two names; the folder itself may be one.
+    Links on the way are followed, or one place would have two names; it may be one itself.
     """
-    if catalog is None or not backend_url.startswith("file:"):
+    scheme = next((each for each in ("file:", "sqlite:///") if backend_url.startswith(each)), None)
+    if catalog is None or scheme is None:
         return backend_url
-    above, name = os.path.split(backend_url.removeprefix("file:"))
-    folder = Path(os.path.realpath(above), name)
+    above, name = os.path.split(backend_url.removeprefix(scheme))
+    place = Path(os.path.realpath(above), name)
     try:
-        return f"file:{os.path.relpath(folder, os.path.realpath(catalog.parent))}"
+        return f"{scheme}{os.path.relpath(place, os.path.realpath(catalog.parent))}"
     except ValueError:
         return backend_url
 
@@ -42,10 +46,10 @@ def database_of(
     path: Path | None,
     url: str | None,
     engine: Engine | None,
-    schema: str | None,
+    schema: str | None = None,
     *,
     memory: bool,
-    patience: float,
+    patience: float = PATIENCE,
 ) -> Database:
     """The database of a file of our own, an URL, an application's engine, or in memory."""
     where = _server(url, engine) if path is None and not memory else None

@@ -34,6 +34,9 @@ POOL = 8
 _IS_THERE = text("SELECT 1 FROM pg_namespace WHERE nspname = :name")
 _SEARCH_PATH = text("SELECT current_setting('search_path')")
 _LEAD_BACK = text("SELECT set_config('search_path', :path, true)")
+SECRETS = ("password", "sslpassword", "passfile")
+"""Options of a URL that nobody is shown."""
+
 _SNAPSHOT = {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
 
 
@@ -53,6 +56,9 @@ class Postgres:
         self._given = engine
         self._url = url
         self._schema = schema
+        shown = url.set(drivername=DIALECT).difference_update_query(SECRETS)
+        where = shown.render_as_string(hide_password=True)
+        self._name = where if schema is None else f"{where} (schema {schema})"
         self._patience = patience
         self._pid = os.getpid()
         self._engine: Engine | None = None
@@ -60,8 +66,7 @@ class Postgres:
     @property
     def name(self) -> str:
         """Where it is, for people; no password in it."""
-        url = self._url.set(drivername=DIALECT).render_as_string(hide_password=True)
-        return url if self._schema is None else f"{url} (schema {self._schema})"
+        return self._name
 
     @property
     def path_setting(self) -> str:

@@ -58,11 +58,13 @@ class Prepared:
     """A Core statement whose text is made once for each dialect, and run by the driver itself.
 
     Building a key, a context and a result costs SQLAlchemy several times what SQLite takes to
-    answer. The connection must be in a transaction already. Errors are SQLAlchemy's.
+    answer. The connection must be in a transaction already. Errors are SQLAlchemy's. ``binary`` has
+    PostgreSQL answer so: bytes as text are twice as many.
     """
 
-    def __init__(self, statement: ClauseElement) -> None:
+    def __init__(self, statement: ClauseElement, *, binary: bool = False) -> None:
         self._statement = statement
+        self._binary = binary
         self._texts: dict[str, _Text] = {}
 
     def __call__(self, connection: Connection, **parameters: object) -> list[Found]:
@@ -78,7 +80,8 @@ class Prepared:
         self, connection: Connection, parameters: Mapping[str, object]
     ) -> tuple[list[str], Sequence[tuple[Any, ...]]]:
         text = self._text(connection.dialect)
-        cursor = connection.connection.cursor()
+        binary = {"binary": True} if self._binary and _is_postgres(connection) else {}
+        cursor = connection.connection.cursor(**binary)
         try:
             _checked(connection, text.sql, cursor.execute, text.fill(parameters))
             return [column[0] for column in cursor.description], cursor.fetchall()
@@ -120,12 +123,16 @@ class PreparedInsert(Prepared):
 
     def many(self, connection: Connection, rows: Sequence[Mapping[str, object]]) -> None:
         """Insert them; nothing happens for none."""
-        if not rows or connection.dialect.name != "postgresql":
+        if not rows or not _is_postgres(connection):
             super().many(connection, rows)
             return
         arrays = {name: [row[name] for row in rows] for name in self._columns}
         with closing(connection.connection.cursor()) as cursor:
             _checked(connection, self._at_once, cursor.execute, arrays)
+
+
+def _is_postgres(connection: Connection) -> bool:
+    return connection.dialect.name == "postgresql"
 
 
 def _array(table: Table, column: str) -> str:

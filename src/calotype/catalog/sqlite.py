@@ -143,6 +143,20 @@ def strictly(connection: Connection) -> Iterator[None]:
 
 
 @contextmanager
+def overwriting_nothing(connection: Connection) -> Iterator[None]:
+    """On SQLite: pages that are let go of keep their old bytes; zeros need room in the log."""
+    if connection.dialect.name != "sqlite":
+        yield
+        return
+    usual = int(connection.exec_driver_sql("PRAGMA secure_delete").scalar_one())
+    tell(connection, "PRAGMA secure_delete=FAST")
+    try:
+        yield
+    finally:
+        tell(connection, f"PRAGMA secure_delete={('OFF', 'ON', 'FAST')[usual]}")
+
+
+@contextmanager
 def in_steps(connection: Connection, patience: float) -> Iterator[None]:
     """Wait ``STEP_MS`` (or ``patience`` seconds) at most for a lock; for engines of our own."""
     tell(connection, f"PRAGMA busy_timeout={min(STEP_MS, round(patience * 1000))}")

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from sqlalchemy import (
+    DDL,
     BigInteger,
     CheckConstraint,
     Column,
@@ -21,6 +22,7 @@ from sqlalchemy import (
     String,
     Table,
     Text,
+    event,
     text,
 )
 from sqlalchemy.ext.compiler import compiles
@@ -298,3 +300,35 @@ signing_key = Table(
     Column("created_at", BigInteger, nullable=False),
     sqlite_with_rowid=False,
 )
+
+stored = Table(
+    PREFIX + "object",
+    metadata,
+    Column("version", Identity, primary_key=True, autoincrement=True, comment="never used again"),
+    Column("name", Name, comment="NULL: unfinished, or to be cleared away"),
+    Column("size", BigInteger, nullable=False),
+    Column("modified", BigInteger, nullable=False, comment="0: to be cleared away"),
+    CheckConstraint("size >= 0", name="calotype_object_size"),
+    Index("calotype_object_name", "name", unique=True, sqlite_where=text("name IS NOT NULL")),
+    Index("calotype_object_unnamed", "modified", sqlite_where=text("name IS NULL")),
+    sqlite_autoincrement=True,
+)
+
+chunk = Table(
+    PREFIX + "chunk",
+    metadata,
+    Column(
+        "version",
+        BigInteger,
+        ForeignKey("calotype_object.version", name="calotype_chunk_object", ondelete="RESTRICT"),
+        primary_key=True,
+    ),
+    Column("number", BigInteger, primary_key=True, autoincrement=False),
+    Column("bytes", LargeBinary, nullable=False),
+)
+
+AS_IT_IS = "ALTER TABLE calotype_chunk ALTER COLUMN bytes SET STORAGE EXTERNAL"
+"""What PostgreSQL is told of bytes: images are compressed already."""
+
+_told = DDL(AS_IT_IS)  # type: ignore[no-untyped-call]
+event.listen(chunk, "after_create", _told.execute_if(dialect="postgresql"))
