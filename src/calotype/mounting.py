@@ -51,8 +51,9 @@ class Mount:
 
     def close(self) -> None:
         """Let go of what it holds open, if it was opened."""
-        if isinstance(self._opened, Closes):
-            self._opened.close()
+        opened = self._opened
+        if opened is not None and isinstance(opened, Closes):
+            opened.close()
 
     def rest(self) -> None:
         """Leave it alone for a while."""
