@@ -27,7 +27,7 @@ DEFAULTS: dict[str, str] = {
     "column_scope": "default",
     "public_url": "",
     "gc.grace": "24h",
-    "gc.erase_delay": "0s",
+    "gc.erase_delay": "",
     "limits.file_size": "",
     "limits.pixels": "200000000",
 }
@@ -74,12 +74,18 @@ class Settings:
             column_scope=self.text("column_scope"),
             public_url=self.text("public_url") or None,
             grace=self._read("gc.grace", duration) / 1_000_000,
-            erase_delay=self._read("gc.erase_delay", duration) / 1_000_000,
+            erase_delay=self._delay(),
             limits=Limits(
                 self._read("limits.file_size", size) if limited else None,
                 self._read("limits.pixels", size),
             ),
         )
+
+    def _delay(self) -> float | None:
+        """Seconds, or None for what each backend wants."""
+        if not self.text("gc.erase_delay"):
+            return None
+        return self._read("gc.erase_delay", duration) / 1_000_000
 
     def _require_place(self) -> None:
         """Say in the words of the settings what ``Store`` would say in Python's."""

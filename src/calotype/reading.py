@@ -67,7 +67,7 @@ class Reader:
                 raise self._damaged(copy, "its bytes were found damaged before", anew=False)
             return backend.open(copy.key, first, last)
         file = backend.open(copy.key)
-        return io.BufferedReader(_Verifying(file, copy, self._read_whole), CHUNK)
+        return io.BufferedReader(_Verifying(file, copy, self._read_whole, self._damaged), CHUNK)
 
     def _read_whole(self, copy: Copy, digest: str) -> None:
         """A copy was read from start to end, and hashes to ``digest``."""
@@ -151,7 +151,14 @@ class _Verifying(io.RawIOBase):
     from its start to its end in one go.
     """
 
-    def __init__(self, file: BinaryIO, copy: Copy, read_whole: Callable[[Copy, str], None]) -> None:
+    def __init__(
+        self,
+        file: BinaryIO,
+        copy: Copy,
+        read_whole: Callable[[Copy, str], None],
+        broken: Callable[[Copy, str], CalotypeError],
+    ) -> None:
+        self._broken = broken
         self._file = file
         self._copy = copy
         self._size = copy.blob.size
@@ -179,7 +186,10 @@ class _Verifying(io.RawIOBase):
         return self._position
 
     def readinto(self, buffer: bytearray | memoryview) -> int:  # type: ignore[override]
-        data = self._file.read(len(buffer))
+        try:
+            data = self._file.read(len(buffer))
+        except (Corrupt, NotFound):
+            raise self._broken(self._copy, "its bytes went missing while it was read") from None
         if self._position == self._hashed:
             self._sha.update(data)
             self._hashed += len(data)

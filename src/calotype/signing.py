@@ -17,6 +17,9 @@ from calotype.model import Grant
 from calotype.mounting import Mounts
 from calotype.quantities import SECOND, Instant, when
 
+SAFE = frozenset({"image/jpeg", "image/png", "image/gif", "image/webp", "image/avif"})
+"""What browsers may show in place when nobody says otherwise: nothing in it is run."""
+
 ROTATED_KEYS = 1
 """How many keys before the newest still verify."""
 
@@ -100,7 +103,7 @@ class Signer:
                 if isinstance(mount.backend, Signs):
                     end = (self.catalog.clock() // expires + 2) * expires
                     kind = copy.blob.media_type
-                    shown = disposition or "inline"
+                    shown = disposition or ("inline" if kind in SAFE else "attachment")
                     return mount.backend.sign(copy.key, end, media_type=kind, disposition=shown)
                 if isinstance(mount.backend, Locates):
                     return Path(mount.backend.path(copy.key)).as_uri()

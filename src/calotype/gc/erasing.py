@@ -9,11 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 from sqlalchemy import Connection
 
-from calotype.backends import Remote, Sweeps
+from calotype.backends import Deletes, Remote, Sweeps
 from calotype.catalog import Catalog, copies, intents, replicas, reserve
 from calotype.catalog.copies import Copy
 from calotype.catalog.intents import INTENT_AGE
@@ -198,11 +199,17 @@ class Eraser:
         return deleted, failed
 
     def _delete_slice(self, items: Sequence[Due]) -> list[bool]:
-        return [self._delete_one(item) for item in items]
+        backend = self.mount.backend
+        if not isinstance(backend, Deletes):
+            return [self._is_deleted(item, one_by_one=True) for item in items]
+        with suppress(CalotypeError):  # what is left is seen
+            backend.delete_all([item.key for item in items])
+        return [self._is_deleted(item, one_by_one=False) for item in items]
 
-    def _delete_one(self, item: Due) -> bool:
+    def _is_deleted(self, item: Due, *, one_by_one: bool) -> bool:
         try:
-            self.mount.backend.delete(item.key)
+            if one_by_one:
+                self.mount.backend.delete(item.key)
             return self.mount.backend.size(item.key) is None
         except CalotypeError:
             return False
