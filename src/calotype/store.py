@@ -40,6 +40,8 @@ from calotype.trend import Trend
 if TYPE_CHECKING:
     from sqlalchemy import Engine
 
+    from calotype.relocating import Relocated
+
 EMPTY = Stats(0, 0, 0, 0, 0, 0, 0.0, 0, 0, 0.0, 0, 0)
 
 
@@ -236,6 +238,23 @@ class Store(Scope):
             return False
         with self._rooms.catalog.write() as connection:
             return settings.unblock(connection, Digest.parse(digest))
+
+    def copy_catalog(
+        self, url: str, schema: str | None = None, *, force: bool = False, dry_run: bool = False
+    ) -> Run[Progress, Relocated]:
+        """Move the catalog to another database, while the bytes stay; a Run of Progress.
+
+        ``url`` is a catalog URL or a store's folder. The store may be used while rows are copied;
+        in the end it is held still, all of them are compared, and from then on only the new
+        catalog can be used. Stopped or killed, the same call goes on. An application's foreign
+        keys to this one stay behind: refused unless ``force``. A ``dry_run`` changes nothing.
+        """
+        from calotype.relocating import Relocation, target_of
+
+        self._rooms.accesses.flush()
+        source = self._rooms.catalog
+        work = Relocation(source, target_of(url, schema, source), self._rooms.hosts, force=force)
+        return Run(work.plan if dry_run else work.steps, name="copy_catalog")
 
     # -- looking ----------------------------------------------------------------------------
 

@@ -6,13 +6,14 @@ statements. Nothing outside this package writes SQL.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Hashable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 from sqlalchemy import Connection, Engine
 
-from calotype.catalog import schema
+from calotype.catalog import moving, schema
 from calotype.catalog.database import Database
 from calotype.catalog.failures import translated
 from calotype.catalog.places import beside, database_of
@@ -23,6 +24,10 @@ from calotype.quantities import now as clock_now
 
 PATIENCE = 30.0
 """Seconds a write waits for other writers before it gives up with ``Locked``."""
+
+
+LOOK_AGAIN = 1.0
+"""Seconds until a reader asks again whether the catalog is still here; a writer always learns."""
 
 
 class Catalog:
@@ -58,6 +63,7 @@ class Catalog:
         self.backend_url = beside(self.path, backend_url)
         self._occupied = occupied
         self._ready_for: Hashable | None = None
+        self._looked = 0.0
         self.store_id: str | None = None
 
     @property
@@ -107,6 +113,7 @@ class Catalog:
             number = schema.number(connection)
             if number is None:
                 return False
+            self._looked = time.monotonic()
             self.store_id = connection.scalar(schema.STORE_ID)
             found = connection.scalar(schema.BACKEND_URL)
         schema.require_current(number, self)
@@ -138,7 +145,14 @@ class Catalog:
         """One consistent view of the catalog; ``NoStore`` where there is none."""
         self.require()
         with self.database.reading() as connection:
+            self._look_again(connection)
             yield connection
+
+    def _look_again(self, connection: Connection) -> None:
+        """Raise ``Misconfigured`` where it was moved away while this process had it open."""
+        if time.monotonic() - self._looked >= LOOK_AGAIN:
+            moving.require_here(connection)
+            self._looked = time.monotonic()
 
     @contextmanager
     def write(

@@ -30,6 +30,13 @@ def beside(catalog: Path | None, backend_url: str) -> str:
         return backend_url
 
 
+def whole(catalog: Path | None, backend_url: str) -> str:
+    """The URL that ``beside`` made one as seen from the catalog's folder of."""
+    if catalog is None or not backend_url.startswith("file:"):
+        return backend_url
+    return f"file:{os.path.normpath(catalog.parent.resolve() / backend_url.removeprefix('file:'))}"
+
+
 def database_of(
     path: Path | None,
     url: str | None,

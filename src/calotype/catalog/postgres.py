@@ -31,6 +31,9 @@ MAKING = 0x63616C6F74797065
 POOL = 8
 """Connections kept open for threads; as many more are opened while they are needed."""
 
+_SECRET = ("password", "sslpassword")
+"""What a URL's query may hold and no name may."""
+
 _IS_THERE = text("SELECT 1 FROM pg_namespace WHERE nspname = :name")
 _SEARCH_PATH = text("SELECT current_setting('search_path')")
 _LEAD_BACK = text("SELECT set_config('search_path', :path, true)")
@@ -60,7 +63,8 @@ class Postgres:
     @property
     def name(self) -> str:
         """Where it is, for people; no password in it."""
-        url = self._url.set(drivername=DIALECT).render_as_string(hide_password=True)
+        plain = self._url.set(drivername=DIALECT).difference_update_query(_SECRET)
+        url = plain.render_as_string(hide_password=True)
         return url if self._schema is None else f"{url} (schema {self._schema})"
 
     @property
