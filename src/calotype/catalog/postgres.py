@@ -55,7 +55,7 @@ class Postgres:
     ) -> None:
         self._given = engine
         self._url = url
-        self._schema = schema
+        self.schema = schema
         self._patience = patience
         self._pid = os.getpid()
         self._engine: Engine | None = None
@@ -65,14 +65,14 @@ class Postgres:
         """Where it is, for people; no password in it."""
         plain = self._url.set(drivername=DIALECT).difference_update_query(_SECRET)
         url = plain.render_as_string(hide_password=True)
-        return url if self._schema is None else f"{url} (schema {self._schema})"
+        return url if self.schema is None else f"{url} (schema {self.schema})"
 
     @property
     def path_setting(self) -> str:
         """The statement that leads a transaction to the schema; empty where none was chosen."""
-        if self._schema is None:
+        if self.schema is None:
             return ""
-        quoted = self.engine.dialect.identifier_preparer.quote_identifier(self._schema)
+        quoted = self.engine.dialect.identifier_preparer.quote_identifier(self.schema)
         return f"SET LOCAL search_path = {quoted}; "
 
     @property
@@ -111,17 +111,15 @@ class Postgres:
     def create(self, fill: Callable[[Connection], None]) -> None:
         """Have the tables made, by one process at a time, and before them the schema."""
         with self._changing() as connection:
-            if self._schema is not None and not connection.scalar(
-                _IS_THERE, {"name": self._schema}
-            ):
-                connection.execute(CreateSchema(self._schema))
+            if self.schema is not None and not connection.scalar(_IS_THERE, {"name": self.schema}):
+                connection.execute(CreateSchema(self.schema))
             fill(connection)
 
     @contextmanager
     def reading(self) -> Iterator[Connection]:
         """One consistent view: every statement sees the same snapshot."""
         with translated(), self.engine.connect().execution_options(**_SNAPSHOT) as connection:
-            if self._schema is not None:
+            if self.schema is not None:
                 connection.exec_driver_sql(self.path_setting)
             yield connection
 
@@ -167,7 +165,7 @@ class Postgres:
     @contextmanager
     def joining(self, connection: Connection) -> Iterator[None]:
         """Lead an application's transaction to the schema for the length of the block."""
-        if self._schema is None:
+        if self.schema is None:
             yield
             return
         before = connection.scalar(_SEARCH_PATH)

@@ -75,14 +75,16 @@ def first_rows(connection: Connection, backend_url: str, now: Instant) -> None:
     connection.execute(
         tables.meta.insert(), [{"key": key, "value": value} for key, value in facts.items()]
     )
-    connection.execute(
-        tables.backend.insert(),
-        {"name": "main", "url": backend_url, "role": "primary", "epoch": 1, "erase_seq": 0},
-    )
+    connection.execute(tables.backend.insert(), first_backend(backend_url))
     connection.execute(
         tables.signing_key.insert(),
         {"id": secrets.token_hex(4), "secret": secrets.token_hex(32), "created_at": now},
     )
+
+
+def first_backend(url: str) -> dict[str, str | int]:
+    """The row of the backend that a store begins with."""
+    return {"name": "main", "url": url, "role": "primary", "epoch": 1, "erase_seq": 0}
 
 
 def require_current(found: int, catalog: Catalog) -> None:
