@@ -95,7 +95,7 @@ def commands() -> Iterator[str]:
 def helped(name: str) -> str:
     """What a command says of itself on a terminal of 100 columns."""
     said = io.StringIO()
-    app([name, "--help"], console=Console(file=said, width=100))
+    app([*name.split(), "--help"], console=Console(file=said, width=100))
     return "\n".join(line.rstrip() for line in said.getvalue().splitlines())
 
 

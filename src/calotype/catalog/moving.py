@@ -29,6 +29,9 @@ MARKS = frozenset({SCHEMA, COPYING, MOVED})
 _MARKS = Prepared(select(meta).where(among_given(meta.c.key, "keys")))
 _IN_USE = Prepared(select(meta.c.value).where(meta.c.key == bindparam("key")))
 
+STILL_HERE = f"DELETE FROM {meta.name} WHERE false"
+"""A statement that PostgreSQL refuses once ``close`` was here; it changes nothing."""
+
 _FUNCTION = PREFIX + "moved"
 _EVENTS = ("INSERT", "UPDATE", "DELETE")
 

@@ -17,6 +17,7 @@ from sqlalchemy.schema import CreateSchema
 from calotype.catalog.borrowing import failed
 from calotype.catalog.columns import OURS
 from calotype.catalog.failures import translated
+from calotype.catalog.moving import STILL_HERE
 from calotype.catalog.repeating import repeatable
 from calotype.catalog.reserve import Freeing
 from calotype.errors import MissingExtra
@@ -136,7 +137,7 @@ class Postgres:
         patience = self._patience if patience is None else patience
         limit = f"SET LOCAL lock_timeout = {max(1, round(patience * 1000))}"
         hasty = "" if durable else "; SET LOCAL synchronous_commit = off"
-        with self._begun(limit + hasty) as connection:
+        with self._begun(f"{limit}{hasty}; {STILL_HERE}") as connection:
             yield connection
 
     @contextmanager

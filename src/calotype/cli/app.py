@@ -18,6 +18,7 @@ from calotype.cli import (
     keeping,
     looking,
     putting,
+    relocating,
     tending,
 )
 from calotype.cli.exits import Interrupted, Usage, error_line, exit_of
@@ -61,13 +62,20 @@ COMMANDS: dict[str, Callable[..., int]] = {
     "stats": looking.stats,
     "usage": looking.usage,
     "quota": keeping.quota,
+    "catalog copy": relocating.copy,
     "upgrade": tending.upgrade,
     "doctor": tending.doctor,
     "config": tending.config,
 }
 
+GROUPS = {"catalog": App(name="catalog", help="Move the catalog to another database.")}
+"""The first words of commands that have two."""
+
+for group in GROUPS.values():
+    app.command(group)
 for name, command in COMMANDS.items():
-    app.command(command, name=name)
+    first, _, last = name.rpartition(" ")
+    GROUPS.get(first, app).command(command, name=last)
 
 WITH_STDIO = frozenset({"put", "get", "check"})
 WITH_VALUE = frozenset({"--store", "--scope"})
@@ -108,8 +116,9 @@ def _misspelt(error: CycloptsError, words: Sequence[str]) -> Usage:
     guess = _GUESS.search(what)
     if guess and difflib.SequenceMatcher(None, guess[1], guess[3]).ratio() < LIKE:
         what = what.replace(guess[2], "").strip()
-    of = f"{words[0]} " if words[:1] and words[0] in COMMANDS else ""
-    return Usage(what, hint=f"See 'calotype {of}--help'.")
+    named = [name for name in (*GROUPS, *COMMANDS) if words[: name.count(" ") + 1] == name.split()]
+    of = max(named, key=len, default="")
+    return Usage(what, hint=f"See 'calotype {of} --help'.".replace("  ", " "))
 
 
 def _command_first(arguments: Sequence[str]) -> list[str]:
