@@ -24,6 +24,7 @@ from calotype.catalog.listing import Listing, Page
 from calotype.cli.app import COMMANDS, app
 from calotype.gc.plans import Plan
 from calotype.progress import Progress, Run
+from calotype.relocating import Relocated
 from calotype.staging import Limits
 
 ROOT = Path(__file__).parents[1]
@@ -106,7 +107,7 @@ def page() -> Iterator[str]:
     yield from described(Scope)
     yield "## What they answer\n"
     yield "Frozen dataclasses, from `calotype.model` unless another module is named.\n"
-    for each in [*answers(), Plan, Progress, Run, Listing, Page, Limits, Digest]:
+    for each in [*answers(), Plan, Relocated, Progress, Run, Listing, Page, Limits, Digest]:
         yield from value(each)
 
 

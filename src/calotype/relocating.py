@@ -23,7 +23,7 @@ from calotype.catalog import Catalog, bare, left_behind, moving, schema
 from calotype.catalog.columns import Hosts
 from calotype.catalog.merging import Difference, Row, count, differences, page
 from calotype.catalog.moving import Copying, Moved
-from calotype.catalog.places import beside, whole
+from calotype.catalog.places import MEMORY, beside, whole
 from calotype.catalog.repeating import repeated
 from calotype.catalog.reserve import Freeing
 from calotype.catalog.tables import backend, meta, metadata
@@ -78,13 +78,12 @@ def target_of(where: str, schema: str | None, source: Catalog) -> Catalog:
     if not _A_URL.match(where):
         file = Path(where).absolute() / "catalog.db"
         return Catalog(path=file, schema=schema, backend_url=noted, clock=source.clock)
-    made = Catalog(url=where, schema=schema, backend_url=noted, clock=source.clock)
-    if made.is_sqlite and made.path is None:
+    if where in MEMORY:
         raise Misconfigured(
             f"A copy in memory would end with this process: {where!r}.",
             hint="Give postgresql://..., sqlite:///FILE or a folder.",
         )
-    return made
+    return Catalog(url=where, schema=schema, backend_url=noted, clock=source.clock)
 
 
 class Relocation:

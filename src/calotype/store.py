@@ -14,6 +14,7 @@ from calotype.backends import Backend
 from calotype.catalog import Catalog, settings, totals
 from calotype.catalog.columns import Hosts
 from calotype.catalog.listing import PAGE, orphans
+from calotype.catalog.places import MEMORY
 from calotype.digest import Digest
 from calotype.errors import Misconfigured
 from calotype.explaining import Explainer
@@ -364,7 +365,7 @@ def _catalog(
         raise Misconfigured(
             "A store has exactly one catalog.", hint="Give a folder, catalog= or engine=."
         )
-    if url in ("sqlite://", "sqlite:///:memory:"):
+    if url in MEMORY:
         return Catalog(memory=True, schema=schema, backend_url=backend.url, clock=clock)
     file = path / "catalog.db" if path is not None else None
 

@@ -14,6 +14,9 @@ from calotype.catalog.embedded import Embedded
 from calotype.catalog.postgres import Postgres
 from calotype.errors import Misconfigured
 
+MEMORY = ("sqlite://", "sqlite:///:memory:")
+"""The URLs of a catalog in this process's memory."""
+
 
 def beside(catalog: Path | None, backend_url: str) -> str:
     """A folder's URL as seen from the catalog's folder, so that both can be moved together.

@@ -132,7 +132,8 @@ def _command_first(arguments: Sequence[str]) -> list[str]:
             ahead += 1
         else:
             break
-    return [*arguments[ahead : ahead + 1], *arguments[:ahead], *arguments[ahead + 1 :]]
+    after = ahead + (2 if arguments[ahead : ahead + 1] and arguments[ahead] in GROUPS else 1)
+    return [*arguments[ahead:after], *arguments[:ahead], *arguments[after:]]
 
 
 def _failed(error: CalotypeError, json_lines: bool) -> int:
