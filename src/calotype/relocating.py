@@ -106,6 +106,8 @@ class Relocation:
             begun = self._begun(moved)
             if begun is None:
                 return Relocated(self._target.name, 0, 0, 0)
+            if moved is not None and moved.copy != begun.copy:
+                moved = self._redirected(begun)
             first = yield from self._filled(begun)
             yield Progress(first.rows, first.rows, computed=first.written, note="held still")
             last = self._settled(begun, moved)
@@ -253,11 +255,21 @@ class Relocation:
                 bare.complete(there)
                 tally = replace(tally, held=self._hold(here, there))
                 if moved is None:
-                    at = when(self._source.clock()).isoformat(timespec="seconds")
-                    to = self._target.name
-                    moving.close(here, Moved(to, at, begun.copy, schema.CURRENT))
+                    moving.close(here, self._forward(begun))
             moving.open_up(there, schema.CURRENT)
         return tally
+
+    def _forward(self, begun: Copying) -> Moved:
+        at = when(self._source.clock()).isoformat(timespec="seconds")
+        return Moved(self._target.name, at, begun.copy, schema.CURRENT)
+
+    def _redirected(self, begun: Copying) -> Moved:
+        """A source that was moved elsewhere names this place now: no other copy can be finished."""
+        forward = self._forward(begun)
+        with self._source.database.rebuilding() as here:
+            moving.reopen(here)
+            moving.close(here, forward)
+        return forward
 
     @contextmanager
     def _held_still(self, moved: Moved | None) -> Iterator[Connection]:

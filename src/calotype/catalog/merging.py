@@ -12,7 +12,7 @@ from functools import cache
 from operator import itemgetter
 from typing import Any
 
-from sqlalchemy import Connection, Table, bindparam, delete, func, select, tuple_
+from sqlalchemy import Connection, Integer, Table, bindparam, delete, func, select, tuple_
 
 from calotype.catalog.prepared import Prepared, PreparedInsert, prepared_insert
 
@@ -74,8 +74,8 @@ def _difference(table: Table, ours: Sequence[Row], theirs: Sequence[Row]) -> Dif
 
 def page(connection: Connection, table: Table, after: Row | None) -> Sequence[Row]:
     """The first ``WINDOW`` rows after that key."""
-    named = {} if after is None else {f"after_{n}": each for n, each in enumerate(after)}
-    return _page(table, after is not None).tuples(connection, **named)
+    named = {f"after_{n}": each for n, each in enumerate(after or ())}
+    return _page(table, after is not None).tuples(connection, **named, window=WINDOW)
 
 
 def count(connection: Connection, table: Table) -> int:
@@ -86,7 +86,7 @@ def count(connection: Connection, table: Table) -> int:
 @cache
 def _page(table: Table, goes_on: bool) -> Prepared:
     keys = list(table.primary_key)
-    statement = select(*table.columns).order_by(*keys).limit(WINDOW)
+    statement = select(*table.columns).order_by(*keys).limit(bindparam("window", type_=Integer()))
     if goes_on:
         after = [bindparam(f"after_{n}", type_=each.type) for n, each in enumerate(keys)]
         statement = statement.where(tuple_(*keys) > tuple_(*after))
