@@ -21,6 +21,7 @@ from sqlalchemy.exc import IntegrityError
 
 from calotype.catalog import Catalog, bare, left_behind, moving, schema
 from calotype.catalog.columns import Hosts
+from calotype.catalog.failures import translated
 from calotype.catalog.merging import Difference, Row, count, differences, page
 from calotype.catalog.moving import Copying, Moved
 from calotype.catalog.places import MEMORY, beside, whole
@@ -178,7 +179,8 @@ class Relocation:
                 begun.append(moving.begin(there, self._store(), schema.CURRENT))
 
         self._looked_at(moved)  # before a folder or a schema is made for it
-        self._target.database.create(fill)
+        with translated():
+            self._target.database.create(fill)
         return begun[-1] if begun else None
 
     def _store(self) -> str:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import psycopg
 import pytest
-from tests import servers
+from tests import mounts, servers
 from tests.store.pictures import noise, picture
 from tests.store.places import Clock, Place
 from tests.store.surgery import change, content, problems, rows
@@ -633,6 +633,33 @@ def test_a_row_that_points_at_nothing_is_not_moved(tmp_path, place):
         with pytest.raises(CalotypeError, match="not finished"):
             store.copy_catalog(servers.schema()).result()
         assert store.stats().blobs > 30
+
+
+def test_a_place_that_cannot_be_used_is_told_in_words(place, tmp_path):
+    (tmp_path / "file").write_bytes(b"no database" * 300)
+    with place.open() as store:
+        for where, error in [
+            (f"sqlite:///{tmp_path}/nowhere/x.db", Unavailable),
+            (f"sqlite:///{tmp_path}/file", Corrupt),
+            (str(tmp_path / "file"), Unavailable),
+            (servers.postgres().replace("/postgres?", "/nowhere?"), Misconfigured),
+            (f"{servers.postgres()}&options=-csearch_path%3Dnowhere", Misconfigured),
+        ]:
+            with pytest.raises(error) as refusal:
+                store.copy_catalog(where).result()
+            assert refusal.value.hint
+        assert store.put(b"goes on").status == "created"
+
+
+@pytest.mark.mounts
+@pytest.mark.parametrize("where", ["{}/disk", "sqlite:///{}/disk/x.db"])
+def test_a_full_disk_there_is_told_and_the_old_one_stays_in_use(place, tmp_path, where):
+    with place.open() as store:
+        store.put_many([noise(9, number) for number in range(3000)]).result()
+        with mounts.small_disk(tmp_path / "disk", "2m"):
+            with pytest.raises(Unavailable, match="full"):
+                store.copy_catalog(where.format(tmp_path)).result()
+            assert store.put(b"goes on").status == "created"
 
 
 def test_no_password_is_noted_or_told(place, there):

@@ -143,6 +143,12 @@ _STATES: tuple[tuple[str, type[CalotypeError], str, str], ...] = (
         "Check the URL of the catalog, or create the database.",
     ),
     (
+        "3F000",
+        Misconfigured,
+        "The role's search_path leads to no schema that it may use",
+        "Give schema=, or grant the role the rights on one.",
+    ),
+    (
         "57014",
         Unavailable,
         "The database ended the statement (statement_timeout)",
