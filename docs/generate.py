@@ -20,12 +20,15 @@ from pathlib import Path
 from rich.console import Console
 
 from calotype import Digest, Scope, Store, model
+from calotype.backing import Backends, BackendState, Copied, CopyFailure, Dropped
 from calotype.catalog.listing import Listing, Page
 from calotype.cli.app import COMMANDS, app
 from calotype.gc.plans import Plan
 from calotype.progress import Progress, Run
+from calotype.relocating import Relocated
 from calotype.staging import Limits
 
+OF_BACKENDS = [BackendState, Copied, CopyFailure, Dropped]
 ROOT = Path(__file__).parents[1]
 REFERENCE = ROOT / "docs" / "reference" / "python.md"
 COMMAND_LINE = ROOT / "docs" / "reference" / "cli.md"
@@ -95,7 +98,7 @@ def commands() -> Iterator[str]:
 def helped(name: str) -> str:
     """What a command says of itself on a terminal of 100 columns."""
     said = io.StringIO()
-    app([name, "--help"], console=Console(file=said, width=100))
+    app([*name.split(), "--help"], console=Console(file=said, width=100))
     return "\n".join(line.rstrip() for line in said.getvalue().splitlines())
 
 
@@ -104,9 +107,21 @@ def page() -> Iterator[str]:
     yield HEAD
     yield from described(Store)
     yield from described(Scope)
+    yield from described(Backends)
     yield "## What they answer\n"
     yield "Frozen dataclasses, from `calotype.model` unless another module is named.\n"
-    for each in [*answers(), Plan, Progress, Run, Listing, Page, Limits, Digest]:
+    for each in [
+        *answers(),
+        *OF_BACKENDS,
+        Plan,
+        Relocated,
+        Progress,
+        Run,
+        Listing,
+        Page,
+        Limits,
+        Digest,
+    ]:
         yield from value(each)
 
 

@@ -13,7 +13,6 @@ from typing import Literal
 from calotype.backends import Remote
 from calotype.catalog import Catalog, health, schema, sqlite
 from calotype.catalog.columns import Hosts
-from calotype.catalog.failures import translated
 from calotype.errors import CalotypeError, RoleCascades, Unavailable
 from calotype.presence import require_there
 from calotype.store import Store
@@ -50,7 +49,7 @@ def migrate(store: Store, revision: str | None) -> Path | None:
     catalog = catalog_of(store)
     if catalog.path is not None and not catalog.path.exists():
         catalog.require()
-    with translated(), catalog.engine.connect() as connection:
+    with catalog.database.reading() as connection:
         found = schema.number(connection)
     if revision is None and (found is None or found == schema.CURRENT):
         catalog.ensure()
@@ -59,6 +58,13 @@ def migrate(store: Store, revision: str | None) -> Path | None:
         catalog.require()
         return None
     return schema.to(catalog, revision or "head")
+
+
+def script(store: Store) -> str:
+    """The SQL that ``migrate`` would run on PostgreSQL; nothing is changed."""
+    from calotype.catalog.migrations.script import script as spelled
+
+    return spelled(catalog_of(store))
 
 
 def hosts_of(store: Store) -> Hosts:

@@ -23,9 +23,8 @@ Metadata = Mapping[str, object]
 class Facts:
     """What the bytes themselves say.
 
-    ``width`` and ``height`` are pixels as stored in the header (before any EXIF rotation); both
-    are None where there are none, where the header is broken, or where ``bomb`` says that they
-    exceed the pixel limit.
+    ``width`` and ``height`` are pixels as stored in the header (before any EXIF rotation); both are
+    None where there are none, the header is broken, or ``bomb`` says that they exceed the limit.
     """
 
     media_type: str
@@ -362,8 +361,7 @@ class Report:
 class Finding:
     """One thing fsck noticed. ``action`` is what was done about it, empty for nothing.
 
-    orphan, stray and foreign are information, and so is a mirror that is unreachable; every other
-    kind is a problem until it is mended.
+    orphan, stray, foreign and unreachable are information; the others a problem until mended.
     """
 
     kind: FindingKind
@@ -376,8 +374,8 @@ class Finding:
     @property
     def is_problem(self) -> bool:
         """True where bytes, rows or promises are not as they should be and still are not."""
-        told = ("orphan", "stray", "foreign", "unreachable")
-        return self.kind not in told and not self.action.startswith("mended")
+        told = self.kind in ("orphan", "stray", "foreign", "unreachable")
+        return not told and not self.action.startswith("mended")
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,8 +1,9 @@
-"""From a backend's URL to the backend, or a backend as it is given."""
+"""From what an application gives to the catalog and the backend that it means. Touches nothing."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
@@ -10,10 +11,15 @@ from urllib.parse import unquote, urlsplit
 from calotype.backends import Backend
 from calotype.backends.local import LocalBackend
 from calotype.backends.memory import MemoryBackend
+from calotype.catalog import Catalog
+from calotype.catalog.places import MEMORY, database_of
 from calotype.errors import Misconfigured
 from calotype.media import EXTENSIONS
+from calotype.quantities import Instant
 
 if TYPE_CHECKING:
+    from sqlalchemy import Engine
+
     from calotype.catalog.database import Database
 
 
@@ -77,3 +83,59 @@ def _checked(given: object) -> Backend:
             "calotype.backends.Backend.",
         )
     return given
+
+
+def place_of(path: Path | None, backend: str | Backend | None) -> str | Backend:
+    """Where the bytes are, said or implied by the store's folder."""
+    if backend is not None:
+        return backend
+    if path is None:
+        raise Misconfigured(
+            "Where are the bytes to be kept?", hint="Give a folder, or backend='file:DIR'."
+        )
+    return f"file:{path / 'blobs'}"
+
+
+def public(url: str | None) -> str | None:
+    """Where signed URLs lead; ``Misconfigured`` for what no browser could follow."""
+    if url is None:
+        return None
+    parts = urlsplit(url)
+    whole = parts.scheme in ("http", "https") and parts.netloc
+    if not (whole or url.startswith("/")) or parts.query or parts.fragment:
+        raise Misconfigured(
+            f"Not a public URL: {url!r}.",
+            hint="Give one such as https://media.example.org, or a path such as /media.",
+        )
+    return url
+
+
+def database_at(
+    path: Path | None, url: str | None, engine: Engine | None, schema: str | None
+) -> Database:
+    """The catalog's database; ``Misconfigured`` unless exactly one was named."""
+    if sum(given is not None for given in (path, url, engine)) != 1:
+        raise Misconfigured(
+            "A store has exactly one catalog.", hint="Give a folder, catalog= or engine=."
+        )
+    if url in MEMORY:
+        return database_of(None, None, None, schema, memory=True)
+    file = path / "catalog.db" if path is not None else None
+    return database_of(file, url, engine, schema, memory=False)
+
+
+def catalog_in(
+    database: Database, backend: Backend, implied: bool, clock: Callable[[], Instant]
+) -> Catalog:
+    """The catalog in a database; ``implied`` says that nobody named the backend."""
+
+    def occupied() -> bool:
+        return not database.memory and next(iter(backend.scan("sha256/")), None) is not None
+
+    return Catalog(
+        database,
+        backend_url=backend.url,
+        implied=implied,
+        clock=clock,
+        occupied=occupied,
+    )

@@ -8,16 +8,13 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
-from urllib.parse import urlsplit
 
 from calotype.accesses import Accesses
 from calotype.backends import Backend
 from calotype.backing import Backends
-from calotype.catalog import Catalog, settings, totals
+from calotype.catalog import settings, totals
 from calotype.catalog.columns import Hosts
-from calotype.catalog.database import Database
 from calotype.catalog.listing import PAGE, orphans
-from calotype.catalog.places import database_of
 from calotype.digest import Digest
 from calotype.errors import Misconfigured
 from calotype.explaining import Explainer
@@ -28,7 +25,7 @@ from calotype.gc.terms import Terms
 from calotype.model import Blob, Check, Explanation, Finding, Grant, Report, Stats
 from calotype.mounting import Mounts
 from calotype.names import plain
-from calotype.opening import open_backend
+from calotype.opening import catalog_in, database_at, open_backend, place_of, public
 from calotype.prefixes import resolve
 from calotype.presence import require_there
 from calotype.progress import Progress, Run
@@ -43,6 +40,8 @@ from calotype.trend import Trend
 
 if TYPE_CHECKING:
     from sqlalchemy import Engine
+
+    from calotype.relocating import Relocated
 
 EMPTY = Stats(0, 0, 0, 0, 0, 0, 0.0, 0, 0, 0.0, 0, 0)
 
@@ -81,21 +80,21 @@ class Store(Scope):
         clock: Callable[[], Instant] = clock_now,
     ) -> None:
         where = Path(path).absolute() if path is not None else None
-        database = _database(where, catalog, engine, schema)
+        database = database_at(where, catalog, engine, schema)
 
         def opener(given: str | Backend) -> Backend:
             return open_backend(given, database)
 
-        bytes_at = opener(_backend(where, backend))
+        bytes_at = opener(place_of(where, backend))
         given = {name: opener(each) for name, each in (backends or {}).items()}
-        opened = _catalog(database, bytes_at, backend is None, clock)
+        opened = catalog_in(database, bytes_at, backend is None, clock)
         rooms = Rooms(
             opened,
             Mounts(opened, bytes_at, given, opener),
             Hosts(plain(column_scope, "scope")),
             limits or Limits(),
             duration(grace),
-            _public(public_url),
+            public(public_url),
             Accesses(opened),
             Trend(opened),
         )
@@ -251,6 +250,23 @@ class Store(Scope):
         with self._rooms.catalog.write() as connection:
             return settings.unblock(connection, Digest.parse(digest))
 
+    def copy_catalog(
+        self, url: str, schema: str | None = None, *, force: bool = False, dry_run: bool = False
+    ) -> Run[Progress, Relocated]:
+        """Move the catalog to another database, while the bytes stay; a Run of Progress.
+
+        ``url`` is a catalog URL or a store's folder. The store may be used while rows are copied;
+        in the end it is held still, all of them are compared, and from then on only the new
+        catalog can be used. Stopped or killed, the same call goes on. An application's foreign
+        keys to this one stay behind: refused unless ``force``. A ``dry_run`` changes nothing.
+        """
+        from calotype.relocating import Relocation, target_of
+
+        self._rooms.accesses.flush()
+        source = self._rooms.catalog
+        work = Relocation(source, target_of(url, schema, source), self._rooms.hosts, force=force)
+        return Run(work.plan if dry_run else work.steps, name="copy_catalog")
+
     # -- looking ----------------------------------------------------------------------------
 
     def explain(self, digest: str) -> Explanation:
@@ -335,58 +351,6 @@ class Store(Scope):
             return False
         with catalog.read() as connection:
             return settings.get_meta(connection, "full_look") == "1"
-
-
-def _backend(path: Path | None, backend: str | Backend | None) -> str | Backend:
-    if backend is not None:
-        return backend
-    if path is None:
-        raise Misconfigured(
-            "Where are the bytes to be kept?", hint="Give a folder, or backend='file:DIR'."
-        )
-    return f"file:{path / 'blobs'}"
-
-
-def _public(url: str | None) -> str | None:
-    """Where signed URLs lead; ``Misconfigured`` for what no browser could follow."""
-    if url is None:
-        return None
-    parts = urlsplit(url)
-    whole = parts.scheme in ("http", "https") and parts.netloc
-    if not (whole or url.startswith("/")) or parts.query or parts.fragment:
-        raise Misconfigured(
-            f"Not a public URL: {url!r}.",
-            hint="Give one such as https://media.example.org, or a path such as /media.",
-        )
-    return url
-
-
-def _database(
-    path: Path | None, url: str | None, engine: Engine | None, schema: str | None
-) -> Database:
-    if sum(given is not None for given in (path, url, engine)) != 1:
-        raise Misconfigured(
-            "A store has exactly one catalog.", hint="Give a folder, catalog= or engine=."
-        )
-    if url in ("sqlite://", "sqlite:///:memory:"):
-        return database_of(None, None, None, schema, memory=True)
-    file = path / "catalog.db" if path is not None else None
-    return database_of(file, url, engine, schema, memory=False)
-
-
-def _catalog(
-    database: Database, backend: Backend, implied: bool, clock: Callable[[], Instant]
-) -> Catalog:
-    def occupied() -> bool:
-        return not database.memory and next(iter(backend.scan("sha256/")), None) is not None
-
-    return Catalog(
-        database,
-        backend_url=backend.url,
-        implied=implied,
-        clock=clock,
-        occupied=occupied,
-    )
 
 
 def _sorted(digests: Iterable[str] | None) -> tuple[str, ...] | None:

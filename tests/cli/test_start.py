@@ -60,7 +60,7 @@ def test_the_console_script_is_the_same_program(desk):
 def test_every_command_is_listed_with_its_first_sentence(desk):
     for words in ([], ["--help"], ["-h"]):
         said = desk(*words).out
-        assert [name for name in COMMANDS if f"│ {name} " not in said] == []
+        assert [name for name in COMMANDS if f"│ {name.split()[0]} " not in said] == []
 
 
 @pytest.mark.parametrize("width", [60, 80, 100])
@@ -75,7 +75,9 @@ def test_every_help_fits_the_terminal(desk, width):
 @pytest.mark.parametrize("name", COMMANDS)
 def test_every_help_shows_an_example_that_can_be_understood(desk, name):
     desk.patch.setattr(app, "console", Console(width=100))
-    (example,) = re.findall(r"^Example: (.*?)\s*$", desk(name, "--help").out, flags=re.MULTILINE)
+    (example,) = re.findall(
+        r"^Example: (.*?)\s*$", desk(*name.split(), "--help").out, flags=re.MULTILINE
+    )
     used = "release" if name == "rm" else name
     assert example.startswith(f"calotype {used}")
     (desk.folder / "photos").mkdir()
@@ -87,7 +89,7 @@ def test_every_help_shows_an_example_that_can_be_understood(desk, name):
 def test_every_option_is_described(desk):
     desk.patch.setattr(app, "console", Console(width=100))
     for name in COMMANDS:
-        said = desk(name, "--help").out
+        said = desk(*name.split(), "--help").out
         for option in ("--store", "--scope", "--json", "--quiet -q", "--bytes"):
             assert re.search(rf"│ +{option}.*  \S", said), (name, option)
         assert not re.search(r"│ +\*? *--[a-z-]+( [A-Z]+)? +│", said), name

@@ -54,6 +54,8 @@ ONLY_SQLITE = re.compile(
     r"|\bIFNULL\b|\bgroup_concat\b|\bhex\(|\btotal\(|\bunixepoch\b|\bjulianday\b|\bdatetime\("
 )
 FOR_SQLITE = {
+    "bare.py": {"_require_sound"},
+    "moving.py": {"_refusing"},
     "waiting.py": {"take_write_lock", "_its_time_out_kept"},
     "among.py": {"_compile"},
     "discovery.py": {"_of_sqlite"},
@@ -176,6 +178,14 @@ def _outermost(node: ast.stmt) -> list[ast.stmt]:
 # Nothing is left out
 
 
+COPYING = {
+    "calotype.catalog.bare",
+    "calotype.catalog.left_behind",
+    "calotype.catalog.merging",
+    "calotype.catalog.moving",
+}
+"""What a copy of the catalog asks; test_catalog_copy.py runs all of it on a real server."""
+
 NOT_FOR_POSTGRESQL = {
     "calotype.catalog.sqlite",
     "calotype.catalog.triggers",
@@ -190,6 +200,9 @@ NOT_FOR_POSTGRESQL = {
     "calotype.catalog.postgres_triggers",
     "calotype.catalog.savepoints",
     "calotype.catalog.wal_index",
+    "calotype.catalog.database",
+    "calotype.catalog.embedded",
+    *COPYING,
 }
 """Modules without statements of Core, and what runs on a connection given by an application."""
 

@@ -6,12 +6,13 @@ statements. Nothing outside this package writes SQL.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Hashable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 
 from sqlalchemy import Connection, Engine
 
-from calotype.catalog import backends, schema
+from calotype.catalog import backends, moving, schema
 from calotype.catalog.backends import Known
 from calotype.catalog.database import Database
 from calotype.catalog.failures import translated
@@ -20,6 +21,9 @@ from calotype.catalog.reserve import Freeing
 from calotype.errors import Corrupt, NoStore
 from calotype.quantities import Instant
 from calotype.quantities import now as clock_now
+
+LOOK_AGAIN = 1.0
+"""Seconds until a reader asks again whether the catalog is still here; a writer always learns."""
 
 
 class Catalog:
@@ -49,6 +53,7 @@ class Catalog:
         self.implied = implied
         self._occupied = occupied
         self._ready_for: Hashable | None = None
+        self._looked = 0.0
         self.store_id: str | None = None
         self.backends: tuple[Known, ...] = ()
 
@@ -99,6 +104,7 @@ class Catalog:
             number = schema.number(connection)
             if number is None:
                 return False
+            self._looked = time.monotonic()
             self.store_id = connection.scalar(schema.STORE_ID)
             self.backends = backends.known(connection)
         schema.require_current(number, self)
@@ -136,7 +142,14 @@ class Catalog:
         """One consistent view of the catalog; ``NoStore`` where there is none."""
         self.require()
         with self.database.reading() as connection:
+            self._look_again(connection)
             yield connection
+
+    def _look_again(self, connection: Connection) -> None:
+        """Raise ``Misconfigured`` where it was moved away while this process had it open."""
+        if time.monotonic() - self._looked >= LOOK_AGAIN:
+            moving.require_here(connection)
+            self._looked = time.monotonic()
 
     @contextmanager
     def write(

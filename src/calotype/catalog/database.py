@@ -59,7 +59,10 @@ class Database(Protocol):
     def writing(
         self, *, durable: bool, freeing: Freeing, rows: int, patience: float | None
     ) -> AbstractContextManager[Connection]:
-        """One transaction, committed when the block ends well and rolled back otherwise."""
+        """One transaction, committed when the block ends well and rolled back otherwise.
+
+        ``Misconfigured`` where the catalog was moved away.
+        """
         ...
 
     def rebuilding(self) -> AbstractContextManager[Connection]:

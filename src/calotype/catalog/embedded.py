@@ -16,6 +16,7 @@ from calotype.catalog import at_rest, reserve, sqlite
 from calotype.catalog.columns import OURS
 from calotype.catalog.failures import spoils_connection, translated
 from calotype.catalog.log import Log, SharedLog
+from calotype.catalog.moving import require_here
 from calotype.catalog.reserve import Freeing
 from calotype.catalog.waiting import begin
 from calotype.errors import CalotypeError, Locked, Misconfigured
@@ -172,6 +173,7 @@ class Embedded:
             self._writing(self.engine, hasty, patience) as connection,
             log.within(connection, freeing) if log is not None else nullcontext(),
         ):
+            require_here(connection)
             yield connection
         if durable:
             with suppress(CalotypeError):  # else before the next write, which then begins nothing

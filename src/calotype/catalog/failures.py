@@ -10,6 +10,7 @@ from pathlib import Path
 from sqlalchemy.exc import DatabaseError, DBAPIError, IntegrityError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
+from calotype.catalog.moving import SIGN, moved_away
 from calotype.errors import CalotypeError, Corrupt, Locked, Misconfigured, NoStore, Unavailable
 
 _SIGNS: tuple[tuple[str, type[CalotypeError], str, str], ...] = (
@@ -144,8 +145,8 @@ _STATES: tuple[tuple[str, type[CalotypeError], str, str], ...] = (
     (
         "3F000",
         Misconfigured,
-        "There is no such schema, or the role may not use it",
-        "Check the search_path in the URL, create the schema, or grant its use.",
+        "The role's search_path leads to no schema that it may use",
+        "Give schema=, check the search_path in the URL, or grant the role the rights on one.",
     ),
     (
         "57014",
@@ -204,9 +205,11 @@ def meaning(error: BaseException, *, committing: bool = False) -> CalotypeError 
 
     Only in a file that is not in WAL mode is a commit locked out: by those who read.
     """
+    text = str(error)
+    if SIGN in text:
+        return moved_away(text.partition(f"{SIGN}<")[2].rpartition(">")[0])
     if (known := _meaning_of_state(error)) is not None:
         return known
-    text = str(error)
     if committing and "database is locked" in text:
         return Locked(
             "Another transaction reads the catalog, and its file lets nobody commit meanwhile; "

@@ -13,7 +13,7 @@ from sqlalchemy.dialects.sqlite.pysqlite import SQLiteDialect_pysqlite
 from sqlalchemy.exc import PendingRollbackError, ResourceClosedError
 from sqlalchemy.pool import PoolProxiedConnection
 
-from calotype.catalog import Catalog, borrowing, savepoints, schema
+from calotype.catalog import Catalog, borrowing, moving, savepoints, schema
 from calotype.catalog.failures import meaning, translated
 from calotype.catalog.waiting import take_write_lock
 from calotype.errors import Misconfigured
@@ -143,6 +143,7 @@ def _checked(catalog: Catalog, connection: Connection, needs_keys: bool) -> Iter
             )
         take_write_lock(connection)
     with catalog.database.joining(connection):
+        moving.require_here(connection)
         if connection.scalar(schema.STORE_ID) != catalog.store_id:
             raise Misconfigured(
                 "The connection leads to another store's database.",

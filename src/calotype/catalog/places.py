@@ -16,6 +16,8 @@ from calotype.errors import Misconfigured
 
 PATIENCE = 30.0
 """Seconds a write waits for other writers before it gives up with ``Locked``."""
+MEMORY = ("sqlite://", "sqlite:///:memory:")
+"""The URLs of a catalog in this process's memory."""
 
 
 def beside(catalog: Path | None, backend_url: str) -> str:

@@ -17,6 +17,7 @@ from sqlalchemy.schema import CreateSchema
 from calotype.catalog.borrowing import failed
 from calotype.catalog.columns import OURS
 from calotype.catalog.failures import translated
+from calotype.catalog.moving import STILL_HERE
 from calotype.catalog.repeating import repeatable
 from calotype.catalog.reserve import Freeing
 from calotype.errors import MissingExtra
@@ -55,7 +56,7 @@ class Postgres:
     ) -> None:
         self._given = engine
         self._url = url
-        self._schema = schema
+        self.schema = schema
         shown = url.set(drivername=DIALECT).difference_update_query(SECRETS)
         where = shown.render_as_string(hide_password=True)
         self._name = where if schema is None else f"{where} (schema {schema})"
@@ -71,9 +72,9 @@ class Postgres:
     @property
     def path_setting(self) -> str:
         """The statement that leads a transaction to the schema; empty where none was chosen."""
-        if self._schema is None:
+        if self.schema is None:
             return ""
-        quoted = self.engine.dialect.identifier_preparer.quote_identifier(self._schema)
+        quoted = self.engine.dialect.identifier_preparer.quote_identifier(self.schema)
         return f"SET LOCAL search_path = {quoted}; "
 
     @property
@@ -112,17 +113,15 @@ class Postgres:
     def create(self, fill: Callable[[Connection], None]) -> None:
         """Have the tables made, by one process at a time, and before them the schema."""
         with self._changing() as connection:
-            if self._schema is not None and not connection.scalar(
-                _IS_THERE, {"name": self._schema}
-            ):
-                connection.execute(CreateSchema(self._schema))
+            if self.schema is not None and not connection.scalar(_IS_THERE, {"name": self.schema}):
+                connection.execute(CreateSchema(self.schema))
             fill(connection)
 
     @contextmanager
     def reading(self) -> Iterator[Connection]:
         """One consistent view: every statement sees the same snapshot."""
         with translated(), self.engine.connect().execution_options(**_SNAPSHOT) as connection:
-            if self._schema is not None:
+            if self.schema is not None:
                 connection.exec_driver_sql(self.path_setting)
             yield connection
 
@@ -139,7 +138,7 @@ class Postgres:
         patience = self._patience if patience is None else patience
         limit = f"SET LOCAL lock_timeout = {max(1, round(patience * 1000))}"
         hasty = "" if durable else "; SET LOCAL synchronous_commit = off"
-        with self._begun(limit + hasty) as connection:
+        with self._begun(f"{limit}{hasty}; {STILL_HERE}") as connection:
             yield connection
 
     @contextmanager
@@ -168,7 +167,7 @@ class Postgres:
     @contextmanager
     def joining(self, connection: Connection) -> Iterator[None]:
         """Lead an application's transaction to the schema for the length of the block."""
-        if self._schema is None:
+        if self.schema is None:
             yield
             return
         before = connection.scalar(_SEARCH_PATH)

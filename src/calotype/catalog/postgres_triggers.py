@@ -134,23 +134,32 @@ def ensure(connection: Connection) -> list[str]:
     """Create the triggers that are missing or differ; their names."""
     mended = missing(connection)
     for name in mended:
-        made = TRIGGERS[name]
-        connection.exec_driver_sql(
-            f"CREATE OR REPLACE FUNCTION {name}() RETURNS trigger LANGUAGE plpgsql "
-            f"SET search_path FROM CURRENT AS $calotype$BEGIN {made.body} END$calotype$"
-        )
-        connection.exec_driver_sql(f"DROP TRIGGER IF EXISTS {name} ON {made.table}")
-        connection.exec_driver_sql(
-            f"CREATE TRIGGER {name} {made.when} ON {made.table} {made.transitions} "
-            f"FOR EACH {made.each} EXECUTE FUNCTION {name}()"
-        )
+        for statement in creating(name):
+            connection.exec_driver_sql(statement)
     return mended
+
+
+def creating(name: str) -> tuple[str, str, str]:
+    """The statements that make one of ``TRIGGERS``, in place of any that is there."""
+    made = TRIGGERS[name]
+    return (
+        f"CREATE OR REPLACE FUNCTION {name}() RETURNS trigger LANGUAGE plpgsql "
+        f"SET search_path FROM CURRENT AS $calotype$BEGIN {made.body} END$calotype$",
+        f"DROP TRIGGER IF EXISTS {name} ON {made.table}",
+        f"CREATE TRIGGER {name} {made.when} ON {made.table} {made.transitions} "
+        f"FOR EACH {made.each} EXECUTE FUNCTION {name}()",
+    )
+
+
+def dropping(name: str) -> str:
+    """The statement that takes one away, with its function."""
+    return f"DROP FUNCTION IF EXISTS {name}() CASCADE"
 
 
 def drop(connection: Connection) -> None:
     """Drop every trigger of ours with its function."""
     for name in TRIGGERS:
-        connection.exec_driver_sql(f"DROP FUNCTION IF EXISTS {name}() CASCADE")
+        connection.exec_driver_sql(dropping(name))
 
 
 _THERE = """

@@ -114,7 +114,7 @@ class PreparedInsert(Prepared):
     """
 
     def __init__(self, table: Table, columns: Sequence[str], then: str) -> None:
-        names = ", ".join(columns)
+        names = ", ".join(f'"{name}"' for name in columns)
         marks = ", ".join(f":{name}" for name in columns)
         super().__init__(text(f"INSERT INTO {table.name} ({names}) VALUES ({marks}) {then}"))
         self._columns = columns

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import Connection, inspect, select
 
-from calotype.catalog import sqlite, tables, triggers
+from calotype.catalog import moving, sqlite, tables, triggers
 from calotype.errors import Corrupt, Misconfigured, SchemaAhead, SchemaBehind
 from calotype.quantities import Instant
 
@@ -22,13 +22,19 @@ CURRENT = 3
 
 VERSION_TABLE = "calotype_version"
 
+VERSION_DDL = (
+    f"CREATE TABLE IF NOT EXISTS {VERSION_TABLE} (version_num VARCHAR(32) NOT NULL PRIMARY KEY)"
+)
+VERSION_ROW = f"INSERT INTO {VERSION_TABLE} VALUES ('{CURRENT:04}')"
+
 STORE_ID = select(tables.meta.c.value).where(tables.meta.c.key == "store_id")
 
 
 def number(connection: Connection) -> int | None:
     """The schema's number, or None where there are no tables of ours.
 
-    ``Corrupt`` where there are some that do not say it.
+    ``Misconfigured`` where they are not to be used, for the catalog is being copied here or was
+    moved away; ``Corrupt`` where they do not say anything.
     """
     names = inspect(connection).get_table_names()
     value = None
@@ -36,6 +42,8 @@ def number(connection: Connection) -> int | None:
         value = connection.scalar(select(tables.meta.c.value).where(tables.meta.c.key == "schema"))
     elif tables.blob.name not in names:
         return None
+    if value is None and tables.meta.name in names:
+        moving.refuse(connection)
     if value is None or not value.isdecimal() or int(value) < 1:
         raise Corrupt(
             "The catalog does not say which schema it has; nothing was changed.",
@@ -48,10 +56,8 @@ def create(connection: Connection, backend_url: str, now: Instant) -> None:
     """Make every table, trigger and first row, in the transaction of ``connection``."""
     tables.metadata.create_all(connection)
     triggers.ensure(connection)
-    connection.exec_driver_sql(
-        f"CREATE TABLE IF NOT EXISTS {VERSION_TABLE} (version_num VARCHAR(32) NOT NULL PRIMARY KEY)"
-    )
-    connection.exec_driver_sql(f"INSERT INTO {VERSION_TABLE} VALUES ('{CURRENT:04}')")
+    connection.exec_driver_sql(VERSION_DDL)
+    connection.exec_driver_sql(VERSION_ROW)
     first_rows(connection, backend_url, now)
 
 
@@ -67,14 +73,16 @@ def first_rows(connection: Connection, backend_url: str, now: Instant) -> None:
     connection.execute(
         tables.meta.insert(), [{"key": key, "value": value} for key, value in facts.items()]
     )
-    connection.execute(
-        tables.backend.insert(),
-        {"name": "main", "url": backend_url, "role": "primary", "epoch": 1, "erase_seq": 0},
-    )
+    connection.execute(tables.backend.insert(), first_backend(backend_url))
     connection.execute(
         tables.signing_key.insert(),
         {"id": secrets.token_hex(4), "secret": secrets.token_hex(32), "created_at": now},
     )
+
+
+def first_backend(url: str) -> dict[str, str | int]:
+    """The row of the backend that a store begins with."""
+    return {"name": "main", "url": url, "role": "primary", "epoch": 1, "erase_seq": 0}
 
 
 def require_current(found: int, catalog: Catalog) -> None:

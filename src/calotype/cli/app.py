@@ -19,6 +19,7 @@ from calotype.cli import (
     keeping,
     looking,
     putting,
+    relocating,
     tending,
 )
 from calotype.cli.exits import Interrupted, Usage, error_line, exit_of
@@ -67,12 +68,16 @@ COMMANDS: dict[str, Callable[..., int]] = {
     "backend copy": backing.copy,
     "backend primary": backing.primary,
     "backend drop": backing.drop,
+    "catalog copy": relocating.copy,
     "upgrade": tending.upgrade,
     "doctor": tending.doctor,
     "config": tending.config,
 }
 
-GROUPS = {"backend": App(name="backend", help="Where the bytes are, and in which roles.")}
+GROUPS = {
+    "backend": App(name="backend", help="Where the bytes are, and in which roles."),
+    "catalog": App(name="catalog", help="Move the catalog to another database."),
+}
 """The first words of commands that have two."""
 
 for group in GROUPS.values():

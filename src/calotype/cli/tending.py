@@ -13,7 +13,7 @@ from calotype.cli.exits import Exit, Unconfirmed, Usage
 from calotype.cli.names import shown
 from calotype.cli.options import EVERYWHERE, Common, flag, option
 from calotype.cli.printing import Row
-from calotype.doctoring import catalog_of, examine, migrate
+from calotype.doctoring import catalog_of, examine, migrate, script
 from calotype.errors import Unavailable
 
 TOML = """\
@@ -67,13 +67,18 @@ def upgrade(
     downgrade: Annotated[
         str | None, option("--downgrade", "Go back to this revision instead.", metavar="REVISION")
     ] = None,
+    sql: Annotated[
+        bool, flag("--sql", "Print what would be run on PostgreSQL, and change nothing.")
+    ] = False,
     yes: Annotated[bool, flag("--yes", "Do not ask.")] = False,
     common: Common = EVERYWHERE,
 ) -> int:
-    """Bring the catalog to this program's schema, after making a copy of it.
+    """Bring the catalog to this program's schema, after making a copy of it (SQLite).
 
     Example: `calotype upgrade`
     """
+    if sql and downgrade is not None:
+        raise Usage("--sql is for an upgrade.", hint="Leave --downgrade away.")
     revision = _revision(downgrade)
     if revision == "base" and not yes:
         raise Unconfirmed(
@@ -81,6 +86,10 @@ def upgrade(
             hint="Give --yes to do it.",
         )
     with common.new_store() as store:
+        if sql:
+            said = script(store)
+            common.printer.record({"sql": said}, said.rstrip("\n"))
+            return Exit.OK
         copy = migrate(store, revision)
     reached = str(schema.CURRENT) if revision is None else revision.lstrip("0")
     common.printer.record(

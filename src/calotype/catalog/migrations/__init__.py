@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable
 from pathlib import Path
 
@@ -47,6 +48,14 @@ def to(catalog: Catalog, revision: str, before: Callable[[int], None] = lambda _
         triggers.drop(connection)
         _run(connection, here, revision)
         _settle(connection, catalog)
+
+
+def spelled(here: int) -> str:
+    """The SQL of the revisions after ``here``, as PostgreSQL takes it."""
+    made = config(None)
+    made.output_buffer = said = io.StringIO()
+    command.upgrade(made, f"{here:04}:head", sql=True)
+    return said.getvalue().strip()
 
 
 def _number(revision: str) -> int:
