@@ -180,7 +180,7 @@ class Backends:
         if mount.role == PRIMARY:
             raise Misconfigured(
                 f"The backend {name!r} is the primary: puts are acknowledged there.",
-                hint="Make another one the primary first: calotype backend primary NAME",
+                hint="Make another one the primary first: 'calotype backend primary'.",
             )
         with self._catalog.write() as connection:
             settings.lock(connection, "backends")

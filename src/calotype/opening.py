@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from calotype.catalog.database import Database
 
 
-def open_backend(given: str | Backend, database: Database) -> Backend:
+def open_backend(given: str | Backend, database: Database | None = None) -> Backend:
     """The backend of a URL, or the one given; ``database`` is the catalog's. Touches nothing yet.
 
     ``file:DIR``, ``memory:``, ``s3:``, ``supabase:`` and ``supabase+http(s):``, ``database:``,
@@ -58,13 +58,14 @@ def _supabase(url: str) -> Backend:
     return SupabaseBackend(url, {extension: kind for kind, extension in EXTENSIONS.items()})
 
 
-def _in_database(url: str, database: Database) -> Backend:
+def _in_database(url: str, database: Database | None) -> Backend:
     from calotype.backends.database import DatabaseBackend
 
-    if url == "database:":
+    if url == "database:" and database is not None:
         return DatabaseBackend(database)
     made = DatabaseBackend.at(url)
-    if made.file is not None and database.path is not None and _same(made.file, database.path):
+    catalog = database.path if database is not None else None
+    if made.file is not None and catalog is not None and _same(made.file, catalog):
         raise Misconfigured(
             f"The backend {made.url} is the catalog's own file.", hint="Write database: instead."
         )

@@ -77,7 +77,7 @@ def test_ctrl_c_leaves_the_old_one_in_use_and_the_same_command_goes_on(desk, the
         child.stdout.readline()
     child.send_signal(signal.SIGINT)
     _, said = child.communicate(timeout=30)
-    assert child.returncode == 130
+    assert child.returncode == 130, said
     assert "the same command goes on" in said
     assert desk("stats").code == 0
     done = desk("catalog", "copy", there, "--json").objects[-1]
@@ -89,7 +89,7 @@ def test_upgrade_sql_prints_and_changes_nothing(desk, there):
     said = desk("upgrade", "--sql").out
     assert said.startswith("BEGIN;\n") and said.endswith("COMMIT;\n")
     assert desk("upgrade", "--sql", "--json").object["sql"].startswith("BEGIN;")
-    assert desk("upgrade").lines == ["schema 2"]
+    assert desk("upgrade").lines == ["schema 3"]
     assert "nothing to do" in desk("upgrade", "--sql").out
     assert "upgrade" in said_in_one_line(desk("upgrade", "--sql", "--downgrade", "1", code=2))
     desk("upgrade", "--downgrade", "1")

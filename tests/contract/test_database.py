@@ -54,7 +54,7 @@ def rows(backend: Backend, sql: str) -> list[tuple[object, ...]]:
 def change(backend: Backend, sql: str) -> None:
     """Run a statement behind its back."""
     with (
-        backend._tables.database._begun()
+        backend._tables.database._begun("SELECT 1")
         if is_postgres(backend)
         else writing(backend) as connection
     ):
@@ -448,7 +448,9 @@ def test_a_reader_that_stalls_holds_no_transaction(backend):
 def test_a_pool_of_one_connection_is_enough(kind, tmp_path):
     where = url_of(kind, tmp_path).replace("postgresql://", "postgresql+psycopg://")
     engine = create_engine(where, pool_size=1, max_overflow=0, pool_timeout=5)
-    backend = DatabaseBackend(database_of(None, None, engine, memory=False))
+    database = database_of(None, None, engine, memory=False)
+    database.catalogued = False
+    backend = DatabaseBackend(database)
     with backend.open(put_large(backend)) as file:
         assert file.read(9) == LARGE[:9]
         put(backend, key("b"), b"x")
@@ -528,9 +530,13 @@ def broken_places(root: Path) -> dict[str, tuple[str, type[CalotypeError], str]]
         "schema": (
             f"postgresql://postgres@/postgres?host={host}&options=-csearch_path%3Dnone",
             Misconfigured,
-            "no such schema",
+            "no schema that it may use",
         ),
-        "rights": (here.replace("postgres:@", f"{role}:sesame@"), Misconfigured, "may not use it"),
+        "rights": (
+            here.replace("postgres:@", f"{role}:sesame@"),
+            Misconfigured,
+            "no schema that it may use",
+        ),
         "server": ("postgresql://ana:sesame@127.0.0.1:1/db", Unavailable, "cannot be reached"),
         "host": ("postgresql://ana:sesame@no.invalid/db", Unavailable, "cannot be reached"),
         "folder": (f"sqlite:///{root}/none/bytes.db", Unavailable, "No such file"),

@@ -22,7 +22,7 @@ from tests.store.test_postgres_migrations import shape
 from tests.wire import Wire
 
 from calotype import Digest, Store, catalog
-from calotype.catalog import merging, moving
+from calotype.catalog import merging, moving, schema
 from calotype.catalog.tables import metadata
 from calotype.errors import CalotypeError, Corrupt, Locked, Misconfigured, NoStore, Unavailable
 from calotype.progress import Progress
@@ -169,7 +169,8 @@ def test_a_copy_has_every_row_and_is_a_catalog_like_any_other(way, monkeypatch):
     with place.open() as store:
         kept = fill(store)
         before = table_rows(store)
-        assert not [name for name, found in before.items() if not found]
+        empty = {name for name, found in before.items() if not found}
+        assert empty == {"calotype_object", "calotype_chunk"}
         stranger = place.open()
         stranger.stats()
         done = store.copy_catalog(made.where).result()
@@ -529,6 +530,15 @@ def test_what_is_there_already_is_refused(place, there, tmp_path, clock):
         assert store.stats().blobs == 1
 
 
+def test_a_catalog_with_bytes_of_its_own_stays(tmp_path, there):
+    with Store(tmp_path / "one", backend="database:") as store:
+        store.put(picture())
+        with pytest.raises(Misconfigured, match="in the catalog's own database") as error:
+            store.copy_catalog(there.where).result()
+        assert "backend add" in error.value.hint
+        assert store.put(picture(1)).status == "created"
+
+
 def test_no_store_no_copy(folder, tmp_path):
     where = tmp_path / "there"
     with folder.open() as store, pytest.raises(NoStore):
@@ -613,8 +623,8 @@ def test_a_copy_that_another_schema_was_begun_with_is_refused(place, there, monk
         next(iter(store.copy_catalog(there.where)))
         with psycopg.connect(there.url) as raw:
             raw.execute(
-                "UPDATE calotype_meta SET value = replace(value, '\"schema\": 2', '\"schema\": 1') "
-                "WHERE key = 'copying'"
+                "UPDATE calotype_meta SET value = replace(value, %s, %s) WHERE key = 'copying'",
+                [f'"schema": {schema.CURRENT}', '"schema": 1'],
             )
         with pytest.raises(Misconfigured, match="begun or made with schema 1"):
             store.copy_catalog(there.where).result()

@@ -53,6 +53,7 @@ class DatabaseBackend:
     def at(cls, url: str) -> DatabaseBackend:
         """The one in a database of its own; ``Misconfigured`` where ``url`` names none."""
         database = database_of(None, url, None, memory=False)
+        database.catalogued = False
         place = f"sqlite:///{database.path}" if database.path is not None else database.name
         return cls(database, place)
 

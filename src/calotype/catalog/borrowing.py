@@ -28,6 +28,19 @@ def failed(connection: Connection) -> bool:
     return raw.closed or raw.info.transaction_status.name == "INERROR"
 
 
+@contextmanager
+def left_if_busy(connection: Connection) -> Iterator[None]:
+    """Give up a connection that the block left in the middle of a statement, as Ctrl-C does."""
+    try:
+        yield
+    except BaseException:
+        if not connection.invalidated:
+            raw = cast("psycopg.Connection", connection.connection.driver_connection)
+            if raw.info.transaction_status.name == "ACTIVE":
+                connection.invalidate()
+        raise
+
+
 def whole(raw: psycopg.Connection) -> AbstractContextManager[object]:
     """A transaction of the block's own where the connection is in autocommit mode, and in none."""
     if not is_psycopg(raw):

@@ -14,7 +14,12 @@ from calotype.quantities import Instant
 
 
 class Database(Protocol):
-    """A database, connected to when it is first needed. Safe across threads, processes and fork."""
+    """A database, connected to when it is first needed. Safe across threads, processes and fork.
+
+    Where it is ``catalogued``, each writing transaction asks whether its catalog is still here.
+    """
+
+    catalogued: bool
 
     @property
     def path(self) -> Path | None:

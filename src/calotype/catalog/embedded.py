@@ -33,6 +33,8 @@ class Embedded:
     an engine it is in memory.
     """
 
+    catalogued = True
+
     def __init__(
         self, path: Path | None, *, own: bool, engine: Engine | None, patience: float
     ) -> None:
@@ -173,7 +175,8 @@ class Embedded:
             self._writing(self.engine, hasty, patience) as connection,
             log.within(connection, freeing) if log is not None else nullcontext(),
         ):
-            require_here(connection)
+            if self.catalogued:
+                require_here(connection)
             yield connection
         if durable:
             with suppress(CalotypeError):  # else before the next write, which then begins nothing

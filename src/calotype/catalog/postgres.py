@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from sqlalchemy import URL, Connection, Engine, create_engine, text
 from sqlalchemy.schema import CreateSchema
 
-from calotype.catalog.borrowing import failed
+from calotype.catalog import borrowing
 from calotype.catalog.columns import OURS
 from calotype.catalog.failures import translated
 from calotype.catalog.moving import STILL_HERE
@@ -50,6 +50,7 @@ class Postgres:
     path = None
     own = False
     memory = False
+    catalogued = True
 
     def __init__(
         self, url: URL, *, engine: Engine | None, schema: str | None, patience: float
@@ -120,7 +121,11 @@ class Postgres:
     @contextmanager
     def reading(self) -> Iterator[Connection]:
         """One consistent view: every statement sees the same snapshot."""
-        with translated(), self.engine.connect().execution_options(**_SNAPSHOT) as connection:
+        with (
+            translated(),
+            self.engine.connect().execution_options(**_SNAPSHOT) as connection,
+            borrowing.left_if_busy(connection),
+        ):
             if self.schema is not None:
                 connection.exec_driver_sql(self.path_setting)
             yield connection
@@ -138,7 +143,8 @@ class Postgres:
         patience = self._patience if patience is None else patience
         limit = f"SET LOCAL lock_timeout = {max(1, round(patience * 1000))}"
         hasty = "" if durable else "; SET LOCAL synchronous_commit = off"
-        with self._begun(f"{limit}{hasty}; {STILL_HERE}") as connection:
+        still = f"; {STILL_HERE}" if self.catalogued else ""
+        with self._begun(f"{limit}{hasty}{still}") as connection:
             yield connection
 
     @contextmanager
@@ -160,6 +166,7 @@ class Postgres:
             translated(),
             self.engine.connect().execution_options(isolation_level="READ COMMITTED") as connection,
             connection.begin(),
+            borrowing.left_if_busy(connection),
         ):
             connection.exec_driver_sql(self.path_setting + first)
             yield connection
@@ -175,7 +182,7 @@ class Postgres:
         try:
             yield
         finally:
-            if not failed(connection):  # else what rolls it back sets this back too
+            if not borrowing.failed(connection):  # else what rolls it back sets this back too
                 connection.execute(_LEAD_BACK, {"path": before})
 
     def sweep(self, older_than: Instant) -> int:  # noqa: ARG002 - it is the port's
