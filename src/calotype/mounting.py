@@ -85,6 +85,8 @@ class Mounts:
     @property
     def all(self) -> tuple[Mount, ...]:
         """Every backend, in the order in which they are read: the primary first."""
+        if not self._catalog.backends:  # nobody looked yet, or there is no catalog
+            self._catalog.exists()
         known = self._catalog.backends
         if known is not self._seen:
             with self._gate:

@@ -51,7 +51,7 @@ class Reader:
             copy = self._copy(digest, errors)
             try:
                 return self._open(copy, start, stop)
-            except (Corrupt, NotFound, Unavailable) as error:
+            except CalotypeError as error:
                 errors[copy.token] = error
 
     def _open(self, copy: Copy, start: int | None, stop: int | None) -> BinaryIO:

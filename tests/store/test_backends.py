@@ -11,7 +11,7 @@ from tests.store.surgery import change, content, problems, rows
 
 from calotype import Store
 from calotype.backends.local import LocalBackend
-from calotype.errors import Corrupt, Misconfigured, NotFound, Unavailable
+from calotype.errors import Corrupt, Denied, Misconfigured, NotFound, Unavailable
 
 
 @pytest.fixture
@@ -133,9 +133,10 @@ def test_a_mirror_that_fails_fails_no_put(store, second, monkeypatch, caplog):
     assert problems(store) == []
 
 
-def test_reading_goes_on_while_the_primary_is_away(store, second, monkeypatch):
+@pytest.mark.parametrize("error", [Unavailable, Denied, Misconfigured])
+def test_reading_goes_on_while_the_primary_is_away(store, second, monkeypatch, error):
     def refuse(*_):
-        raise Unavailable("the network is away")
+        raise error("the network is away")
 
     digest = store.put(picture()).digest
     primary = store._rooms.mounts.primary.backend
@@ -177,9 +178,11 @@ def test_a_store_in_a_folder_finds_its_bytes_wherever_they_went(folder, tmp_path
         store.backends.primary("two")
         assert store.backends.drop("main").removed
     with folder.open() as again:
+        large = again.put(noise(9 << 20)).digest  # the first that this one does
         assert content(again, digest) == picture()
-        again.put(picture(1))
+        assert content(again, large) == noise(9 << 20)
         assert files(tmp_path / "two") == 2
+        assert files(folder.blobs) == 0 and not list(folder.blobs.glob("tmp/*"))
 
 
 def where(place):
@@ -273,6 +276,26 @@ def test_copying_beside_puts_releases_and_gc_loses_and_leaves_nothing(place, tmp
         assert files(tmp_path / "two") == store.stats().blobs
         assert all(store.check(kept).values())
         assert [content(store, digest) for digest in kept[:20]]
+
+
+def test_a_mirror_that_is_away_stops_neither_gc_nor_fsck(store, second, monkeypatch):
+    def refuse(*_):
+        raise Denied("the keys may not")
+
+    digest = store.put(picture(), owner="page/1").digest
+    store.release("page/1")
+    mirror = store._rooms.mounts.named("two").backend
+    with monkeypatch.context() as patched:
+        for name in ("scan", "delete", "size", "sweep"):
+            patched.setattr(mirror, name, refuse)
+        assert store.gc(now=True).doomed == 1
+        check = store.fsck().result()
+        assert (check.complete, check.findings["unreachable"], check.problems) == (False, 1, 0)
+    store._rooms.catalog.clock.advance(days=2)
+    store.gc(now=True)
+    assert files(second) == 0
+    assert store.check([digest]) == {digest: None}
+    assert problems(store) == []
 
 
 def test_what_makes_no_sense_is_refused(store, tmp_path):

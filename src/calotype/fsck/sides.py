@@ -214,9 +214,12 @@ class Side:
         if not self.repair:
             return f"backend {sound[0]} has it: --repair copies it"
         copier = Copier(self.catalog, self.mounts, self.mount)
-        for outcome in copier.copy([row.digest], verify=True):
-            if outcome.error is not None:
-                return f"wanted: {outcome.error}"
+        try:
+            (outcome,) = copier.copy([row.digest], verify=True)
+        except CalotypeError as error:
+            return f"backend {sound[0]} has it: {error}"
+        if outcome.error is not None:
+            return f"backend {sound[0]} has it: {outcome.error}"
         return f"mended from backend {sound[0]}"
 
     def _mended(self, row: Past, mark: Instant) -> bool:

@@ -10,7 +10,7 @@ from calotype.catalog import Catalog, candidates, copies, garbage, health, listi
 from calotype.catalog.backends import PRIMARY
 from calotype.catalog.columns import Hosts
 from calotype.digest import Digest
-from calotype.errors import Unavailable
+from calotype.errors import CalotypeError
 from calotype.fsck.sides import PAGE, Findings, Seen, Side, finding, pages
 from calotype.model import Check, Finding
 from calotype.mounting import Mounts
@@ -162,7 +162,7 @@ def _of_each(sides: list[Side], seen: Seen, look: Callable[[Side], Findings]) ->
         try:
             require_there(side.catalog, side.mount)
             yield from look(side)
-        except Unavailable as error:
+        except CalotypeError as error:
             if side.mount.role == PRIMARY:
                 raise
             seen.complete = False

@@ -16,7 +16,7 @@ from calotype.catalog.failures import disk_failed, disk_full
 from calotype.catalog.intents import INTENT_AGE
 from calotype.catalog.repeating import repeated
 from calotype.catalog.reserve import Freeing
-from calotype.errors import NotFound, Unavailable
+from calotype.errors import CalotypeError, NotFound, Unavailable
 from calotype.gc.collecting import Collector, describe
 from calotype.gc.collecting import Tally as Collected
 from calotype.gc.erasing import LONGEST_BACKOFF, Eraser
@@ -178,7 +178,7 @@ class Plan:
                 return
             try:
                 yield from eraser.erase(tally, stop)
-            except Unavailable as error:
+            except CalotypeError as error:
                 if eraser.mount.role == PRIMARY:
                     raise
                 logger.warning("gc leaves backend %s for later: %s", eraser.name, error)
