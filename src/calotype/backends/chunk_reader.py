@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import io
-import os
-from typing import TYPE_CHECKING, BinaryIO
+from typing import BinaryIO
 
 from calotype.backends import chunks
 from calotype.backends.chunks import CHUNK, Found
+from calotype.backends.seeking import Seeking
 from calotype.backends.tables import Tables
 from calotype.errors import NotFound
-
-if TYPE_CHECKING:
-    from _typeshed import WriteableBuffer
 
 
 def chunk_reader(
@@ -33,17 +30,16 @@ def chunk_reader(
     return io.BufferedReader(reader)
 
 
-class _Chunks(io.RawIOBase):
+class _Chunks(Seeking):
     """Holds one chunk at most. A version is never used again, so a reader whose object was deleted
     or replaced finds its own chunks or none.
     """
 
     def __init__(self, tables: Tables, name: str, version: int, start: int, stop: int) -> None:
+        super().__init__(start, stop)
         self._tables = tables
         self._name = name
         self._version = version
-        self._start = self._at = start
-        self._stop = stop
         self._number = -1
         self._held = b""
 
@@ -53,35 +49,8 @@ class _Chunks(io.RawIOBase):
         if first < last:
             self._number, self._held = number, self._whole(number, content, last - first)
 
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        origin = {os.SEEK_SET: self._start, os.SEEK_CUR: self._at, os.SEEK_END: self._stop}[whence]
-        if origin + offset < self._start:
-            raise ValueError(f"a place before the beginning: {offset}")
-        self._at = origin + offset
-        return self._at - self._start
-
-    def readinto(self, buffer: WriteableBuffer) -> int:
-        view = memoryview(buffer).cast("B")
-        content = self._next()[: len(view)]
-        view[: len(content)] = content
-        self._at += len(content)
-        return len(content)
-
-    def readall(self) -> bytes:
-        parts = []
-        while content := self._next():
-            parts.append(content)
-            self._at += len(content)
-        return b"".join(parts)
-
-    def _next(self) -> memoryview:
-        """What is held, or is read now, of the chunk that comes next."""
+    def _next(self, most: int) -> memoryview:
+        """Of the chunk that comes next, which is held or read now."""
         if self._at >= self._stop:
             return memoryview(b"")
         number = self._at // CHUNK
@@ -93,7 +62,9 @@ class _Chunks(io.RawIOBase):
                 )
             self._held = self._whole(number, content, last - first)
             self._number = number
-        return memoryview(self._held)[self._at - first :]
+        part = memoryview(self._held)[self._at - first :][:most]
+        self._at += len(part)
+        return part
 
     def _part(self, number: int) -> tuple[int, int]:
         """From where to where this reader wants the chunk."""

@@ -6,15 +6,12 @@ import errno
 import io
 import os
 import stat
-import sys
-from typing import TYPE_CHECKING, BinaryIO
+from typing import BinaryIO
 
 from calotype.backends import folders
 from calotype.backends.folders import NO_LINKS, READ, Folder, telling
+from calotype.backends.seeking import Seeking
 from calotype.errors import Corrupt
-
-if TYPE_CHECKING:
-    from _typeshed import WriteableBuffer
 
 
 def open_file(folder: Folder, name: str, path: str) -> int:
@@ -46,36 +43,13 @@ def window(descriptor: int, path: str, start: int, stop: int | None) -> BinaryIO
     )
 
 
-class _Window(io.RawIOBase):
+class _Window(Seeking):
     """Bytes ``start`` to ``stop`` of a file, read at an offset that no other reader shares."""
 
     def __init__(self, descriptor: int, path: str, start: int, stop: int) -> None:
+        super().__init__(start, stop)
         self._descriptor = descriptor
         self._path = path
-        self._start = self._at = start
-        self._stop = stop
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        origin = {os.SEEK_SET: self._start, os.SEEK_CUR: self._at, os.SEEK_END: self._stop}[whence]
-        if origin + offset < self._start:
-            raise ValueError(f"a place before the beginning: {offset}")
-        self._at = origin + offset
-        return self._at - self._start
-
-    def readinto(self, buffer: WriteableBuffer) -> int:
-        view = memoryview(buffer)
-        chunk = self._next(len(view))
-        view[: len(chunk)] = chunk
-        return len(chunk)
-
-    def readall(self) -> bytes:
-        return b"".join(iter(lambda: self._next(sys.maxsize), b""))
 
     def close(self) -> None:
         if not self.closed:

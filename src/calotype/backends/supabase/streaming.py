@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import io
-import os
 import re
 from collections.abc import Callable
 from contextlib import suppress
-from typing import TYPE_CHECKING, BinaryIO
+from typing import BinaryIO
 
 import httpx
 
+from calotype.backends.seeking import Seeking
 from calotype.backends.supabase.place import Place
 from calotype.backends.supabase.refusals import Passing
 from calotype.backends.supabase.wire import Patience, silent, strange
 from calotype.errors import Unavailable
-
-if TYPE_CHECKING:
-    from _typeshed import WriteableBuffer
 
 BUFFER = 1 << 18
 """Bytes that a reader of little pieces takes at a time."""
@@ -97,7 +94,7 @@ def stream(
     return io.BufferedReader(_Stream(body, ask, start, stop, place, patience), BUFFER)
 
 
-class _Stream(io.RawIOBase):
+class _Stream(Seeking):
     """Bytes ``start`` to ``stop`` of one object, over as many answers as it takes."""
 
     def __init__(
@@ -109,35 +106,13 @@ class _Stream(io.RawIOBase):
         place: Place,
         patience: Patience,
     ) -> None:
+        super().__init__(start, stop)
         self._body: Body | None = body
         self._etag = body.etag
         self._ask = ask
         self._place = place
         self._patience = patience
-        self._start = self._at = self._reached = start
-        self._stop = stop
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        origin = {os.SEEK_SET: self._start, os.SEEK_CUR: self._at, os.SEEK_END: self._stop}[whence]
-        if origin + offset < self._start:
-            raise ValueError(f"a place before the beginning: {offset}")
-        self._at = origin + offset
-        return self._at - self._start
-
-    def readinto(self, buffer: WriteableBuffer) -> int:
-        view = memoryview(buffer)
-        chunk = self._next(len(view))
-        view[: len(chunk)] = chunk
-        return len(chunk)
-
-    def readall(self) -> bytes:
-        return b"".join(iter(lambda: self._next(self._stop), b""))
+        self._reached = start
 
     def close(self) -> None:
         self._drop()
