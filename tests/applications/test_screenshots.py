@@ -685,6 +685,20 @@ def test_the_page_shows_each_result_with_its_picture(archive, source, tmp_path):
     assert widths == [900] * done.results
 
 
+def test_a_folder_that_cannot_be_read_is_told(archive, source):
+    done = StateImporter(*archive).import_directory(source / "none", TAGS[0])
+    (failure,) = done.failures
+    assert (failure.source, failure.error) == (str(source / "none"), "unreadable")
+    assert "No such file" in failure.why
+
+
+def test_why_a_picture_failed_is_told(archive, source):
+    (source / TAGS[0] / "CA" / "Belmar.png").write_bytes(b"<html>504 Gateway Time-out</html>")
+    (failure,) = import_all(archive, source).failures
+    assert failure.error == "not-an-image"
+    assert "not a readable image" in failure.why and "Check the file" in failure.why
+
+
 def command(*words, folder: Path = ROOT) -> subprocess.CompletedProcess[str]:
     program = [sys.executable, "-m", "examples.screenshots", *map(str, words)]
     paths = os.environ | {"PYTHONPATH": str(ROOT)}
@@ -704,7 +718,8 @@ def test_the_command_links_what_an_import_could_not_even_one_that_was_killed(tmp
         pass
     importer.kill()
     importer.communicate()
-    assert command("link", TAGS[0], home).stdout.splitlines()[-1].endswith("1 failed again")
+    again = command("link", TAGS[0], home)
+    assert (again.stdout.splitlines()[-1][-14:], again.returncode) == ("1 failed again", 3)
     (failure,) = map(json.loads, (home / f"{TAGS[0]}.failures.jsonl").read_text().splitlines())
     assert (failure["source"], failure["error"]) == (str(broken), "not-an-image")
     broken.write_bytes(whole)
