@@ -6,11 +6,14 @@ read whole from another one just before.
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from pathlib import Path
 
+from sqlalchemy import Connection
 from sqlalchemy.exc import IntegrityError
 
 from calotype.backends import Backend, Remote
@@ -23,9 +26,9 @@ from calotype.catalog.repeating import repeated
 from calotype.catalog.reserve import Freeing
 from calotype.copying import Copier, Outcome, Pace
 from calotype.digest import Digest
-from calotype.errors import CalotypeError, Misconfigured
+from calotype.errors import CalotypeError, Misconfigured, NotFound, Unavailable
 from calotype.gc.erasing import Eraser, Tally
-from calotype.gc.terms import Terms
+from calotype.gc.terms import Allowance, Terms
 from calotype.mounting import Mount, Mounts
 from calotype.presence import require_there
 from calotype.progress import Progress, Run
@@ -133,6 +136,7 @@ class Backends:
         backend = self._mounts.open(url)
         _require_unused(backend)
         self._catalog.ensure()
+        self._require_another_place(backend)
         written = beside(self._catalog.path, backend.url)
         self._insert(name, written, role)
         self._mounts.give(name, backend)
@@ -164,33 +168,64 @@ class Backends:
             mount.backend.reach()
         with self._catalog.write() as connection:
             settings.lock(connection, "backends")
-            for known in rows.known(connection):
-                if known.role == PRIMARY and known.name != name:
-                    rows.set_role(connection, known.name, MIRROR)
+            known = {each.name: each for each in rows.known(connection)}
+            if name not in known:
+                raise _dropped(name)
+            for each in known.values():
+                if each.role == PRIMARY and each.name != name:
+                    rows.set_role(connection, each.name, MIRROR)
             rows.set_role(connection, name, PRIMARY)
         self._mounts.refresh()
 
-    def drop(self, name: str) -> Dropped:
+    def drop(self, name: str, *, abandon: bool = False) -> Dropped:
         """Let go of a backend, of each digest only after another copy was read whole.
 
         What has no other sound copy stays, and so does the backend. Harmless to repeat: it is
-        gone for the store once all of its bytes are erased.
+        gone for the store once all of its bytes are erased. ``abandon`` forgets what was let go
+        of without erasing it: for a place that is gone for good.
         """
-        mount = self._mounts.named(name)
-        if mount.role == PRIMARY:
-            raise Misconfigured(
-                f"The backend {name!r} is the primary: puts are acknowledged there.",
-                hint="Make another one the primary first: 'calotype backend primary'.",
-            )
+        self._mounts.named(name)
         with self._catalog.write() as connection:
             settings.lock(connection, "backends")
+            self._require_role(connection, name, droppable=True)
             rows.set_role(connection, name, READ)
         self._mounts.refresh()
         mount = self._mounts.named(name)
         let_go, kept = self._let_go(mount)
-        done = Dropped(let_go=let_go, kept=kept)
-        self._erase(mount)
-        return self._remove(mount, done)
+        if not abandon:
+            self._erase(mount)
+        return self._remove(mount, Dropped(let_go=let_go, kept=kept), abandon=abandon)
+
+    def _require_role(self, connection: Connection, name: str, *, droppable: bool = False) -> None:
+        """Raise unless the backend is one that may be dropped, or is being dropped."""
+        role = {each.name: each.role for each in rows.known(connection)}.get(name)
+        if role is None:
+            raise _dropped(name)
+        if role == PRIMARY:
+            raise Misconfigured(
+                f"The backend {name!r} is the primary: puts are acknowledged there.",
+                hint="Make another one the primary first: 'calotype backend primary'.",
+            )
+        if role != READ and not droppable:
+            raise Misconfigured(
+                f"The backend {name!r} was given another role while it was dropped.",
+                hint="'calotype backend list' shows which; drop it again if that is meant.",
+            )
+
+    def _require_another_place(self, backend: Backend) -> None:
+        """Refuse a folder that the store has by another path, and memory beside what lasts."""
+        if backend.url == "memory:" and not self._catalog.memory:
+            raise Misconfigured(
+                "What is in memory ends with this process.", hint="Give a place that lasts."
+            )
+        here = _folder(backend.url)
+        for mount in self._mounts.all:
+            there = _folder(mount.url)
+            if here is not None and there is not None and _is_same(here, there):
+                raise Misconfigured(
+                    f"{backend.url} is the place of the backend {mount.name!r}.",
+                    hint="Give another folder.",
+                )
 
     def _insert(self, name: str, url: str, role: str) -> None:
         try:
@@ -275,6 +310,8 @@ class Backends:
         with self._catalog.write(freeing=Freeing.BYTES) as connection:
             settings.lock_digests(connection, [copy.blob.digest])
             copies.lock_blobs(connection, [copy.blob.digest])
+            settings.share(connection, "backends")
+            self._require_role(connection, copy.backend)
             if not copies.still_sound(connection, [witness.token]):
                 return False
             rows.let_go(connection, [copy.token], self._catalog.clock())
@@ -282,17 +319,46 @@ class Backends:
 
     def _erase(self, mount: Mount) -> None:
         terms = Terms(self._catalog.clock(), None)
-        for _ in Eraser(self._catalog, mount, terms).erase(Tally(), lambda: False):
-            continue
+        eraser = Eraser(self._catalog, self._mounts, mount, terms, Allowance(terms))
+        try:
+            for _ in eraser.erase(Tally(), lambda: False):
+                continue
+        except CalotypeError as error:
+            raise Unavailable(
+                f"What was let go of in the backend {mount.name!r} cannot be erased: {error}",
+                hint="Drop it again once it can be reached. If it is gone for good: "
+                "'calotype backend drop --abandon'.",
+            ) from error
 
-    def _remove(self, mount: Mount, done: Dropped) -> Dropped:
+    def _remove(self, mount: Mount, done: Dropped, *, abandon: bool) -> Dropped:
         with self._catalog.write() as connection:
             settings.lock(connection, "backends")
+            self._require_role(connection, mount.name)
+            if abandon:
+                rows.forget(connection, mount.name)
             left = rows.unfinished(connection, mount.name)
             if not left:
                 rows.remove(connection, mount.name)
         self._mounts.refresh()
         return replace(done, waiting=left - done.kept, removed=not left)
+
+
+def _folder(url: str) -> Path | None:
+    kind, _, folder = url.partition(":")
+    return Path(folder) if kind == "file" else None
+
+
+def _is_same(one: Path, other: Path) -> bool:
+    """True for two paths of one folder, or of one that is not there yet."""
+    if os.path.realpath(one) == os.path.realpath(other):
+        return True
+    return one.exists() and other.exists() and one.samefile(other)
+
+
+def _dropped(name: str) -> NotFound:
+    return NotFound(
+        f"The store has no backend {name!r} any more.", hint="'calotype backend list' shows them."
+    )
 
 
 def _require_unused(backend: Backend) -> None:

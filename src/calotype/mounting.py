@@ -128,8 +128,11 @@ class Mounts:
 
     def close(self) -> None:
         """Let go of what the backends hold open; their next use opens it again."""
-        for mount in self.all:
+        for mount in self._all:
             mount.close()
+        for backend in (self._first, *self._given.values()):
+            if isinstance(backend, Closes):
+                backend.close()
 
     def give(self, name: str, backend: Backend) -> None:
         """Use this one for the name from now on."""

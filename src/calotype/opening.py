@@ -101,9 +101,13 @@ def public(url: str | None) -> str | None:
     """Where signed URLs lead; ``Misconfigured`` for what no browser could follow."""
     if url is None:
         return None
-    parts = urlsplit(url)
-    whole = parts.scheme in ("http", "https") and parts.netloc
-    if not (whole or url.startswith("/")) or parts.query or parts.fragment:
+    try:
+        parts = urlsplit(url)
+        whole = parts.scheme in ("http", "https") and parts.netloc
+        plain = not (parts.query or parts.fragment)
+    except ValueError:
+        whole, plain = "", False
+    if not (whole or url.startswith("/")) or not plain:
         raise Misconfigured(
             f"Not a public URL: {url!r}.",
             hint="Give one such as https://media.example.org, or a path such as /media.",

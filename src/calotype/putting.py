@@ -17,9 +17,8 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import IntegrityError
 
 from calotype import publishing
-from calotype.backends import Backend, Remote
+from calotype.backends import Backend
 from calotype.catalog import Catalog, copies, holdings, replicas, settings, slots
-from calotype.catalog.backends import PRIMARY
 from calotype.catalog.columns import Hosts
 from calotype.catalog.copies import Copy
 from calotype.catalog.intents import Intent, NotWritten, intend, withdraw
@@ -30,17 +29,14 @@ from calotype.errors import Blocked, CalotypeError, Locked, Unavailable
 from calotype.heart import Heart
 from calotype.ledger import Ledger, Line
 from calotype.model import Blob
-from calotype.mounting import Mount, Mounts
+from calotype.mounting import Mounts
 from calotype.presence import require_there
-from calotype.quantities import SECOND
+from calotype.probing import probe
 from calotype.staging import Content
 from calotype.wishes import Wish
 
 RECALLED = 24 << 20
 """Bytes that were let go and are had again, at a time."""
-
-PROBED = 24 * 3600 * SECOND
-"""A copy on another machine that was read or written so lately is believed to be there."""
 
 RESTART = 10.0
 """Seconds that a server may take to come back and say whether a commit went through."""
@@ -96,10 +92,10 @@ class Putter:
             sound = self._known([arrival for _, arrival in rest], first=tries == 0)
             hits = [each for each in rest if each[1].content.digest in sound]
             misses = [each for each in rest if each[1].content.digest not in sound]
-            with self._another_round():
+            with self._another_round(hits):
                 done.update(self._link(hits, sound, mended))
             for part in _recallable(misses):
-                with self._another_round():
+                with self._another_round(part):
                     done.update(self._keep(part, mended))
         raise Locked(
             "The bytes were let go again each time they were kept.",
@@ -114,41 +110,8 @@ class Putter:
         return self.probe({a.content.digest for a in arrivals if not a.probed}) | brought
 
     def probe(self, wanted: Collection[Digest]) -> dict[str, Copy]:
-        """Of these digests the live copies that are trusted and have their size.
-
-        Copies that are missing or have another size become suspect. Where the primary's own copy
-        is damaged none will do: the bytes in hand mend it.
-        """
-        if not wanted or not self.catalog.exists():
-            return {}
-        digests = sorted(wanted)
-        with self.catalog.read() as connection:
-            found = copies.live_anywhere(connection, digests)
-        sound: dict[str, Copy] = {}
-        hurt: set[str] = set()
-        for mount in self.mounts.all:
-            for copy in found:
-                digest = str(copy.blob.digest)
-                if copy.backend != mount.name or digest in sound or digest in hurt:
-                    continue
-                if self._is_there(mount, copy):
-                    sound[digest] = copy
-                elif mount.role == PRIMARY:
-                    hurt.add(digest)
-        return sound
-
-    def _is_there(self, mount: Mount, copy: Copy) -> bool:
-        if copy.suspect:
-            return False
-        recently = self.catalog.clock() - PROBED
-        if isinstance(mount.backend, Remote) and (copy.verified_at or 0) > recently:
-            return True
-        if mount.backend.size(copy.key) == copy.blob.size:
-            return True
-        require_there(self.catalog, mount)
-        with self.catalog.write() as connection:
-            replicas.suspect(connection, copy.token, self.catalog.clock())
-        return False
+        """Of these digests the live copies that are trusted and there."""
+        return probe(self.catalog, self.mounts, wanted)
 
     def _link(
         self, hits: Sequence[tuple[int, Arrival]], sound: Mapping[str, Copy], mended: set[str]
@@ -294,7 +257,7 @@ class Putter:
         return self._holdings(connection, good, blobs, mended)
 
     @contextmanager
-    def _another_round(self) -> Iterator[None]:
+    def _another_round(self, items: Sequence[tuple[int, Arrival]]) -> Iterator[None]:
         """Pass over what somebody else came in the way with: it goes round again.
 
         Their rows, their locks, or another backend that is the primary by now.
@@ -305,6 +268,8 @@ class Putter:
             return
         except NotWritten:
             self.mounts.refresh()
+            for _, arrival in items:
+                arrival.content.goes_elsewhere()
         except Locked as error:
             if not error.gave_way:
                 raise

@@ -96,6 +96,7 @@ class Signer:
             found = copies.live_anywhere(connection, [digest])
         if not found:
             raise NotFound(f"No bytes of {digest}.", hint="Put the file again.")
+        found = [copy for copy in found if not copy.suspect] or found
         for mount in self.mounts.all:
             for copy in found:
                 if copy.backend != mount.name:

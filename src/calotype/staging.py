@@ -118,6 +118,10 @@ class Content:
             _ = self.facts
             self.held = self._copied(staging)
 
+    def goes_elsewhere(self) -> None:
+        """Have what is staged copied: another backend is the primary by now."""
+        self._published = True
+
     def staged(self, backend: Stages) -> Staged:
         """The bytes as a staged file of ``backend``; a second time it is a new one."""
         if self._published and self.again is not None:

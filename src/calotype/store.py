@@ -231,9 +231,8 @@ class Store(Scope):
         assets = purger.purge(parsed, block=block, reason=plain(reason, "reason"))
         erased = Erased()
         terms = Terms(self._rooms.catalog.clock(), 0, (parsed,))
-        for eraser in self._gc().erasers(terms):
-            for _ in eraser.erase(erased, lambda: False):
-                continue
+        for _ in self._gc().erase(terms, erased, lambda: False):
+            continue
         return Report(
             "purge",
             assets=assets,

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import logging
+import shutil
 import threading
 
 import pytest
 from tests.store.pictures import noise, picture
 from tests.store.surgery import change, content, problems, rows
 
-from calotype import Store
+from calotype import Store, catalog
 from calotype.backends.local import LocalBackend
+from calotype.backends.staged import LocalStaged
 from calotype.errors import Corrupt, Denied, Misconfigured, NotFound, Unavailable
 
 
@@ -349,3 +351,154 @@ def test_a_blob_whose_only_copy_is_elsewhere_is_no_problem(store, second):
     assert "missing" not in kinds
     assert content(store, digest) == picture()
     assert store.put(picture()).status == "duplicate"
+
+
+def test_closing_a_store_that_did_nothing_opens_no_catalog(folder):
+    with folder.open() as store:
+        store.put(picture())
+    folder.database.write_bytes(b"not a database" * 100)
+    with pytest.raises(ValueError, match="mine"), folder.open():
+        raise ValueError("mine")
+    with folder.open():
+        pass
+
+
+def test_the_last_sound_copy_stays_whatever_another_backend_claims(store, second, clock):
+    digest = store.put(picture()).digest
+    change(store, "DELETE FROM calotype_replica WHERE backend = 'main'")
+    damage(second, picture()[:5])
+    store.fsck(repair=True).result()
+    clock.advance(days=31)
+    assert store.gc().erased == 0
+    assert store.put(picture()).status in ("healed", "duplicate")
+    assert content(store, digest) == picture()
+
+
+def test_what_another_process_made_the_primary_is_not_dropped(durable, tmp_path):
+    with durable.open() as one, durable.open() as other:
+        digest = one.put(picture()).digest
+        one.backends.add("two", f"file:{tmp_path}/two")
+        one.backends.copy("two").result()
+        other.backends.list()
+        one.backends.primary("two")
+        with pytest.raises(Misconfigured, match="primary"):
+            other.backends.drop("two")
+        one.backends.drop("main")
+        with pytest.raises(NotFound):
+            other.backends.primary("main")
+        assert states(one) == {"two": ("primary", 1, 0)}
+        assert other.put(picture(1)).status == "created"
+        assert content(other, digest) == picture()
+
+
+def test_a_process_learns_of_a_backend_that_another_one_added(durable, tmp_path, monkeypatch):
+    monkeypatch.setattr(catalog, "LOOK_AGAIN", 0.0)
+    with durable.open() as one, durable.open() as other:
+        digest = other.put(picture(), owner="page/1").digest
+        one.backends.add("two", f"file:{tmp_path}/two")
+        one.backends.copy("two").result()
+        other.put(picture(1))
+        assert files(tmp_path / "two") == 2
+        assert other.purge(digest).erased == 2
+
+
+def test_a_large_put_goes_on_where_the_primary_is_by_now(durable, tmp_path, monkeypatch):
+    large = noise(9 << 20)
+    with durable.open() as one, durable.open() as other:
+        other.put(picture())
+        one.backends.add("two", f"file:{tmp_path}/two")
+
+        def pieces():
+            yield large[: 5 << 20]
+            yield large[5 << 20 : -100]
+            one.backends.primary("two")
+            yield large[-100:]
+
+        def elsewhere(*_):
+            raise OSError(18, "Invalid cross-device link")
+
+        with monkeypatch.context() as patched:
+            patched.setattr(LocalStaged, "rename", refused_from(durable.blobs, elsewhere))
+            digest = other.put(pieces()).digest
+        assert content(one, digest) == large
+        assert files(tmp_path / "two") >= 1
+
+
+def refused_from(root, refuse):
+    """As on two disks: what lies below ``root`` is renamed nowhere else."""
+    rename = LocalStaged.rename
+
+    def then(self, folder, name):
+        if self._root == str(root):
+            refuse()
+        return rename(self, folder, name)
+
+    return then
+
+
+def test_a_mirror_that_is_away_stops_no_purge_and_no_put(store, second, monkeypatch):
+    def refuse(*_):
+        raise Unavailable("the network is away")
+
+    digest = store.put(picture()).digest
+    mirror = store._rooms.mounts.named("two").backend
+    with monkeypatch.context() as patched:
+        for name in ("open", "size", "delete", "put"):
+            patched.setattr(mirror, name, refuse)
+        change(store, "DELETE FROM calotype_replica WHERE backend = 'main'")
+        assert store.put(picture()).status == "healed"
+        assert content(store, digest) == picture()
+        assert store.purge(digest).failed == 1
+    store._rooms.catalog.clock.advance(days=2)
+    store.gc(now=True)
+    assert files(second) == 0
+
+
+def test_a_place_that_is_gone_for_good_can_be_dropped(durable, tmp_path):
+    with durable.open() as store:
+        digest = store.put(picture()).digest
+        store.backends.add("two", f"file:{tmp_path}/two")
+        store.backends.copy("two").result()
+        shutil.rmtree(tmp_path / "two")
+        with pytest.raises(Unavailable, match="cannot be erased") as error:
+            store.backends.drop("two")
+        assert "--abandon" in error.value.hint
+        assert store.backends.drop("two", abandon=True).removed
+        assert states(store) == {"main": ("primary", 1, 0)}
+        assert content(store, digest) == picture()
+        assert problems(store) == []
+
+
+def test_one_place_is_one_backend(durable, tmp_path):
+    with durable.open() as store:
+        store.put(picture(), owner="page/1")
+        store.release("page/1")
+        store.gc(now=True)
+        (tmp_path / "link").symlink_to(durable.blobs)
+        with pytest.raises(Misconfigured, match="is the place of the backend 'main'"):
+            store.backends.add("two", f"file:{tmp_path}/link")
+        with pytest.raises(Misconfigured, match="ends with this process"):
+            store.backends.add("two", "memory:")
+
+
+def test_bytes_in_another_file_are_found_from_any_folder(folder, tmp_path, monkeypatch):
+    with folder.open() as store:
+        digest = store.put(picture()).digest
+        store.backends.add("two", f"sqlite:///{tmp_path}/bytes.db")
+        store.backends.copy("two").result()
+        store.backends.primary("two")
+        assert store.backends.drop("main").removed
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    with folder.open() as again:
+        assert content(again, digest) == picture()
+        again.put(picture(1))
+    assert not list((tmp_path / "elsewhere").iterdir())
+
+
+def test_a_limit_is_one_for_all_backends(store, second):
+    for number in range(4):
+        store.put(noise(40, number), owner="page/1")
+    store.release("page/1")
+    assert store.gc(now=True, limit=3).erased == 3
+    assert store.gc(now=True).erased == 5

@@ -23,7 +23,7 @@ from calotype.gc.collecting import Tally as Collected
 from calotype.gc.erasing import Eraser
 from calotype.gc.erasing import Tally as Erased
 from calotype.gc.safety import Safety
-from calotype.gc.terms import Terms
+from calotype.gc.terms import Allowance, Terms
 
 HOSTS = (
     "CREATE TABLE search_results (id INTEGER PRIMARY KEY, image TEXT REFERENCES "
@@ -79,7 +79,7 @@ def erase(store: Store) -> Erased:
     rooms = store._rooms
     asked = Terms(cutoff=rooms.catalog.clock(), erase_delay=0)
     tally = Erased()
-    eraser = Eraser(rooms.catalog, rooms.mounts.primary, asked)
+    eraser = Eraser(rooms.catalog, rooms.mounts, rooms.mounts.primary, asked, Allowance(asked))
     list(eraser.due())
     for _ in eraser.erase(tally, lambda: False):
         pass

@@ -146,9 +146,14 @@ class Catalog:
             yield connection
 
     def _look_again(self, connection: Connection) -> None:
-        """Raise ``Misconfigured`` where it was moved away while this process had it open."""
+        """Raise ``Misconfigured`` where it was moved away while this process had it open.
+
+        And learn which backends there are by now.
+        """
         if time.monotonic() - self._looked >= LOOK_AGAIN:
             moving.require_here(connection)
+            if (known := backends.known(connection)) != self.backends:
+                self.backends = known
             self._looked = time.monotonic()
 
     @contextmanager

@@ -73,6 +73,12 @@ def remove(connection: Connection, name: str) -> None:
     connection.execute(delete(backend).where(backend.c.name == name))
 
 
+def forget(connection: Connection, name: str) -> None:
+    """Forget the keys of a backend that were let go of and not erased."""
+    gone = replica.c.state.in_((DOOMED, ERASING))
+    connection.execute(delete(replica).where(replica.c.backend == name, gone))
+
+
 def unfinished(connection: Connection, name: str) -> int:
     """How many keys of a backend are not erased yet, or still written."""
     states = replica.c.state.in_((WRITING, LIVE, DOOMED, ERASING))

@@ -38,10 +38,11 @@ def beside(catalog: Path | None, backend_url: str) -> str:
 
 def from_beside(catalog: Path | None, backend_url: str) -> str:
     """The URL that ``beside`` was given, or another one of the same place."""
-    if catalog is None or not backend_url.startswith("file:"):
-        return backend_url
-    there = Path(os.path.realpath(catalog.parent), backend_url.removeprefix("file:"))
-    return f"file:{os.path.normpath(there)}"
+    for begins in ("file:", "sqlite:///"):
+        if catalog is not None and backend_url.startswith(begins):
+            there = Path(os.path.realpath(catalog.parent), backend_url.removeprefix(begins))
+            return f"{begins}{os.path.normpath(there)}"
+    return backend_url
 
 
 def database_of(

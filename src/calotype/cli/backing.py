@@ -107,7 +107,15 @@ def primary(name: Name, /, *, common: Common = EVERYWHERE) -> int:
     return Exit.OK
 
 
-def drop(name: Name, /, *, common: Common = EVERYWHERE) -> int:
+def drop(
+    name: Name,
+    /,
+    *,
+    abandon: Annotated[
+        bool, flag("--abandon", "Erase nothing there: the place is gone for good.")
+    ] = False,
+    common: Common = EVERYWHERE,
+) -> int:
     """Let go of a backend; each digest only after another copy was read whole.
 
     Exit code 3 while something has to stay there: repeat it after 'calotype backend copy', or
@@ -116,7 +124,7 @@ def drop(name: Name, /, *, common: Common = EVERYWHERE) -> int:
     Example: `calotype backend drop main`
     """
     with common.open_store() as store:
-        done = store.backends.drop(name)
+        done = store.backends.drop(name, abandon=abandon)
     parts = [f"{plural(done.let_go, 'copy', 'copies')} let go of"]
     parts += [f"{done.kept} stay: no other backend has them sound"] if done.kept else []
     parts += [f"{done.waiting} are to be erased later"] if done.waiting else []

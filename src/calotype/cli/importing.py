@@ -193,7 +193,7 @@ def _require_below(root: Path, only: Iterable[Path]) -> None:
     top = os.fsdecode(absolute(os.fsencode(root)))
     for path in only:
         where = Path(os.fsdecode(absolute(os.fsencode(Path(top, path)))))
-        if not where.is_relative_to(top):
+        if not (where.is_relative_to(top) or where.is_relative_to(os.path.realpath(top))):
             raise Misconfigured(
                 f"{str(path)!r} does not lie in {top!r}.",
                 hint="Name the folder of that list, and its --map.",

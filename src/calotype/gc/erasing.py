@@ -26,7 +26,7 @@ from calotype.digest import Digest
 from calotype.errors import CalotypeError, Corrupt, NotFound
 from calotype.gc.terms import Allowance, Terms
 from calotype.model import PlanItem
-from calotype.mounting import Mount
+from calotype.mounting import Mount, Mounts
 from calotype.presence import require_there
 from calotype.quantities import SECOND, Instant
 
@@ -57,8 +57,10 @@ class Eraser:
     """Erases what is doomed, in one backend."""
 
     catalog: Catalog
+    mounts: Mounts
     mount: Mount
     terms: Terms
+    allowance: Allowance
 
     @property
     def name(self) -> str:
@@ -89,7 +91,7 @@ class Eraser:
             tally.temporary += backend.sweep(self.catalog.clock() - INTENT_AGE)
 
     def _erase_due(self, tally: Tally, stop: Callable[[], bool]) -> Iterator[None]:
-        allowance = Allowance(self.terms)
+        allowance = self.allowance
         now = self.catalog.clock()
         for states, cutoff in (((DOOMED,), now - self.delay), ((ERASING,), now)):
             for batch in _batches(self._rows(states, cutoff)):
@@ -159,7 +161,7 @@ class Eraser:
         tally.items += [PlanItem("erase", item.digest, item.size, "let go") for item in gone]
 
     def _look_at_live(self, items: Sequence[Due]) -> set[Digest]:
-        """Read the live copy of each stray's blob; a damaged one is marked, and keeps the stray.
+        """Read the live copies of each stray's blob; a damaged one is marked, and keeps the stray.
 
         Returns those that cannot be read for now: nothing is known of them, so strays wait.
         """
@@ -168,7 +170,7 @@ class Eraser:
         if not strays:
             return unread
         with self.catalog.read() as connection:
-            live = copies.live(connection, strays, self.name)
+            live = copies.live_anywhere(connection, strays)
         for copy in live:
             whole = copy.suspect or self._is_whole(copy)
             if whole is None:
@@ -180,11 +182,14 @@ class Eraser:
 
     def _is_whole(self, copy: Copy) -> bool | None:
         """None where that cannot be told now: only what is surely gone is missing."""
+        mount = next((each for each in self.mounts.all if each.name == copy.backend), None)
+        if mount is None:
+            return None
         try:
-            with self.mount.backend.open(copy.key) as file:
+            with mount.backend.open(copy.key) as file:
                 return Digest.of(file) == copy.blob.digest
         except (Corrupt, NotFound):
-            require_there(self.catalog, self.mount)
+            require_there(self.catalog, mount)
             return False
         except (CalotypeError, OSError):
             return None

@@ -15,6 +15,7 @@ from calotype.catalog.columns import Hosts
 from calotype.catalog.failures import disk_failed, disk_full
 from calotype.catalog.intents import INTENT_AGE
 from calotype.catalog.repeating import repeated
+from calotype.catalog.replicas import Due
 from calotype.catalog.reserve import Freeing
 from calotype.errors import CalotypeError, NotFound, Unavailable
 from calotype.gc.collecting import Collector, describe
@@ -65,7 +66,32 @@ class Gc:
 
     def erasers(self, terms: Terms) -> list[Eraser]:
         """One for each backend."""
-        return [Eraser(self.catalog, mount, terms) for mount in self.mounts.all]
+        allowance = Allowance(terms)
+        self.mounts.refresh()
+        return [
+            Eraser(self.catalog, self.mounts, mount, terms, allowance) for mount in self.mounts.all
+        ]
+
+    def _due(self, terms: Terms) -> Iterator[Due]:
+        """What would be erased; of a backend that cannot be opened nothing is known."""
+        for eraser in self.erasers(terms):
+            try:
+                yield from eraser.due()
+            except CalotypeError:
+                if eraser.mount.role == PRIMARY:
+                    raise
+
+    def erase(self, terms: Terms, tally: Erased, stop: Callable[[], bool]) -> Iterator[None]:
+        """Erase in every backend; one that is only copied to or read stops no run."""
+        for eraser in self.erasers(terms):
+            if stop():
+                return
+            try:
+                yield from eraser.erase(tally, stop)
+            except CalotypeError as error:
+                if eraser.mount.role == PRIMARY:
+                    raise
+                logger.warning("gc leaves backend %s for later: %s", eraser.name, error)
 
     def _keep(self, ident: str, now: Instant, terms: Terms) -> bool:
         """False on a disk that cannot be written, where a plan can still be looked at."""
@@ -95,7 +121,7 @@ class Gc:
             doomed_bytes += sum(item.size for item in batch)
             items += [describe(item) for item in batch[: SHOWN - len(items)]]
         allowance = Allowance(terms)
-        for due in (due for eraser in self.erasers(terms) for due in eraser.due()):
+        for due in self._due(terms):
             if not allowance.take(due.size):
                 break
             erased += 1
@@ -172,16 +198,8 @@ class Plan:
         return self._report(collected, erased, waiting, stopped)
 
     def _erased(self, tally: Erased, stop: Callable[[], bool]) -> Iterator[None]:
-        """Erase in every backend; one that is only copied to or read stops no run."""
-        for eraser in self._gc.erasers(self.terms):
-            if stop():
-                return
-            try:
-                yield from eraser.erase(tally, stop)
-            except CalotypeError as error:
-                if eraser.mount.role == PRIMARY:
-                    raise
-                logger.warning("gc leaves backend %s for later: %s", eraser.name, error)
+        """Erase what is due, then sweep what killed makers of the catalog left."""
+        yield from self._gc.erase(self.terms, tally, stop)
         if not stop() and self.terms.digests is None:
             catalog = self._gc.catalog
             tally.temporary += catalog.sweep(catalog.clock() - INTENT_AGE)

@@ -214,8 +214,9 @@ class Remover:
         for copy in live:
             backend = self.putter.mounts.named(copy.backend).backend
             if isinstance(backend, Locates):
-                facts = Path(backend.path(copy.key)).stat()
-                yield facts.st_dev, facts.st_ino
+                with suppress(OSError):  # a copy that is missing is no source
+                    facts = Path(backend.path(copy.key)).stat()
+                    yield facts.st_dev, facts.st_ino
 
     @contextmanager
     def _noting(self, row: Values) -> Iterator[None]:

@@ -182,7 +182,14 @@ class Named(Walk):
 
     def __init__(self, root: bytes, paths: Iterable[bytes]) -> None:
         super().__init__(root)
-        self._paths = sorted({absolute(os.path.join(root, path)) for path in paths})
+        real = os.path.join(os.path.realpath(root), b"")
+        found = (absolute(os.path.join(root, path)) for path in paths)
+        self._paths = sorted(
+            {
+                os.path.join(root, path[len(real) :]) if path.startswith(real) else path
+                for path in found
+            }
+        )
 
     def files(self) -> Iterator[Found]:
         """Every one of them; one that is not there has an empty stamp, and fails when read."""

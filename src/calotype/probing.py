@@ -1,0 +1,64 @@
+"""Probing: which digests are here and sound already, so that their bytes need not be sent again."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from calotype.backends import Remote
+from calotype.catalog import Catalog, copies, replicas
+from calotype.catalog.backends import PRIMARY
+from calotype.catalog.copies import Copy
+from calotype.digest import Digest
+from calotype.errors import CalotypeError
+from calotype.mounting import Mount, Mounts
+from calotype.presence import require_there
+from calotype.quantities import SECOND
+
+PROBED = 24 * 3600 * SECOND
+"""A copy on another machine that was read or written so lately is believed to be there."""
+
+
+def probe(catalog: Catalog, mounts: Mounts, wanted: Collection[Digest]) -> dict[str, Copy]:
+    """Of these digests the live copies that are trusted and have their size.
+
+    Copies that are missing or have another size become suspect. Where the primary's own copy
+    is damaged none will do: the bytes in hand mend it.
+    """
+    if not wanted or not catalog.exists():
+        return {}
+    digests = sorted(wanted)
+    with catalog.read() as connection:
+        found = copies.live_anywhere(connection, digests)
+    sound: dict[str, Copy] = {}
+    hurt: set[str] = set()
+    for mount in mounts.all:
+        for copy in found:
+            digest = str(copy.blob.digest)
+            if copy.backend != mount.name or digest in sound or digest in hurt:
+                continue
+            if _is_there(catalog, mount, copy):
+                sound[digest] = copy
+            elif mount.role == PRIMARY:
+                hurt.add(digest)
+    return sound
+
+
+def _is_there(catalog: Catalog, mount: Mount, copy: Copy) -> bool:
+    if copy.suspect:
+        return False
+    recently = catalog.clock() - PROBED
+    try:
+        if isinstance(mount.backend, Remote) and (copy.verified_at or 0) > recently:
+            return True
+        size = mount.backend.size(copy.key)
+        if size != copy.blob.size:
+            require_there(catalog, mount)
+    except CalotypeError:
+        if mount.role == PRIMARY:
+            raise
+        return False
+    if size == copy.blob.size:
+        return True
+    with catalog.write() as connection:
+        replicas.suspect(connection, copy.token, catalog.clock())
+    return False
