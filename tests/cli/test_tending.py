@@ -86,6 +86,15 @@ def test_a_revision_is_named_with_or_without_its_zeros(desk, revision):
     assert desk.names() == ["a"]
 
 
+def test_what_was_downgraded_stays_so_until_somebody_uses_it(desk):
+    desk.put("a")
+    desk("upgrade", "--downgrade", f"{schema.CURRENT - 1}")
+    with closing(sqlite3.connect(desk.folder / "store/catalog.db")) as raw:
+        found = raw.execute("SELECT value FROM calotype_meta WHERE key = 'schema'").fetchone()
+    assert found == (str(schema.CURRENT - 1),)
+    assert desk.names() == ["a"]
+
+
 @pytest.mark.parametrize("revision", [f"{schema.CURRENT + 1}", "-1", "0", "head", ""])
 def test_a_revision_that_does_not_exist_is_a_wrong_command(desk, revision):
     desk.put("a")
