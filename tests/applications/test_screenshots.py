@@ -750,7 +750,7 @@ def test_what_cannot_be_done_is_said_in_a_line(tmp_path, source):
     assert not home.exists()
     (source / TAGS[0] / "CA" / "Belmar.json").write_text(HALF)
     done = command("import", source, TAGS[0], home)
-    assert (done.returncode, done.stderr) == (0, "")
+    assert (done.returncode, done.stderr) == (3, "")
     assert "1 failed" in done.stdout
     assert command("link", "1999-01", home).stderr == "No dataset '1999-01'.\n"
     (home / "archive.db").write_bytes(b"no database" * 1000)

@@ -15,16 +15,17 @@ from tests.store.surgery import (
     spoil,
 )
 
-from calotype import Digest, fsck
+from calotype import Digest
 from calotype.catalog import copies, replicas
 from calotype.errors import Corrupt, Locked
+from calotype.fsck import sides
 
 
 def test_a_mark_made_while_fsck_reads_is_not_taken_off_by_it(durable, clock, monkeypatch):
     with durable.open() as store:
         digest = store.put(picture(), owner="scan/1").digest
         clock.advance(seconds=1)
-        verify = fsck.Fsck._verified
+        verify = sides.Side._verified
 
         def beside(self, tokens):
             spoil(store, digest)
@@ -32,7 +33,7 @@ def test_a_mark_made_while_fsck_reads_is_not_taken_off_by_it(durable, clock, mon
                 store.open(digest).read()
             verify(self, tokens)
 
-        monkeypatch.setattr(fsck.Fsck, "_verified", beside)
+        monkeypatch.setattr(sides.Side, "_verified", beside)
         store.fsck(read_data=True).result()
         assert store.put(picture(), owner="scan/2").status == "healed"
         assert content(store, digest) == picture()
@@ -43,7 +44,7 @@ def test_a_mark_made_again_while_fsck_reads_is_not_taken_off_by_it(durable, monk
     with durable.open() as store:
         digest = store.put(picture(), owner="scan/1").digest
         change(store, "UPDATE calotype_replica SET suspect_at = 1")
-        read_whole = fsck.Fsck._hash
+        read_whole = sides.Side._hash
 
         def beside(self, row, seen):
             found = read_whole(self, row, seen)
@@ -52,7 +53,7 @@ def test_a_mark_made_again_while_fsck_reads_is_not_taken_off_by_it(durable, monk
                 store.open(digest).read()
             return found
 
-        monkeypatch.setattr(fsck.Fsck, "_hash", beside)
+        monkeypatch.setattr(sides.Side, "_hash", beside)
         assert [finding.kind for finding in store.fsck()] == ["corrupt"]
         assert rows(store, "SELECT suspect_at > 1 FROM calotype_replica") == [(1,)]
         assert store.put(picture(), owner="scan/2").status == "healed"

@@ -268,7 +268,7 @@ def moves_on(store: Store, folder: Path) -> None:
     store.backends.primary("two")
     store.backends.drop("main")
     store.backends.add("three", f"file:{folder}/three")
-    assert store.backends.drop("three").removed
+    assert store.backends.drop("three", abandon=True).removed
     rooms = store._rooms
     intent = [Intent(Digest.of(b"late"), Key(Digest.of(b"late")), "0" * 16)]
     heart = Heart(rooms.catalog, intent)

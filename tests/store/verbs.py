@@ -200,8 +200,6 @@ class MemoryMachine(Machine):
                 if how == "restore"
                 else model.seen(scope, digest, self.now)
             )
-            if how == "restore" and model.visible(scope, digest, self.now):
-                return
             end = FOREVER if how in ("keep", "restore") else self.now + duration(how)
             asset.kept_until = max(asset.kept_until, end)
 
