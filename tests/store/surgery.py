@@ -12,7 +12,7 @@ from calotype.model import Finding
 
 
 def backend_of(store: Store) -> Backend:
-    return store._rooms.mounts.primary.backend
+    return store._rooms.mounts._all[0].backend  # also where the catalog cannot be used
 
 
 def rows(store: Store, sql: str, *parameters: Any) -> list[tuple[Any, ...]]:
