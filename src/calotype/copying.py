@@ -16,8 +16,6 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import BinaryIO, cast
 
-from sqlalchemy import Connection
-
 from calotype.catalog import Catalog, copies, replicas, settings
 from calotype.catalog.backends import MIRROR, PRIMARY
 from calotype.catalog.copies import Copy
@@ -72,9 +70,9 @@ class Copier:
         if self.to.rests:
             return
         try:
-            failed = [each.error for each in self.copy(digests) if each.error is not None]
-        except CalotypeError as error:
-            failed = [error]
+            failed = [str(each.error) for each in self.copy(digests) if each.error is not None]
+        except Exception as error:  # the put is acknowledged, whatever became of its copy
+            failed = [str(error)]
         if failed:
             self.to.rest()
             logger.warning("no copy in backend %s: %s", self.to.name, failed[0])
@@ -99,7 +97,6 @@ class Copier:
     def _one(self, digest: Digest, found: Sequence[Copy], verify: bool, pace: Pace) -> Outcome:
         if any(copy.backend == self.to.name and not copy.suspect for copy in found):
             return Outcome(digest, "there")
-        order = [mount.name for mount in self.mounts.all]
         sources = [copy for copy in found if copy.backend != self.to.name and not copy.suspect]
         if not sources:
             error: CalotypeError = NotFound(
@@ -107,7 +104,7 @@ class Copier:
                 hint="Put the file again: that mends it.",
             )
             return Outcome(digest, "failed", error=error)
-        for source in sorted(sources, key=lambda copy: order.index(copy.backend)):
+        for source in self.mounts.best_first(sources):
             try:
                 state = self._from(source, verify, pace)
                 return Outcome(digest, state, source.blob.size)
@@ -179,13 +176,9 @@ class Copier:
             if not wanted or intent.token not in there.writing:
                 replicas.doom(connection, [intent.token], now)
                 return False
-            self._replace(connection, intent, here)
+            replicas.doom(connection, [here.token] if here is not None else [], now)
+            replicas.set_live(connection, [intent.token], now)
             return True
-
-    def _replace(self, connection: Connection, intent: Intent, here: Copy | None) -> None:
-        now = self.catalog.clock()
-        replicas.doom(connection, [here.token] if here is not None else [], now)
-        replicas.set_live(connection, [intent.token], now)
 
 
 class _Checked(io.RawIOBase):

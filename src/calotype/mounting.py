@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from calotype.backends import Backend, Closes
 from calotype.catalog import Catalog
 from calotype.catalog.backends import MIRROR, PRIMARY, Known
+from calotype.catalog.copies import Copy
 from calotype.catalog.places import beside, from_beside
 from calotype.errors import Misconfigured, NotFound
 
@@ -117,6 +118,12 @@ class Mounts:
             f"The store has no backend {name!r}.",
             hint=f"It has {', '.join(mount.name for mount in self.all)}.",
         )
+
+    def best_first(self, found: Iterable[Copy]) -> list[Copy]:
+        """Copies in the order in which they are read: trusted ones first, the primary's at that."""
+        ranks = {mount.name: rank for rank, mount in enumerate(self.all)}
+        last = len(ranks)  # of a backend that this process has not heard of yet
+        return sorted(found, key=lambda copy: (copy.suspect, ranks.get(copy.backend, last)))
 
     def refresh(self) -> None:
         """Look again which there are: another process may have changed them."""

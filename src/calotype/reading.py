@@ -82,9 +82,7 @@ class Reader:
             found = copies.live_anywhere(connection, [digest])
         left = [copy for copy in found if copy.token not in failed]
         if left:
-            order = [mount.name for mount in self.mounts.all]
-            ranks = {name: rank for rank, name in enumerate(order)}
-            return min(left, key=lambda copy: (copy.suspect, ranks.get(copy.backend, len(order))))
+            return self.mounts.best_first(left)[0]
         if any(copy.token in failed for copy in found):
             raise _told(failed.values())
         raise NotFound(f"No bytes of {digest}.", hint="Put the file again.")

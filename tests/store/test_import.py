@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
-from tests.mounts import missing, small_disk
+from tests.mounts import small_disk
 from tests.store.pictures import noise, picture
 from tests.store.surgery import content, lose, objects, problems, rows
 from tests.store.trouble import full_after
@@ -602,10 +602,9 @@ def test_a_file_written_between_the_walk_and_its_reading_is_read_again(
     assert roles(store, "d/1") == {"f": Digest.of(b"222")}
 
 
-def test_a_file_of_a_date_before_all_dates_is_imported_and_known_again(store, folder_of, tmp_path):
+@pytest.mark.mounts
+def test_a_file_of_a_date_before_all_dates_is_imported_and_known_again(store, tmp_path):
     """Go and .NET write year 1 where there is no date; some file systems keep it."""
-    if missing():
-        pytest.skip("it takes a file system of its own")
     with small_disk(tmp_path / "disk", "4m"):
         for name, stamp in (("old", "0001-01-01"), ("new", "2400-01-01"), ("mid", "2020-01-01")):
             file = tmp_path / "disk" / name

@@ -1,4 +1,4 @@
-"""Fsck: catalog and backend compared in both directions, and every promise looked at."""
+"""The whole of fsck: the catalog's own promises, and each backend beside its rows."""
 
 from __future__ import annotations
 
