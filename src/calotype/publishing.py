@@ -11,7 +11,7 @@ from calotype.backends import Backend, Gathers, Key, Remote, Staged
 from calotype.heart import beating
 from calotype.staging import Content, InMemory, staging_of
 
-AT_ONCE = 8
+AT_ONCE = 16
 """Objects that are sent to another machine at a time."""
 
 

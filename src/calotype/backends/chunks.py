@@ -94,7 +94,6 @@ _VERSIONS = Prepared(
     select(stored.c.name, stored.c.version).where(among_given(stored.c.name, "names"))
 )
 _ADD_ALL = prepared_insert(stored, "name", "size", "modified")
-_WRITE_ALL = prepared_insert(chunk, "version", "number", "bytes")
 _UNNAME_ALL = Prepared(
     update(stored)
     .where(among_given(stored.c.name, "names"))
@@ -222,11 +221,11 @@ def put_all(connection: Connection, contents: Mapping[str, bytes], now: Instant)
     rows = [{"name": name, "size": len(contents[name]), "modified": now} for name in names]
     _ADD_ALL.many(connection, rows)
     parts = [
-        {"version": version, "number": 0, "bytes": contents[name]}
+        {"of": version, "place": 0, "content": contents[name]}
         for name, version in _VERSIONS.tuples(connection, names=names)
         if contents[name]
     ]
-    _WRITE_ALL.many(connection, parts)
+    _WRITE.many(connection, parts)
     return [version for (version,) in replaced]
 
 
