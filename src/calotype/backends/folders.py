@@ -199,6 +199,24 @@ def is_held(descriptor: int) -> bool:
     return not _lock(descriptor, "LOCK_SH")
 
 
+def wait_alone(descriptor: int) -> None:
+    """Wait until nobody else holds the file or folder, and hold it until it is closed."""
+    if sys.platform != "win32":
+        import fcntl
+
+        with suppress(OSError):  # a file system that knows no locks
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+
+
+def mark_of(path: str) -> str:
+    """What tells a folder from any other: its disk's own id, where it has one, and its inode.
+
+    Both stay when the disk is mounted elsewhere or the machine starts anew; a copy has another.
+    """
+    disk = os.statvfs(path).f_fsid if sys.platform == "linux" else 0
+    return f"{disk & 0xFFFFFFFFFFFFFFFF:x}:{os.stat(path).st_ino:x}"  # noqa: PTH116
+
+
 def _lock(descriptor: int, kind: str) -> bool:
     """False where another has it; a file system that knows no locks leaves it to a file's age."""
     if sys.platform == "win32":

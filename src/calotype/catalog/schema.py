@@ -17,7 +17,7 @@ from calotype.quantities import Instant
 if TYPE_CHECKING:
     from calotype.catalog import Catalog
 
-CURRENT = 3
+CURRENT = 4
 """The schema this program writes: the number of the last Alembic revision."""
 
 VERSION_TABLE = "calotype_version"
@@ -82,7 +82,14 @@ def first_rows(connection: Connection, backend_url: str, now: Instant) -> None:
 
 def first_backend(url: str) -> dict[str, str | int]:
     """The row of the backend that a store begins with."""
-    return {"name": "main", "url": url, "role": "primary", "epoch": 1, "erase_seq": 0}
+    return {
+        "name": "main",
+        "url": url,
+        "role": "primary",
+        "epoch": 1,
+        "erase_seq": 0,
+        "generation": secrets.token_hex(8),
+    }
 
 
 def require_current(found: int, catalog: Catalog) -> None:
