@@ -114,12 +114,14 @@ class Recovery:
         if not isinstance(backend, Notes):
             return
         now = look(self.catalog, mount, _erased(backend))
-        known = now.known
+        known, erased = now.known, max(now.known.erase_seq, now.erased)
+        with self.catalog.write() as connection:
+            backends.raise_erase_seq(connection, mount.name, erased)
         marker = Marker(
             now.store,
             known.epoch,
             known.generation,
-            max(known.erase_seq, now.erased),
+            erased,
             backend.stand() if isinstance(backend, Stands) else None,
             recovering=True,
         )

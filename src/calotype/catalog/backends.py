@@ -95,6 +95,12 @@ def begin_epoch(connection: Connection, of: Known, epoch: int, erase_seq: int) -
     return generation
 
 
+def raise_erase_seq(connection: Connection, name: str, erase_seq: int) -> None:
+    """Have a backend's next batch come after that one; a higher number stays."""
+    lower = (backend.c.name == name, backend.c.erase_seq < erase_seq)
+    connection.execute(update(backend).where(*lower).values(erase_seq=erase_seq))
+
+
 def set_role(connection: Connection, name: str, role: str) -> None:
     """Give a backend another role."""
     connection.execute(update(backend).where(backend.c.name == name).values(role=role))
