@@ -143,6 +143,7 @@ def claim(catalog: Catalog, mounts: Mounts, mount: Mount) -> Standing:
         if _settle(catalog, mounts, found):
             continue
         if not isinstance(backend, Notes) or (wanted := _marker(mount, found)) == found.marker:
+            mount.marked = found.erased
             return found
         backend.write_note(MARKER, wanted.to_bytes(), instead_of=found.content)
     raise Unavailable(
@@ -176,6 +177,12 @@ def marked(catalog: Catalog, mount: Mount) -> int | None:
     known = next((each for each in catalog.backends if each.name == mount.name), None)
     mount.marked = max(mount.marked, known.erase_seq if known is not None else 0)
     return mount.marked
+
+
+def is_estranged(catalog: Catalog, mount: Mount) -> bool:
+    """True where the backend was seen not to be this catalog's; asked once in this process."""
+    marked(catalog, mount)
+    return mount.marked is not None and mount.marked < 0
 
 
 def _of_marker(found: Standing) -> Fault | None:

@@ -108,10 +108,13 @@ class Catalog:
             number = schema.number(connection)
             if number is None:
                 return False
-            self._looked = time.monotonic()
-            self.store_id = connection.scalar(schema.STORE_ID)
-            self.backends = backends.known(connection)
-        schema.require_current(number, self)
+            if number == schema.CURRENT:
+                self._looked = time.monotonic()
+                self.store_id = connection.scalar(schema.STORE_ID)
+                self.backends = backends.known(connection)
+        if number != schema.CURRENT:
+            schema.require_current(number, self)
+            return self._looked_at()
         schema.require_backend(self)
         return True
 

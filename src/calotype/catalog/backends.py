@@ -35,7 +35,7 @@ ROLES = (PRIMARY, MIRROR, READ)
 class Known:
     """A backend as the catalog knows it; ``url`` without secrets, as seen from the catalog.
 
-    ``generation`` is a random id that its marker bears; empty before there were markers.
+    ``generation`` is a random id that its marker bears; empty before one was written.
     """
 
     name: str

@@ -82,14 +82,7 @@ def first_rows(connection: Connection, backend_url: str, now: Instant) -> None:
 
 def first_backend(url: str) -> dict[str, str | int]:
     """The row of the backend that a store begins with."""
-    return {
-        "name": "main",
-        "url": url,
-        "role": "primary",
-        "epoch": 1,
-        "erase_seq": 0,
-        "generation": secrets.token_hex(8),
-    }
+    return {"name": "main", "url": url, "role": "primary", "epoch": 1, "erase_seq": 0}
 
 
 def require_current(found: int, catalog: Catalog) -> None:

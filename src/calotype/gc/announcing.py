@@ -2,7 +2,8 @@
 
 The note of the batch first, then the marker: who takes the backend over changes the marker first
 and reads the notes then. So either he finds the note, or the marker is found to be another one
-here, and nothing is deleted.
+here, and nothing is deleted. Last comes a look whether the catalog still knows of the batch: one
+that was put back before the marker was raised may have used a plain key since.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from calotype.backends.markers import (
     erased_to_bytes,
 )
 from calotype.belonging import TRIES, Fault, Standing, locked
+from calotype.catalog import Catalog, backends
 from calotype.catalog.replicas import Batch
 from calotype.errors import CalotypeError, Unavailable
 from calotype.mounting import Mount
@@ -30,17 +32,28 @@ PRUNED = 200
 """Notes that are removed in one run, at most."""
 
 
-@dataclass(frozen=True, slots=True)
+CHANGED = "the catalog was put back or recovered meanwhile"
+
+
+@dataclass(slots=True)
 class Announcer:
     """Tells one backend, for as long as it is this catalog's as it was found to be."""
 
+    catalog: Catalog
     mount: Mount
     standing: Standing
+    _last: int = 0
 
     def require_same(self, batch: Batch) -> None:
-        """Raise ``EraseLocked`` where the catalog began another epoch meanwhile."""
-        if batch.generation != self.standing.known.generation:
-            raise locked(self.mount.name, "it was recovered meanwhile", "Run gc again.")
+        """Raise ``EraseLocked`` where the catalog is another by now than was looked at.
+
+        One that was put back counts from where it was; nobody may take it for one that has come
+        as far as the marker.
+        """
+        known = self.standing.known
+        if batch.generation != known.generation or batch.seq <= max(known.erase_seq, self._last):
+            raise locked(self.mount.name, CHANGED, "Run gc again.")
+        self._last = batch.seq
 
     def announce(self, batch: Batch) -> None:
         """Make note of a batch, durably; ``EraseLocked`` where another catalog has taken over."""
@@ -56,11 +69,20 @@ class Announcer:
             if raised == marker or backend.write_note(
                 MARKER, raised.to_bytes(), instead_of=content
             ):
+                self._require_here(batch)
                 return
         raise Unavailable(
             f"Others raise the marker of {self.mount.url} at the same moment, again and again.",
             hint="Try again.",
         )
+
+    def _require_here(self, batch: Batch) -> None:
+        """The catalog may have been put back before the marker was raised, and not have seen it."""
+        with self.catalog.read() as connection:
+            known = backends.of_name(connection, self.mount.name)
+        same = known is not None and known.generation == batch.generation
+        if known is None or not same or known.erase_seq < batch.seq:
+            raise locked(self.mount.name, CHANGED, "Run gc again.")
 
     def confirm(self) -> None:
         """Raise ``EraseLocked`` where another catalog has taken over by now."""

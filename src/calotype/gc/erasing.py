@@ -93,7 +93,7 @@ class Eraser:
         self._abort_stale(tally)
         standing = claim(self.catalog, self.mounts, self.mount)
         standing.require()
-        announcer = Announcer(self.mount, standing)
+        announcer = Announcer(self.catalog, self.mount, standing)
         yield from self._erase_due(tally, stop, announcer)
         announcer.prune(self.catalog.clock())
         backend = self.mount.backend
