@@ -22,8 +22,8 @@ _KEY = re.compile(
     r"sha256/(?P<a>[0-9a-f]{2})/(?P<b>[0-9a-f]{2})/(?P<digest>(?P=a)(?P=b)[0-9a-f]{60})"
     r"(?:~(?P<token>[0-9a-f]{16}))?(?:\.(?P<extension>[a-z0-9]{1,8}))?"
 )
-_OURS = re.compile(r"tmp/|calotype\.json$|erased/\d{20}$|blocked/[0-9a-f]{64}$")
-"""Temporary files, and notes of the store's own."""
+_OURS = re.compile(r"(?:tmp|spare)/|calotype\.json$|erased/\d{20}$|blocked/[0-9a-f]{64}$")
+"""Temporary files, notes of the store's own, and the room that it keeps for them."""
 
 _STATES = ("writing", "live", "doomed", "erasing", "erased")
 

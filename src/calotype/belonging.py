@@ -18,6 +18,7 @@ from calotype.backends.folders import mark_of
 from calotype.backends.markers import ERASED, MARKER, Marker, erased_seq
 from calotype.catalog import Catalog, backends, homes, settings
 from calotype.catalog.backends import Known
+from calotype.catalog.reserve import Freeing
 from calotype.errors import CalotypeError, EraseLocked, Unavailable
 from calotype.mounting import Mount, Mounts
 
@@ -221,7 +222,7 @@ def _settle(catalog: Catalog, mounts: Mounts, found: Standing) -> bool:
     if found.home is not None and found.known.generation and not moved:
         return False
     here = catalog.database.stand()
-    with catalog.write() as connection:
+    with catalog.write(freeing=Freeing.BYTES) as connection:
         settings.lock(connection, "backends")
         known = backends.of_name(connection, found.name)
         if known is not None and not known.generation:

@@ -147,7 +147,7 @@ class DatabaseBackend:
         """Write a note durably, if what is there is ``instead_of``; False, and nothing, else."""
         if not self._tables.are_there():
             self._tables.make()
-        with suppress(IntegrityError), self._tables.writing(len(content), durable=True) as mine:
+        with suppress(IntegrityError), self._tables.noting() as mine:
             there = chunks.find(mine, name)
             held = None if there is None else _whole(mine, there)
             if held == content:

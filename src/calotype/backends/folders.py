@@ -34,7 +34,7 @@ _LOCAL_DISKS = frozenset((0xEF53, 0x58465342, 0x9123683E, 0xF2F52010, 0x01021994
 _FULL_SYNC = 51 if sys.platform == "darwin" else None
 """F_FULLFSYNC: on macOS fsync alone stops at the drive's cache."""
 
-_NO_OBJECTS = frozenset(("tmp/", "lost+found/"))
+_NO_OBJECTS = frozenset(("tmp/", "spare/", "lost+found/"))
 
 _NOFOLLOW = getattr(os, "O_NOFOLLOW", 0)
 _FILE = _NOFOLLOW | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)

@@ -38,6 +38,7 @@ class LocalBackend:
     def __init__(self, root: str | os.PathLike[str]) -> None:
         self._root = os.path.abspath(os.fspath(root))
         self._durable: set[str] = set()
+        self._short = False
         self._witness: Callable[[], Witness | None] = lambda: None
 
     @property
@@ -92,6 +93,8 @@ class LocalBackend:
             Folder.opened(self._root, place) as folder,
         ):
             folder.unlink(name)
+        if self._short:
+            self._short = not beside.keep_spare(self._root)
 
     def scan(self, prefix: str = "") -> Iterator[Listed]:
         """Regular files whose names begin with ``prefix``, sorted by the bytes of their names.
@@ -170,12 +173,11 @@ class LocalBackend:
 
     def write_note(self, name: str, content: bytes, *, instead_of: bytes | None = None) -> bool:
         """Write a note durably, if what is there is ``instead_of``; False, and nothing, else."""
-        staged = self.stage()
-        try:
-            staged.write(content)
-            return beside.write(self._root, staged, name, instead_of)
-        finally:
-            staged.discard()
+        if not os.path.isdir(f"{self._root}/tmp"):
+            self._make_root()
+        written = beside.write(self._root, self.stage, name, content, instead_of)
+        self._short = not beside.keep_spare(self._root)
+        return written
 
     def read_note(self, name: str) -> bytes | None:
         """The note of that name, or None."""

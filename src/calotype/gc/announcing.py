@@ -53,10 +53,10 @@ class Announcer:
         known = self.standing.known
         if batch.generation != known.generation or batch.seq <= max(known.erase_seq, self._last):
             raise locked(self.mount.name, CHANGED, "Run gc again.")
-        self._last = batch.seq
 
     def announce(self, batch: Batch) -> None:
         """Make note of a batch, durably; ``EraseLocked`` where another catalog has taken over."""
+        self._last = batch.seq
         backend = self.mount.backend
         if not isinstance(backend, Notes) or not batch.keys:
             return
