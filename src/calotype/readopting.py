@@ -200,6 +200,9 @@ class Readopter:
             replicas.doom(connection, [*before, *there.ownerless], now)
             if digest not in there.blobs:
                 copies.insert_blobs(connection, [blob])
+            if intent is not None and not candidate.instead_of:
+                left = [(candidate.key, candidate.size)]
+                replicas.tombstone(connection, self.mount.name, left, now)
             if intent is None:
                 tokens = [replicas.announce(connection, self.mount.name, candidate.key, blob.size)]
             replicas.set_live(connection, tokens, now)

