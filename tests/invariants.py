@@ -22,12 +22,15 @@ _KEY = re.compile(
     r"sha256/(?P<a>[0-9a-f]{2})/(?P<b>[0-9a-f]{2})/(?P<digest>(?P=a)(?P=b)[0-9a-f]{60})"
     r"(?:~(?P<token>[0-9a-f]{16}))?(?:\.(?P<extension>[a-z0-9]{1,8}))?"
 )
+_OURS = re.compile(r"(?:tmp|spare)/|calotype\.json$|erased/\d{20}$|blocked/[0-9a-f]{64}$")
+"""Temporary files, notes of the store's own, and the room that it keeps for them."""
+
 _STATES = ("writing", "live", "doomed", "erasing", "erased")
 
 
 @dataclass(frozen=True, slots=True)
 class _Evidence:
-    """``objects`` are the files below the blobs folder, by name; ``tmp/`` is left out."""
+    """``objects`` are the files below the blobs folder, by name; what is ``_OURS`` is left out."""
 
     rows: sqlite3.Connection
     blobs: Path
@@ -80,7 +83,7 @@ def _objects(blobs: Path) -> dict[str, int]:
         for path in blobs.rglob("*")
         if path.is_file()
     }
-    return {name: size for name, size in found.items() if not name.startswith("tmp/")}
+    return {name: size for name, size in found.items() if not _OURS.match(name)}
 
 
 def _is_whole(evidence: _Evidence) -> Iterator[str]:

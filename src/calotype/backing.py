@@ -9,25 +9,29 @@ from __future__ import annotations
 import re
 from collections.abc import Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, replace
+from secrets import token_hex
 
 from sqlalchemy import Connection
 from sqlalchemy.exc import IntegrityError
 
 from calotype.backends import Backend, Remote
+from calotype.belonging import look
 from calotype.catalog import Catalog, copies, settings
 from calotype.catalog import backends as rows
-from calotype.catalog.backends import MIRROR, PRIMARY, READ, Coverage
+from calotype.catalog.backends import MIRROR, PRIMARY, READ, Coverage, Known
 from calotype.catalog.copies import Copy
 from calotype.catalog.places import beside
 from calotype.catalog.repeating import repeated
 from calotype.catalog.reserve import Freeing
 from calotype.copying import Copier, Outcome, Pace
 from calotype.digest import Digest
-from calotype.errors import CalotypeError, Misconfigured, NotFound, Unavailable
+from calotype.errors import CalotypeError, EraseLocked, Misconfigured, NotFound, Unavailable
 from calotype.gc.erasing import Eraser, Tally
 from calotype.gc.terms import Allowance, Terms
 from calotype.mounting import Mount, Mounts
+from calotype.occupying import clear, occupied
 from calotype.presence import require_there
 from calotype.progress import Progress, Run
 from calotype.quantities import Size, size
@@ -140,8 +144,9 @@ class Backends:
         _require_unused(backend)
         self._catalog.ensure()
         self._mounts.require_another_place(backend)
-        written = beside(self._catalog.path, backend.url)
-        self._insert(name, written, role)
+        new = Known(name, beside(self._catalog.path, backend.url), role, 1, 0, token_hex(8))
+        with occupied(self._catalog, backend, new) as known:
+            self._insert(known)
         self._mounts.give(name, backend)
         self._mounts.refresh()
         return next(each for each in self.list() if each.name == name)
@@ -216,19 +221,20 @@ class Backends:
                 hint="'calotype backend list' shows which; drop it again if that is meant.",
             )
 
-    def _insert(self, name: str, url: str, role: str) -> None:
+    def _insert(self, new: Known) -> None:
         try:
             with self._catalog.write() as connection:
                 settings.lock(connection, "backends")
                 known = rows.known(connection)
-                if any(each.url == url for each in known):
+                if any(each.url == new.url for each in known):
                     raise Misconfigured(
-                        f"The store has {url} already.", hint="'calotype backend list' shows it."
+                        f"The store has {new.url} already.",
+                        hint="'calotype backend list' shows it.",
                     )
-                rows.add(connection, name, url, role, epoch=1)
+                rows.add(connection, new)
         except IntegrityError as error:
             raise Misconfigured(
-                f"The store has a backend {name!r} already.", hint="Choose another name."
+                f"The store has a backend {new.name!r} already.", hint="Choose another name."
             ) from error
 
     def _copy_steps(
@@ -312,6 +318,8 @@ class Backends:
         try:
             for _ in eraser.erase(Tally(), lambda: False):
                 continue
+        except EraseLocked:
+            raise
         except CalotypeError as error:
             raise Unavailable(
                 f"What was let go of in the backend {mount.name!r} cannot be erased: {error}",
@@ -320,6 +328,7 @@ class Backends:
             ) from error
 
     def _remove(self, mount: Mount, done: Dropped, *, abandon: bool) -> Dropped:
+        own = not abandon and look(self._catalog, mount).fault is None
         with self._catalog.write() as connection:
             settings.lock(connection, "backends")
             self._require_role(connection, mount.name)
@@ -329,6 +338,9 @@ class Backends:
             if not left:
                 rows.remove(connection, mount.name)
         self._mounts.refresh()
+        if own and not left:
+            with suppress(CalotypeError):  # else the same store can have the place again
+                clear(mount.backend)
         return replace(done, waiting=left - done.kept, removed=not left)
 
 

@@ -16,6 +16,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import BinaryIO, cast
 
+from calotype.belonging import marked
 from calotype.catalog import Catalog, copies, replicas, settings
 from calotype.catalog.backends import MIRROR, PRIMARY
 from calotype.catalog.copies import Copy
@@ -139,6 +140,7 @@ class Copier:
     def _intend(self, source: Copy) -> Intent | None:
         """A row for the bytes to come; None where somebody was faster."""
         blob = source.blob
+        upto = marked(self.catalog, self.to)
         with self.catalog.write(durable=False) as connection:
             settings.lock_digests(connection, [blob.digest])
             here = copies.live(connection, [blob.digest], self.to.name)
@@ -146,7 +148,8 @@ class Copier:
                 return None
             wanted = [(blob.digest, blob.extension, blob.size)]
             roles = (PRIMARY, MIRROR)
-            return intend(connection, self.to.name, wanted, self.catalog.clock(), roles)[0]
+            now = self.catalog.clock()
+            return intend(connection, self.to.name, wanted, now, roles, marked=upto)[0]
 
     def _send(self, source: Copy, intent: Intent, pace: Pace) -> None:
         """The bytes from one to the other; a source that is damaged is marked."""
@@ -154,8 +157,8 @@ class Copier:
         mount = self.mounts.named(source.backend)
         try:
             with mount.backend.open(source.key) as file:
-                checked = _Checked(file, source.blob.digest, pace.sent)
-                self.to.backend.put(intent.key, beating(checked.file, heart.beat), source.blob.size)
+                whole = checked(file, source.blob.digest, pace.sent)
+                self.to.backend.put(intent.key, beating(whole, heart.beat), source.blob.size)
         except (Corrupt, NotFound):
             require_there(self.catalog, mount)
             with self.catalog.write() as connection:
@@ -186,6 +189,14 @@ class Copier:
             replicas.doom(connection, [here.token] if here is not None else [], now)
             replicas.set_live(connection, [intent.token], now)
             return True
+
+
+def checked(file: BinaryIO, digest: Digest, sent: Callable[[int], None]) -> BinaryIO:
+    """``file``, which ends with ``Corrupt`` unless it hashes to ``digest``; ``sent`` hears of all.
+
+    What it hears are numbers of bytes, as they are read.
+    """
+    return _Checked(file, digest, sent).file
 
 
 class _Checked(io.RawIOBase):

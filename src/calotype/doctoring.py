@@ -11,9 +11,11 @@ from pathlib import Path
 from typing import Literal
 
 from calotype.backends import Remote
+from calotype.belonging import look
 from calotype.catalog import Catalog, health, schema, sqlite
 from calotype.catalog.columns import Hosts
 from calotype.errors import CalotypeError, RoleCascades, Unavailable
+from calotype.mounting import Mount
 from calotype.presence import require_there
 from calotype.store import Store
 
@@ -139,6 +141,19 @@ def _bytes(store: Store) -> Iterator[Remark]:
             yield Remark("fail", "bytes", str(error), error.hint)
         else:
             yield Remark("ok", "bytes", f"in {mount.url}")
+            yield _erasing(rooms.catalog, mount)
+
+
+def _erasing(catalog: Catalog, mount: Mount) -> Remark:
+    """Whether gc may erase there."""
+    try:
+        found = look(catalog, mount)
+    except CalotypeError as error:
+        return Remark("fail", "erasing", str(error), error.hint)
+    if found.fault is None:
+        return Remark("ok", "erasing", f"the bytes in {mount.name} are this catalog's")
+    note = f"locked in the backend {mount.name!r}: {found.why}"
+    return Remark("fail", "erasing", note, found.mends)
 
 
 def _triggers(catalog: Catalog) -> Iterator[Remark]:

@@ -13,6 +13,7 @@ CalotypeError
 ├── NotAnImage          an image was asked for
 ├── DecompressionBomb   more pixels than the limit
 ├── Locked              the catalog is held by another writer
+├── EraseLocked         catalog and backend do not belong together; nothing was erased there
 ├── GcLimit             a run would remove too much; ask again with force
 ├── Denied              a token or key that does not fit
 ├── UrlExpired          a signed URL past its end
@@ -116,6 +117,12 @@ class Locked(CalotypeError):
 
     code = "locked"
     gave_way = False
+
+
+class EraseLocked(CalotypeError):
+    """A backend's marker, or the catalog's own place, forbids to erase; puts and reads go on."""
+
+    code = "erase-locked"
 
 
 class GcLimit(CalotypeError):

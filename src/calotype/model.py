@@ -13,7 +13,17 @@ from calotype.names import Owner
 
 Status = Literal["created", "duplicate", "restored", "healed"]
 FindingKind = Literal[
-    "orphan", "stray", "foreign", "missing", "corrupt", "leak", "drift", "broken", "unreachable"
+    "orphan",
+    "stray",
+    "foreign",
+    "missing",
+    "corrupt",
+    "leak",
+    "drift",
+    "broken",
+    "unreachable",
+    "locked",
+    "adopted",
 ]
 Verdict = Literal["kept", "trash", "garbage", "doomed", "erased", "unknown"]
 Metadata = Mapping[str, object]
@@ -361,7 +371,8 @@ class Report:
 class Finding:
     """One thing fsck noticed. ``action`` is what was done about it, empty for nothing.
 
-    orphan, stray, foreign and unreachable are information; the others a problem until mended.
+    orphan, stray, foreign, unreachable and adopted are information; the others a problem until
+    mended.
     """
 
     kind: FindingKind
@@ -374,7 +385,7 @@ class Finding:
     @property
     def is_problem(self) -> bool:
         """True where bytes, rows or promises are not as they should be and still are not."""
-        told = self.kind in ("orphan", "stray", "foreign", "unreachable")
+        told = self.kind in ("orphan", "stray", "foreign", "unreachable", "adopted")
         return not told and not self.action.startswith("mended")
 
 

@@ -29,7 +29,11 @@ REST = 60.0
 
 @dataclass(eq=False)
 class Mount:
-    """A backend by its name in the store, in its role."""
+    """A backend by its name in the store, in its role.
+
+    ``marked`` is how far its marker was seen to be: None before it was looked at, -1 where it is
+    not this catalog's.
+    """
 
     name: str
     role: str
@@ -38,6 +42,7 @@ class Mount:
     _gate: threading.Lock = field(default_factory=threading.Lock, repr=False)
     _opened: Backend | None = field(default=None, repr=False)
     _rests_until: float = field(default=0.0, repr=False)
+    marked: int | None = field(default=None, repr=False)
 
     @property
     def backend(self) -> Backend:
@@ -67,7 +72,8 @@ class Mounts:
     """The backends of one store as this process has them. Safe across threads.
 
     ``first`` is the one that the store was opened with, ``given`` are others by their names:
-    for those whose URL in the catalog is not enough for ``opener``.
+    for those whose URL in the catalog is not enough for ``opener``. ``opened_with`` is the one
+    before there is a catalog.
     """
 
     def __init__(
@@ -83,7 +89,8 @@ class Mounts:
         self._given = dict(given)
         self._gate = threading.Lock()
         self._seen: tuple[Known, ...] = ()
-        self._all: tuple[Mount, ...] = (Mount(FIRST, PRIMARY, first.url, lambda: first),)
+        self.opened_with = Mount(FIRST, PRIMARY, first.url, lambda: first)
+        self._all: tuple[Mount, ...] = (self.opened_with,)
 
     @property
     def all(self) -> tuple[Mount, ...]:

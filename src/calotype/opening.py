@@ -125,9 +125,16 @@ def database_at(
 
 
 def catalog_in(
-    database: Database, backend: Backend, implied: bool, clock: Callable[[], Instant]
+    database: Database,
+    backend: Backend,
+    implied: bool,
+    clock: Callable[[], Instant],
+    made: Callable[[Catalog], None],
 ) -> Catalog:
-    """The catalog in a database; ``implied`` says that nobody named the backend."""
+    """The catalog in a database; ``implied`` says that nobody named the backend.
+
+    ``made`` is told of it when it is made here.
+    """
 
     def occupied() -> bool:
         return not database.memory and next(iter(backend.scan("sha256/")), None) is not None
@@ -138,4 +145,5 @@ def catalog_in(
         implied=implied,
         clock=clock,
         occupied=occupied,
+        made=made,
     )

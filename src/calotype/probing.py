@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from calotype.backends import Remote
+from calotype.belonging import is_estranged
 from calotype.catalog import Catalog, copies, replicas
 from calotype.catalog.backends import PRIMARY
 from calotype.catalog.copies import Copy
@@ -15,7 +16,10 @@ from calotype.presence import require_there
 from calotype.quantities import SECOND
 
 PROBED = 24 * 3600 * SECOND
-"""A copy on another machine that was read or written so lately is believed to be there."""
+"""A copy on another machine that was read or written so lately is believed to be there.
+
+Unless its marker speaks against it: what an older catalog believes may have been erased since.
+"""
 
 
 def probe(catalog: Catalog, mounts: Mounts, wanted: Collection[Digest]) -> dict[str, Copy]:
@@ -48,7 +52,8 @@ def _is_there(catalog: Catalog, mount: Mount, copy: Copy) -> bool:
         return False
     recently = catalog.clock() - PROBED
     try:
-        if isinstance(mount.backend, Remote) and (copy.verified_at or 0) > recently:
+        lately = isinstance(mount.backend, Remote) and (copy.verified_at or 0) > recently
+        if lately and not is_estranged(catalog, mount):
             return True
         size = mount.backend.size(copy.key)
         if size != copy.blob.size:

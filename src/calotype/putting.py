@@ -18,6 +18,7 @@ from sqlalchemy.exc import IntegrityError
 
 from calotype import publishing
 from calotype.backends import Backend
+from calotype.belonging import marked
 from calotype.catalog import Catalog, copies, holdings, replicas, settings, slots
 from calotype.catalog.columns import Hosts
 from calotype.catalog.copies import Copy
@@ -154,8 +155,9 @@ class Putter:
         mount = self.mounts.primary
         require_there(self.catalog, mount)
         self.withdraw()
+        upto = marked(self.catalog, mount)
         with self.catalog.write(durable=False, rows=len(misses)) as connection:
-            intents = self._intend(connection, mount.name, unique)
+            intents = self._intend(connection, mount.name, unique, upto)
         try:
             items = [(intent.key, unique[intent.digest]) for intent in intents]
             publishing.keep(mount.backend, items, Heart(self.catalog, intents).beat)
@@ -205,7 +207,11 @@ class Putter:
                 time.sleep(RESTART / 100)
 
     def _intend(
-        self, connection: Connection, name: str, unique: Mapping[str, Content]
+        self,
+        connection: Connection,
+        name: str,
+        unique: Mapping[str, Content],
+        upto: int | None,
     ) -> list[Intent]:
         """Rows for the bytes to come; what settling would refuse is refused before any byte."""
         settings.lock_digests(connection, unique)
@@ -222,6 +228,7 @@ class Putter:
             name,
             [_wanted(unique[digest], known.get(digest)) for digest in digests],
             self.catalog.clock(),
+            marked=upto,
         )
 
     def _settle(

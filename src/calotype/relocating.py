@@ -19,7 +19,8 @@ from pathlib import Path
 from sqlalchemy import Connection, Table
 from sqlalchemy.exc import IntegrityError
 
-from calotype.catalog import Catalog, backends, bare, left_behind, moving, schema
+from calotype.backends import Stand
+from calotype.catalog import Catalog, backends, bare, homes, left_behind, moving, schema
 from calotype.catalog.columns import Hosts
 from calotype.catalog.failures import translated
 from calotype.catalog.merging import Difference, Row, count, differences, page
@@ -40,6 +41,9 @@ Pages = Callable[[Table, Row | None], Sequence[Row]]
 
 COPIED = [table for table in metadata.sorted_tables if table not in (stored, chunk)]
 """All tables but those of bytes: a catalog with bytes of its own stays where they are."""
+
+_ITS_OWN = moving.MARKS | {homes.HOME}
+"""What ``meta`` says of the catalog itself, and not of the store."""
 
 _A_URL = re.compile(r"[A-Za-z][\w+]+:")
 
@@ -262,6 +266,7 @@ class Relocation:
                     tally = tally.with_(difference)
                 bare.complete(there)
                 tally = replace(tally, held=self._hold(here, there))
+                homes.settle(there, self._home(here))
                 if moved is None:
                     moving.close(here, self._forward(begun))
             moving.open_up(there, schema.CURRENT)
@@ -271,11 +276,23 @@ class Relocation:
         at = when(self._source.clock()).isoformat(timespec="seconds")
         return Moved(self._target.name, at, begun.copy, schema.CURRENT)
 
+    def _home(self, here: Connection) -> Stand | None:
+        """The new place; but a source that was not at home itself has no bytes to give away."""
+        home, stand = homes.home(here), self._source.database.stand()
+        own = home is None or (stand is not None and home.mark == stand.mark)
+        return self._target.database.stand() if own else home
+
     def _redirected(self, begun: Copying) -> Moved:
-        """A source that was moved elsewhere names this place now: no other copy can be finished."""
+        """A source that was moved elsewhere names this place now: no other copy can be finished.
+
+        The one there may be in use, and has the bytes: this one may not erase any.
+        """
         forward = self._forward(begun)
         with self._source.database.rebuilding() as here:
+            found = moving.standing(here)
             moving.reopen(here)
+            if isinstance(found, Moved):
+                homes.settle(here, Stand(f"moved to {found.to}"))
             moving.close(here, forward)
         return forward
 
@@ -360,7 +377,7 @@ def _nothing(table: Table, after: Row | None) -> Sequence[Row]:  # noqa: ARG001 
 
 def _without_marks(pages: Pages, table: Table, after: Row | None) -> Sequence[Row]:
     rows = pages(table, after)
-    return rows if table is not meta else [row for row in rows if row[0] not in moving.MARKS]
+    return rows if table is not meta else [row for row in rows if row[0] not in _ITS_OWN]
 
 
 @contextmanager

@@ -12,12 +12,15 @@ from typing import TYPE_CHECKING, Self
 from calotype.accesses import Accesses
 from calotype.backends import Backend
 from calotype.backing import Backends
+from calotype.belonging import claim_first
+from calotype.blocking import take_back, tell
 from calotype.catalog import settings, totals
 from calotype.catalog.columns import Hosts
 from calotype.catalog.listing import PAGE, orphans
 from calotype.digest import Digest
 from calotype.errors import Misconfigured
 from calotype.explaining import Explainer
+from calotype.fsck.sides import Findings, Seen
 from calotype.fsck.whole import Fsck
 from calotype.gc.erasing import Tally as Erased
 from calotype.gc.plans import Gc, Plan
@@ -87,10 +90,13 @@ class Store(Scope):
 
         bytes_at = opener(place_of(where, backend))
         given = {name: opener(each) for name, each in (backends or {}).items()}
-        opened = catalog_in(database, bytes_at, backend is None, clock)
+        opened = catalog_in(
+            database, bytes_at, backend is None, clock, lambda made: claim_first(made, mounts)
+        )
+        mounts = Mounts(opened, bytes_at, given, opener)
         rooms = Rooms(
             opened,
-            Mounts(opened, bytes_at, given, opener),
+            mounts,
             Hosts(plain(column_scope, "scope")),
             limits or Limits(),
             duration(grace),
@@ -223,16 +229,22 @@ class Store(Scope):
         """Remove a digest from every scope, erase its bytes, and refuse it from now on.
 
         ``StillReferenced``, and nothing changed, where an application's column points at it. The
-        report's ``failed`` counts copies that are still to be erased by a later gc.
+        report's ``failed`` counts copies that are still to be erased by a later gc;
+        ``EraseLocked``, once all else is done, where bytes may be another catalog's to erase.
         """
         parsed = Digest.parse(digest)
         purger = Purger(self._rooms.catalog, self._rooms.hosts)
         require_there(self._rooms.catalog, self._rooms.mounts.primary)
-        assets = purger.purge(parsed, block=block, reason=plain(reason, "reason"))
+        why = plain(reason, "reason")
+        assets = purger.purge(parsed, block=block, reason=why)
+        if block:
+            tell(self._rooms.catalog, self._rooms.mounts, parsed, why)
         erased = Erased()
         terms = Terms(self._rooms.catalog.clock(), 0, (parsed,))
         for _ in self._gc().erase(terms, erased, lambda: False):
             continue
+        if erased.locked is not None:
+            raise erased.locked
         return Report(
             "purge",
             assets=assets,
@@ -244,10 +256,12 @@ class Store(Scope):
 
     def unblock(self, digest: str) -> bool:
         """Take a digest off the block-list; False where it was not on it."""
-        if not self._rooms.catalog.exists():
+        catalog, parsed = self._rooms.catalog, Digest.parse(digest)
+        if not catalog.exists():
             return False
-        with self._rooms.catalog.write() as connection:
-            return settings.unblock(connection, Digest.parse(digest))
+        noted = take_back(catalog, self._rooms.mounts, parsed)
+        with catalog.write() as connection:
+            return settings.unblock(connection, parsed) or noted
 
     def copy_catalog(
         self, url: str, schema: str | None = None, *, force: bool = False, dry_run: bool = False
@@ -278,6 +292,10 @@ class Store(Scope):
         read_data: bool = False,
         budget: Duration | None = None,
         repair: bool = False,
+        recover: bool = False,
+        adopt: bool = False,
+        rebuild: bool = False,
+        dry_run: bool = False,
         *,
         progress: Callable[[Progress], None] | None = None,
     ) -> Run[Finding, Check]:
@@ -285,14 +303,25 @@ class Store(Scope):
 
         ``read_data`` re-reads bytes, the longest unread first, within ``budget``; ``repair``
         mends what can be mended. Orphans, strays and foreign objects are information.
+        ``recover`` first keeps bytes that have no row, and unlocks erasing where catalog and bytes
+        are not of one age; with ``adopt`` also where another copy of the catalog has the bytes.
+        ``rebuild`` makes a lost catalog from the bytes alone. A ``dry_run`` of these three changes
+        nothing.
         ``progress`` is told about once a second how many objects and bytes were looked at.
         """
         rooms = self._rooms
+        first: Callable[[Seen], Findings] = _nothing
+        if recover or adopt or rebuild:
+            from calotype.recovering import Recovery
+
+            work = Recovery(rooms.catalog, rooms.mounts, rooms.hosts, adopt, dry_run)
+            first = work.rebuild if rebuild else work.recover
         return Fsck(rooms.catalog, rooms.mounts, rooms.hosts).run(
             read_data=read_data,
             budget=duration(budget) if budget is not None else None,
             repair=repair,
             progress=progress,
+            first=first,
         )
 
     def orphans(self) -> Iterator[Blob]:
@@ -350,6 +379,11 @@ class Store(Scope):
             return False
         with catalog.read() as connection:
             return settings.get_meta(connection, "full_look") == "1"
+
+
+def _nothing(_: Seen) -> Findings:
+    """Where nothing comes first."""
+    return iter(())
 
 
 def _sorted(digests: Iterable[str] | None) -> tuple[str, ...] | None:

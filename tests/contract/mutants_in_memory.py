@@ -242,3 +242,55 @@ class ScanTrips(InMemory):
             time.sleep(0.0002)
             content, modified = self._objects[name]
             yield Listed(name, len(content), modified)
+
+
+class KeepsHalfOfANote(InMemory):
+    def write_note(self, name, content, *, instead_of=None):
+        return super().write_note(name, content[:100_000], instead_of=instead_of)
+
+
+class WritesOverNotes(InMemory):
+    def write_note(self, name, content, *, instead_of=None):
+        return super().write_note(name, content, instead_of=self.read_note(name))
+
+
+class NeverWritesOverNotes(InMemory):
+    def write_note(self, name, content, *, instead_of=None):
+        return super().write_note(name, content)
+
+
+class RefusesTheSameNote(InMemory):
+    def write_note(self, name, content, *, instead_of=None):
+        if self.read_note(name) not in (None, instead_of):
+            return False
+        return super().write_note(name, content, instead_of=instead_of)
+
+
+class LooksAndThenWrites(InMemory):
+    def write_note(self, name, content, *, instead_of=None):
+        there = self.read_note(name)
+        time.sleep(0.001)
+        if there not in (instead_of, content):
+            return False
+        return super().write_note(name, content, instead_of=self.read_note(name))
+
+
+class DeletesAllNotes(InMemory):
+    def delete_note(self, name):
+        self._notes.clear()
+
+
+class DeletesOnlyNotesThatAreThere(InMemory):
+    def delete_note(self, name):
+        del self._notes[name]
+
+
+class HidesItsNotes(InMemory):
+    def scan(self, prefix=""):
+        return (found for found in super().scan(prefix) if found.name not in self._notes)
+
+
+class ForgetsNotesWithObjects(InMemory):
+    def delete(self, key):
+        super().delete(key)
+        self._notes.clear()

@@ -32,8 +32,10 @@ from calotype.errors import (
     NotFound,
     Unavailable,
 )
+from calotype.occupying import clear
 from calotype.quantities import SECOND, now
 from calotype.testing.backends import BackendContract, machine
+from calotype.testing.notes import NotesContract
 from calotype.testing.objects import Broken, absent, key, names, noise, put, read, source, together
 
 ROOT = Path(__file__).parents[2]
@@ -82,7 +84,7 @@ def left(backend: Backend) -> tuple[int, int]:
     return unnamed, chunks
 
 
-class InDatabase(BackendContract):
+class InDatabase(NotesContract, BackendContract):
     """What a database promises beyond the contract."""
 
     def test_it_sweeps_and_does_not_stage(self, backend):
@@ -291,7 +293,9 @@ class TestInSqlite(InDatabase):
     def backend(self, tmp_path) -> Iterator[Backend]:
         with Store(tmp_path / "store", backend="database:") as store:
             store.create()
-            yield store._rooms.mounts.primary.backend
+            backend = store._rooms.mounts.primary.backend
+            clear(backend)
+            yield backend
 
     def test_its_url_says_no_more(self, backend):
         assert backend.url == "database:"
@@ -302,6 +306,7 @@ class TestInSqlite(InDatabase):
         def made() -> Backend:
             stores.append(Store(tmp_path / f"{len(stores)}", backend="database:"))
             stores[-1].create()
+            clear(stores[-1]._rooms.mounts.primary.backend)
             return stores[-1]._rooms.mounts.primary.backend
 
         run_state_machine_as_test(machine(made), settings=MODEL)
@@ -332,7 +337,9 @@ class TestInPostgres(InDatabase):
     def backend(self) -> Iterator[Backend]:
         with Store(catalog=servers.schema(), backend="database:") as store:
             store.create()
-            yield store._rooms.mounts.primary.backend
+            backend = store._rooms.mounts.primary.backend
+            clear(backend)
+            yield backend
 
     def test_bytes_are_not_compressed_again(self, backend):
         [(found,)] = rows(

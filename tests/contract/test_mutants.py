@@ -9,6 +9,7 @@ from tests.contract import mutants_on_disk as disk
 from calotype.backends import Stages
 from calotype.backends.local import LocalBackend
 from calotype.testing.backends import BackendContract
+from calotype.testing.notes import NotesContract
 from calotype.testing.stages import StagesContract
 
 MUTANTS = [
@@ -44,6 +45,16 @@ MUTANTS = [
     (memory.ScansNoMoreThanAPage, "test_a_scan_is_sorted_and_tells_size_and_time"),
     (memory.ScansInSeconds, "test_a_scan_is_sorted_and_tells_size_and_time"),
     (memory.ScanTrips, "test_a_scan_goes_on_beside_writers"),
+    (memory.KeepsHalfOfANote, "test_a_note_is_read_back"),
+    (memory.WritesOverNotes, "test_a_note_is_written_where_there_is_none"),
+    (memory.RefusesTheSameNote, "test_a_note_is_written_where_there_is_none"),
+    (memory.NeverWritesOverNotes, "test_a_note_gives_way_to_who_has_read_it"),
+    (memory.WritesOverNotes, "test_a_note_gives_way_to_who_has_read_it"),
+    (memory.LooksAndThenWrites, "test_of_several_at_once_one_gives_way_to_one"),
+    (memory.DeletesAllNotes, "test_deleting_a_note_is_harmless_to_repeat"),
+    (memory.DeletesOnlyNotesThatAreThere, "test_deleting_a_note_is_harmless_to_repeat"),
+    (memory.HidesItsNotes, "test_notes_are_listed_beside_objects"),
+    (memory.ForgetsNotesWithObjects, "test_notes_and_objects_do_not_disturb_each_other"),
     (disk.WritesInPlace, "test_a_broken_source_leaves_no_trace"),
     (disk.WritesInPlaceAndTidiesUp, "test_a_failed_put_harms_nothing_that_was_stored"),
     (disk.WritesInPlaceAndTidiesUp, "test_an_object_is_there_whole_or_not_at_all"),
@@ -77,10 +88,18 @@ def make(kind, tmp_path):
     return kind(tmp_path / "blobs") if issubclass(kind, LocalBackend) else kind()
 
 
+class InMemoryContract(NotesContract, BackendContract):
+    """All of it."""
+
+
+class OnDiskContract(NotesContract, StagesContract):
+    """All of it, and staging."""
+
+
 def passes(kind, test: str, tmp_path) -> bool:
     """Run one test of the contract on a new backend of that kind."""
     backend = make(kind, tmp_path)
-    contract = StagesContract() if isinstance(backend, Stages) else BackendContract()
+    contract = OnDiskContract() if isinstance(backend, Stages) else InMemoryContract()
     try:
         getattr(contract, test)(backend)
     except (Exception, pytest.fail.Exception):
@@ -96,12 +115,12 @@ def test_a_wrong_backend_fails_the_test_that_is_named(mutant, test, tmp_path):
 
 @pytest.mark.parametrize("kind", [memory.InMemory, disk.OnDisk])
 def test_the_honest_backends_they_are_made_of_pass_every_test(kind, tmp_path):
-    contract = StagesContract if issubclass(kind, Stages) else BackendContract
+    contract = OnDiskContract if issubclass(kind, Stages) else InMemoryContract
     tests = [name for name in dir(contract) if name.startswith("test_")]
     assert len(tests) >= 23
     assert [name for name in tests if not passes(kind, name, tmp_path / name)] == []
 
 
 def test_each_test_of_the_contract_catches_some_mutant():
-    every = {name for name in dir(StagesContract) if name.startswith("test_")}
+    every = {name for name in dir(OnDiskContract) if name.startswith("test_")}
     assert every - {test for _, test in MUTANTS} == set()

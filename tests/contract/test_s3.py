@@ -37,6 +37,7 @@ from calotype.errors import CalotypeError, Corrupt, Denied, Misconfigured, NotFo
 from calotype.opening import open_backend
 from calotype.quantities import SECOND, now
 from calotype.testing.backends import BackendContract, machine
+from calotype.testing.notes import NotesContract
 from calotype.testing.objects import Broken, absent, key, names, noise, put, read, source
 
 HOUR = 3600 * SECOND
@@ -67,7 +68,7 @@ def as_user(monkeypatch, key: dict[str, str]) -> None:
         monkeypatch.setenv(name, text)
 
 
-class TestS3(BackendContract):
+class TestS3(NotesContract, BackendContract):
     @pytest.fixture
     def backend(self) -> Backend:
         return S3Backend(seaweed.url())

@@ -42,6 +42,7 @@ from calotype.errors import (
 from calotype.opening import open_backend
 from calotype.quantities import SECOND, now
 from calotype.testing.backends import BackendContract, machine
+from calotype.testing.notes import NotesContract
 from calotype.testing.objects import (
     Broken,
     absent,
@@ -113,10 +114,13 @@ def path(backend: SupabaseBackend, at: Key) -> str:
     return f"/{backend.url.split('/', 3)[3]}/{str(at).replace('~', '_')}"
 
 
-class TestSupabase(BackendContract):
+class TestSupabase(NotesContract, BackendContract):
     @pytest.fixture
     def backend(self, storage) -> Backend:
         return opened(storage, f"{storage.bucket()}/pictures/2026")
+
+    # The service compares nothing when it replaces.
+    test_of_several_at_once_one_gives_way_to_one = None
 
     def test_it_behaves_as_a_dictionary_does(self, storage):
         run_state_machine_as_test(machine(lambda: opened(storage, storage.bucket())), settings=LONG)

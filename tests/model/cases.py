@@ -7,13 +7,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from tests.model import candidates, columns, put_batch, slots
+from tests.model import candidates, columns, markers, put_batch, slots
 from tests.model.explorer import Model, Outcome, explore
 from tests.model.put_gc import put_gc
 from tests.model.rows import KEPT, OWNED
 from tests.model.store import ALL, Terms
 
-FAMILIES = ("put_gc", "fsck", "candidates", "columns", "put_batch", "slots")
+FAMILIES = ("put_gc", "fsck", "candidates", "columns", "put_batch", "slots", "markers")
 
 SINGLE = ((0, OWNED),)
 TWO = ((0, OWNED), (1, KEPT))
@@ -65,6 +65,11 @@ def _batch(what: str, **terms: Any) -> Case:
     return Case("put_batch", what, put_batch.Batches(put_batch.Terms(**terms)).model)
 
 
+def _marker(what: str, **terms: Any) -> Case:
+    made = markers.Markers(markers.Terms(**terms))
+    return Case("markers", what, made.model)
+
+
 def _slot(what: str, **terms: Any) -> Case:
     return Case("slots", what, slots.Slots(slots.Terms(**terms)).model)
 
@@ -94,6 +99,8 @@ QUICK = (
     _batch("one batch over and over, power cut", batches=((0, 1),), once=False, keys=(2, 1)),
     _slot("two roles"),
     _slot("three digests", roles=1, digests=3, history=4),
+    _marker("an older catalog is put back"),
+    _marker("two clones", clone=True),
 )
 """In every run of the tests."""
 
@@ -118,6 +125,7 @@ FULL = (
     _batch("two batches, power cut, a spare key", keys=(2, 1)),
     _batch("a batch beside a put", batches=((0, 1), (0,))),
     _slot("two roles, three digests", digests=3),
+    _marker("an older catalog, two recoveries", runs=2),
 )
 """With CALOTYPE_MODEL=full."""
 

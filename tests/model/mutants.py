@@ -12,6 +12,8 @@ from tests.model.cases import SINGLE
 from tests.model.columns import Columns
 from tests.model.columns import Terms as ColumnTerms
 from tests.model.explorer import Model, Outcome, explore
+from tests.model.markers import OWN, Markers
+from tests.model.markers import Terms as MarkerTerms
 from tests.model.put_batch import Batches
 from tests.model.put_batch import Terms as BatchTerms
 from tests.model.put_gc import put_gc
@@ -81,6 +83,11 @@ def _batch(what: str, breaks: str) -> Mutant:
     return Mutant("put_batch", what, Batches(BatchTerms(mutant=what)).model, breaks)
 
 
+def _marker(what: str, breaks: str, **terms: Any) -> Mutant:
+    wrong = MarkerTerms(mutant=what, **terms)
+    return Mutant("markers", what, Markers(wrong).model, breaks)
+
+
 def _slot(what: str, breaks: str) -> Mutant:
     return Mutant("slots", what, Slots(SlotTerms(mutant=what)).model, breaks)
 
@@ -135,4 +142,17 @@ MUTANTS = (
     _slot("attach in place", "trash is kept"),
     _slot("attach without looking", "I2 rows point at rows"),
     _slot("collected by digest", "the newest counts"),
+    _marker("home not looked at", BROKEN_PROMISE, clone=True),
+    _marker("no note", OWN),
+    _marker("told afterwards", OWN),
+    _marker("not looked at again", OWN, clone=True),
+    _marker("written over", OWN, clone=True),
+    _marker("catalog not looked at again", BROKEN_PROMISE),
+    _marker("goes on in an older catalog", OWN),
+    _marker("plain key in an older catalog", BROKEN_PROMISE),
+    _marker("notes not read", OWN),
+    _marker("unlocked at once", OWN),
+    _marker("the same epoch", OWN),
+    _marker("live where it was erased", OWN),
+    _marker("adopted where it was erased", OWN),
 )

@@ -7,6 +7,7 @@ from typing import Any
 
 from calotype import Store
 from calotype.backends import Backend, Key
+from calotype.backends.markers import is_note
 from calotype.catalog import postgres_triggers
 from calotype.model import Finding
 
@@ -94,8 +95,9 @@ def key_of(store: Store, digest: str) -> Key:
 
 
 def objects(store: Store) -> dict[str, int]:
-    """Every object of the backend and its size."""
-    return {thing.name: thing.size for thing in backend_of(store).scan()}
+    """Every object of the backend and its size; notes of the store's own are left out."""
+    everything = backend_of(store).scan()
+    return {thing.name: thing.size for thing in everything if not is_note(thing.name)}
 
 
 def write(store: Store, key: Key, content: bytes) -> None:

@@ -66,7 +66,7 @@ def test_what_is_let_go_goes_everywhere(store, second):
 def test_a_damaged_copy_gives_way_to_a_sound_one_and_is_mended(store, second, harm, clock):
     small, large = store.put(picture()).digest, store.put(noise(9 << 20)).digest
     main = LocalBackend(store.backends.list()[0].url.removeprefix("file:"))
-    for thing in list(main.scan()):
+    for thing in list(main.scan("sha256/")):
         file = main.path(key_named(thing.name))
         if harm == "missing":
             remove(file)

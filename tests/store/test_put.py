@@ -441,6 +441,6 @@ def test_a_backend_of_ones_own_is_used_as_it_is(tmp_path):
     backend = MemoryBackend()
     with Store(catalog=f"sqlite:///{tmp_path / 'app.db'}", backend=backend) as store:
         assert store.put(picture()).status == "created"
-        assert len(list(backend.scan())) == 1
+        assert len(list(backend.scan("sha256/"))) == 1
     with pytest.raises(Misconfigured, match="Not a backend: int"):
         Store(tmp_path / "store", backend=5)

@@ -254,3 +254,48 @@ class Deletes(Protocol):
         Nothing happens where there is none.
         """
         ...
+
+
+@runtime_checkable
+class Notes(Protocol):
+    """A backend that keeps small notes beside its objects: to whom they belong, what was erased.
+
+    A note has a name that no object has, and is never seen half written. ``scan`` lists it.
+    """
+
+    def write_note(self, name: str, content: bytes, *, instead_of: bytes | None = None) -> bool:
+        """Write a note durably, if what is there is ``instead_of`` (None: if there is none).
+
+        False, and nothing written, where another one is there; True also where it is this very
+        one already. Of several at once one succeeds, as far as the service can tell them apart.
+        """
+        ...
+
+    def read_note(self, name: str) -> bytes | None:
+        """The note of that name, or None when the backend answered that it is not there."""
+        ...
+
+    def delete_note(self, name: str) -> None:
+        """Remove a note; nothing happens where there is none."""
+        ...
+
+
+@runtime_checkable
+class Stands(Protocol):
+    """A backend that can be moved or copied as a whole, by whoever may do so with its catalog."""
+
+    def stand(self) -> Stand | None:
+        """Where it stands now; None where nothing is there yet, or that cannot be told."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Stand:
+    """Where a catalog or a backend is: ``mark`` differs between any two places that there are.
+
+    ``path`` names a file or folder of this machine; it is empty for what is none. What is moved as
+    a whole within its disk keeps its mark, and so does a disk that is mounted elsewhere.
+    """
+
+    mark: str
+    path: str = ""

@@ -16,7 +16,7 @@ from typing import BinaryIO
 from sqlalchemy import Connection
 from sqlalchemy.exc import IntegrityError
 
-from calotype.backends import Key, Listed, chunks
+from calotype.backends import Key, Listed, Stand, chunks
 from calotype.backends.chunk_reader import chunk_reader
 from calotype.backends.chunks import CHUNK
 from calotype.backends.memory import exactly
@@ -148,10 +148,16 @@ class DatabaseBackend:
 
     def delete(self, key: Key) -> None:
         """Remove the object: its name at once, then its chunks, some in each transaction."""
-        if self.size(key) is None:
+        self._delete(str(key))
+
+    def _delete(self, name: str) -> None:
+        if not self._tables.are_there():
             return
+        with self._tables.reading() as connection:
+            if chunks.find(connection, name) is None:
+                return
         with self._tables.clearing() as connection:
-            version = chunks.unname(connection, str(key))
+            version = chunks.unname(connection, name)
             done = version is None or chunks.clear(connection, version)
         if version is not None and not done:
             _clear(self._tables, version)
@@ -169,6 +175,40 @@ class DatabaseBackend:
             if len(page) < PAGE:
                 return
             after = page[-1].name
+
+    def write_note(self, name: str, content: bytes, *, instead_of: bytes | None = None) -> bool:
+        """Write a note durably, if what is there is ``instead_of``; False, and nothing, else."""
+        if not self._tables.are_there():
+            self._tables.make()
+        with suppress(IntegrityError), self._tables.noting() as mine:
+            there = chunks.find(mine, name)
+            held = None if there is None else _whole(mine, there)
+            if held == content:
+                return True
+            if held != instead_of:
+                return False
+            if chunks.unname(mine, name) != (None if there is None else there.version):
+                raise IntegrityError("another was faster", None, Exception())
+            version = chunks.add(mine, name, len(content), now())
+            chunks.write(mine, version, 0, list(_in_chunks(iter([content]))))
+            return True
+        return self.read_note(name) == content
+
+    def read_note(self, name: str) -> bytes | None:
+        """The note of that name, or None."""
+        if not self._tables.are_there():
+            return None
+        with self._tables.reading() as connection:
+            there = chunks.find(connection, name)
+            return None if there is None else _whole(connection, there)
+
+    def delete_note(self, name: str) -> None:
+        """Remove a note; nothing happens where there is none."""
+        self._delete(name)
+
+    def stand(self) -> Stand | None:
+        """Where the database is."""
+        return self._tables.database.stand() if self._tables.are_there() else None
 
     def vacant(self) -> bool:
         """True where the tables are not there: never used, or another database or schema."""
@@ -279,6 +319,12 @@ def _groups(items: Sequence[Item]) -> Iterator[list[Item]]:
         held += item[2]
     if group:
         yield group
+
+
+def _whole(connection: Connection, there: chunks.Found) -> bytes:
+    """The bytes of an object that is small enough to be held."""
+    numbers = range(-(-there.size // CHUNK))
+    return b"".join(chunks.read(connection, there.version, each, 0, CHUNK) for each in numbers)
 
 
 def _refused(key: Key, error: IntegrityError) -> Corrupt:

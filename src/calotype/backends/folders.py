@@ -34,7 +34,7 @@ _LOCAL_DISKS = frozenset((0xEF53, 0x58465342, 0x9123683E, 0xF2F52010, 0x01021994
 _FULL_SYNC = 51 if sys.platform == "darwin" else None
 """F_FULLFSYNC: on macOS fsync alone stops at the drive's cache."""
 
-_NO_OBJECTS = frozenset(("tmp/", "lost+found/"))
+_NO_OBJECTS = frozenset(("tmp/", "spare/", "lost+found/"))
 
 _NOFOLLOW = getattr(os, "O_NOFOLLOW", 0)
 _FILE = _NOFOLLOW | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
@@ -197,6 +197,24 @@ def hold_no_more(descriptor: int) -> None:
 def is_held(descriptor: int) -> bool:
     """True for a file that its writer, still alive, holds."""
     return not _lock(descriptor, "LOCK_SH")
+
+
+def wait_alone(descriptor: int) -> None:
+    """Wait until nobody else holds the file or folder, and hold it until it is closed."""
+    if sys.platform != "win32":
+        import fcntl
+
+        with suppress(OSError):  # a file system that knows no locks
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+
+
+def mark_of(path: str) -> str:
+    """What tells a folder from any other: its disk's own id, where it has one, and its inode.
+
+    Both stay when the disk is mounted elsewhere or the machine starts anew; a copy has another.
+    """
+    disk = os.statvfs(path).f_fsid if sys.platform == "linux" else 0
+    return f"{disk & 0xFFFFFFFFFFFFFFFF:x}:{os.stat(path).st_ino:x}"  # noqa: PTH116
 
 
 def _lock(descriptor: int, kind: str) -> bool:

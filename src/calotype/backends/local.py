@@ -14,7 +14,7 @@ from contextlib import suppress
 from functools import partial
 from typing import BinaryIO
 
-from calotype.backends import Key, Listed, Staged
+from calotype.backends import Key, Listed, Staged, Stand, beside
 from calotype.backends.folders import READ, Folder, is_held, make_folder, sync_folder, telling
 from calotype.backends.memory import exactly
 from calotype.backends.placing import Placing
@@ -38,6 +38,7 @@ class LocalBackend:
     def __init__(self, root: str | os.PathLike[str]) -> None:
         self._root = os.path.abspath(os.fspath(root))
         self._durable: set[str] = set()
+        self._short = False
         self._witness: Callable[[], Witness | None] = lambda: None
 
     @property
@@ -92,6 +93,8 @@ class LocalBackend:
             Folder.opened(self._root, place) as folder,
         ):
             folder.unlink(name)
+        if self._short:
+            self._short = not beside.keep_spare(self._root)
 
     def scan(self, prefix: str = "") -> Iterator[Listed]:
         """Regular files whose names begin with ``prefix``, sorted by the bytes of their names.
@@ -167,6 +170,27 @@ class LocalBackend:
         if disk:
             disk.sync_disk()
         self._durable.update(placing.made)
+
+    def write_note(self, name: str, content: bytes, *, instead_of: bytes | None = None) -> bool:
+        """Write a note durably, if what is there is ``instead_of``; False, and nothing, else."""
+        if not os.path.isdir(f"{self._root}/tmp"):
+            self._make_root()
+        written = beside.write(self._root, self.stage, name, content, instead_of)
+        self._short = not beside.keep_spare(self._root)
+        return written
+
+    def read_note(self, name: str) -> bytes | None:
+        """The note of that name, or None."""
+        return beside.read(self._root, name)
+
+    def delete_note(self, name: str) -> None:
+        """Remove a note; nothing happens where there is none."""
+        beside.delete(self._root, name)
+
+    def stand(self) -> Stand | None:
+        """The root, whatever leads there; None where it is not made yet."""
+        mark = beside.mark(self._root)
+        return None if mark is None else Stand(mark, os.path.realpath(self._root))
 
     def vacant(self) -> bool:
         """True where there is no folder of objects; the first put makes it, and it stays.

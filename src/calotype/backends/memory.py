@@ -41,6 +41,7 @@ class MemoryBackend:
 
     def __init__(self) -> None:
         self._objects: dict[str, tuple[bytes, Instant]] = {}
+        self._notes: dict[str, tuple[bytes, Instant]] = {}
         self._lock = threading.Lock()
 
     @property
@@ -76,9 +77,29 @@ class MemoryBackend:
     def scan(self, prefix: str = "") -> Iterator[Listed]:
         """The objects of this moment whose names begin with ``prefix``, sorted by name."""
         with self._lock:
-            names = sorted(name for name in self._objects if name.startswith(prefix))
-        for name in names:
+            everything = {**self._objects, **self._notes}
+        for name in sorted(name for name in everything if name.startswith(prefix)):
             with self._lock:
-                content, modified = self._objects.get(name, (None, 0))
+                held = self._notes if name in self._notes else self._objects
+                content, modified = held.get(name, (None, 0))
             if content is not None:
                 yield Listed(name, len(content), modified)
+
+    def write_note(self, name: str, content: bytes, *, instead_of: bytes | None = None) -> bool:
+        """Write the note, if what is there is ``instead_of``; False, and nothing written, else."""
+        with self._lock:
+            there, _ = self._notes.get(name, (None, 0))
+            if there not in (instead_of, content):
+                return False
+            self._notes[name] = content, now()
+            return True
+
+    def read_note(self, name: str) -> bytes | None:
+        """The note, or None."""
+        with self._lock:
+            return self._notes.get(name, (None, 0))[0]
+
+    def delete_note(self, name: str) -> None:
+        """Forget the note; nothing happens where there is none."""
+        with self._lock:
+            self._notes.pop(name, None)

@@ -82,6 +82,17 @@ class Tables:
         return size + more + (FOR_REUSE if more else 0)
 
     @contextmanager
+    def noting(self) -> Iterator[Connection]:
+        """A durable transaction that writes next to nothing, so that bytes can be let go of."""
+        with (
+            self._telling(),
+            self.database.writing(
+                durable=True, freeing=Freeing.BYTES, rows=0, patience=None
+            ) as connection,
+        ):
+            yield connection
+
+    @contextmanager
     def clearing(self) -> Iterator[Connection]:
         """A transaction that lets go of bytes; one that a power cut takes back is gc's again.
 

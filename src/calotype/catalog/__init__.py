@@ -32,7 +32,7 @@ class Catalog:
     ``database`` says where it is. ``backend_url`` is noted in a catalog that this object makes, and
     must be one of those that are noted in a catalog that is there; unless it is ``implied``, for
     nobody named it. ``occupied`` tells whether bytes lie there already: then a catalog that is
-    missing was lost, and none is made over them.
+    missing was lost, and none is made over them. ``made`` is told of one that this object made.
     """
 
     def __init__(
@@ -43,6 +43,7 @@ class Catalog:
         implied: bool = False,
         clock: Callable[[], Instant] = clock_now,
         occupied: Callable[[], bool] = lambda: False,
+        made: Callable[[Catalog], None] = lambda _: None,
     ) -> None:
         self.clock = clock
         self.database = database
@@ -52,6 +53,8 @@ class Catalog:
         self.backend_url = beside(self.path, backend_url)
         self.implied = implied
         self._occupied = occupied
+        self._made = made
+        self._filled = False
         self._ready_for: Hashable | None = None
         self._looked = 0.0
         self.store_id: str | None = None
@@ -85,7 +88,8 @@ class Catalog:
             f"The catalog {self.name} is lost or empty, but {self.backend_url} holds files; "
             "nothing was changed.",
             hint="If it was moved, move it back: what lies beside it as -wal belongs to it. To use "
-            "a copy instead (an upgrade leaves one as .schema*), move -wal and -shm away first.",
+            "a copy instead (an upgrade leaves one as .schema*), move -wal and -shm away first. "
+            "Without any, 'calotype fsck --rebuild' makes one from the bytes alone.",
         )
 
     def _opened(self) -> bool:
@@ -104,10 +108,13 @@ class Catalog:
             number = schema.number(connection)
             if number is None:
                 return False
-            self._looked = time.monotonic()
-            self.store_id = connection.scalar(schema.STORE_ID)
-            self.backends = backends.known(connection)
-        schema.require_current(number, self)
+            if number == schema.CURRENT:
+                self._looked = time.monotonic()
+                self.store_id = connection.scalar(schema.STORE_ID)
+                self.backends = backends.known(connection)
+        if number != schema.CURRENT:
+            schema.require_current(number, self)
+            return self._looked_at()
         schema.require_backend(self)
         return True
 
@@ -131,11 +138,14 @@ class Catalog:
             return
         with translated():
             self.database.create(self._fill)
-        self.exists()
+        if self.exists() and self._filled:
+            self._filled = False
+            self._made(self)
 
     def _fill(self, connection: Connection) -> None:
         if schema.number(connection) is None:
             schema.create(connection, self.backend_url, self.clock())
+            self._filled = True
 
     @contextmanager
     def read(self) -> Iterator[Connection]:

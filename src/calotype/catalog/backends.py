@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 from sqlalchemy import (
     ColumnElement,
@@ -32,34 +33,72 @@ ROLES = (PRIMARY, MIRROR, READ)
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """A backend as the catalog knows it; ``url`` without secrets, as seen from the catalog."""
+    """A backend as the catalog knows it; ``url`` without secrets, as seen from the catalog.
+
+    ``generation`` is a random id that its marker bears; empty before one was written.
+    """
 
     name: str
     url: str
     role: str
     epoch: int
     erase_seq: int
+    generation: str
 
 
 _KNOWN = Prepared(
-    select(backend.c.name, backend.c.url, backend.c.role, backend.c.epoch, backend.c.erase_seq)
+    select(
+        backend.c.name,
+        backend.c.url,
+        backend.c.role,
+        backend.c.epoch,
+        backend.c.erase_seq,
+        backend.c.generation,
+    )
 )
 
 
 def known(connection: Connection) -> tuple[Known, ...]:
     """The primary first, then mirrors, then those that are only read; by name."""
     rows = [
-        Known(row["name"], row["url"], row["role"], int(row["epoch"]), int(row["erase_seq"]))
+        Known(
+            row["name"],
+            row["url"],
+            row["role"],
+            int(row["epoch"]),
+            int(row["erase_seq"]),
+            row["generation"],
+        )
         for row in _KNOWN(connection)
     ]
     return tuple(sorted(rows, key=lambda each: (ROLES.index(each.role), each.name)))
 
 
-def add(connection: Connection, name: str, url: str, role: str, epoch: int) -> None:
+def add(connection: Connection, new: Known) -> None:
     """Note a backend; plain keys are used in its first epoch alone."""
+    connection.execute(insert(backend).values(**asdict(new)))
+
+
+def of_name(connection: Connection, name: str) -> Known | None:
+    """The backend of that name."""
+    return next((each for each in known(connection) if each.name == name), None)
+
+
+def begin_epoch(connection: Connection, of: Known, epoch: int, erase_seq: int) -> str:
+    """Have a backend begin another epoch, in which no plain key is used; its new generation."""
+    generation = secrets.token_hex(8)
     connection.execute(
-        insert(backend).values(name=name, url=url, role=role, epoch=epoch, erase_seq=0)
+        update(backend)
+        .where(backend.c.name == of.name)
+        .values(epoch=epoch, erase_seq=erase_seq, generation=generation)
     )
+    return generation
+
+
+def raise_erase_seq(connection: Connection, name: str, erase_seq: int) -> None:
+    """Have a backend's next batch come after that one; a higher number stays."""
+    lower = (backend.c.name == name, backend.c.erase_seq < erase_seq)
+    connection.execute(update(backend).where(*lower).values(erase_seq=erase_seq))
 
 
 def set_role(connection: Connection, name: str, role: str) -> None:

@@ -9,6 +9,7 @@ from typing import Protocol
 
 from sqlalchemy import Connection, Engine
 
+from calotype.backends import Stand
 from calotype.catalog.reserve import Freeing
 from calotype.quantities import Instant
 
@@ -48,6 +49,13 @@ class Database(Protocol):
 
     def identity(self) -> Hashable | None:
         """Which database is there now; None where there is none. Cheap: asked at every use."""
+        ...
+
+    def stand(self) -> Stand | None:
+        """Where it is, so that no other one that is there at the same time has the same mark.
+
+        None where there is none yet.
+        """
         ...
 
     def create(self, fill: Callable[[Connection], None]) -> None:

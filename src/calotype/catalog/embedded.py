@@ -12,6 +12,8 @@ from pathlib import Path
 from sqlalchemy import Connection, Engine
 from sqlalchemy.pool import SingletonThreadPool, StaticPool
 
+from calotype.backends import Stand
+from calotype.backends.folders import mark_of, telling
 from calotype.catalog import at_rest, reserve, sqlite
 from calotype.catalog.columns import OURS
 from calotype.catalog.failures import spoils_connection, translated
@@ -134,6 +136,15 @@ class Embedded:
                         self._engine = None
                     self._file = found
         return found
+
+    def stand(self) -> Stand | None:
+        """The folder and the file's name in it: a copy put back in its place has the same."""
+        if self.path is None:
+            return Stand("memory")
+        file = sqlite.real(self.path)
+        with telling("look at", str(file.parent)), suppress(FileNotFoundError):
+            return Stand(f"{mark_of(str(file.parent))}/{file.name}", str(file))
+        return None
 
     def create(self, fill: Callable[[Connection], None]) -> None:
         """Make the file unless it is there, and have it filled."""

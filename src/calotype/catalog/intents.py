@@ -6,7 +6,7 @@ import secrets
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, bindparam, select, union_all, update
+from sqlalchemy import BigInteger, Connection, bindparam, or_, select, union_all, update
 
 from calotype.backends import Key
 from calotype.catalog import settings
@@ -42,15 +42,18 @@ def intend(
     wanted: Sequence[tuple[Digest, str, int]],
     now: Instant,
     roles: Collection[str] = (PRIMARY,),
+    *,
+    marked: int | None = None,
 ) -> list[Intent]:
     """Insert a ``writing`` replica for each (digest, extension, size), with a fresh token.
 
-    The plain key goes to the first writer ever, in the backend's first epoch; after that every
-    writer has a key of its own. ``NotWritten`` where the backend has none of ``roles`` any more;
+    The plain key goes to the first writer ever, in the backend's first epoch, where the marker is
+    known to be at ``marked`` and the catalog has come as far; after that every writer has a key
+    of its own. ``NotWritten`` where the backend has none of ``roles`` any more;
     none is dropped before the commit.
     """
     settings.share(connection, "backends")
-    plain = _free_plain_keys(connection, name, wanted, roles)
+    plain = _free_plain_keys(connection, name, wanted, roles, marked)
     intents = []
     for digest, extension, _ in wanted:
         token = secrets.token_hex(8)
@@ -81,7 +84,9 @@ _USED_KEYS = select(replica.c.key).where(
     replica.c.backend == bindparam("backend_name"), among_given(replica.c.key, "keys")
 )
 _HERE = backend.c.name == bindparam("backend_name")
-_LATER_EPOCH = select(backend.c.name).where(_HERE, backend.c.epoch > 1)
+_LATER_EPOCH = select(backend.c.name).where(
+    _HERE, or_(backend.c.epoch > 1, backend.c.erase_seq < bindparam("marked", type_=BigInteger))
+)
 _ROLE = select(backend.c.role).where(_HERE)
 
 
@@ -90,13 +95,14 @@ def _free_plain_keys(
     name: str,
     wanted: Sequence[tuple[Digest, str, int]],
     roles: Collection[str],
+    marked: int | None,
 ) -> set[str]:
     keys = {str(Key(digest, "", extension)) for digest, extension, _ in wanted}
-    taken = _PLAIN_KEYS_TAKEN(connection, backend_name=name, keys=list(keys))
+    taken = _PLAIN_KEYS_TAKEN(connection, backend_name=name, keys=list(keys), marked=marked or 0)
     used = {str(row["key"]) for row in taken}
     if used.isdisjoint(roles):
         raise NotWritten(name)
-    return set() if name in used else keys - used
+    return set() if marked is None or name in used else keys - used
 
 
 _PLAIN_KEYS_TAKEN = Prepared(union_all(_USED_KEYS, _LATER_EPOCH, _ROLE))

@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from sqlalchemy import URL, Connection, Engine, create_engine, text
 from sqlalchemy.schema import CreateSchema
 
+from calotype.backends import Stand
 from calotype.catalog import borrowing
 from calotype.catalog.columns import OURS
 from calotype.catalog.failures import translated
@@ -32,6 +33,13 @@ MAKING = 0x63616C6F74797065
 POOL = 8
 """Connections kept open for threads; as many more are opened while they are needed."""
 
+_MAY_ASK = text("SELECT has_function_privilege('pg_control_system()', 'EXECUTE')")
+_SYSTEM = text("SELECT CAST(system_identifier AS TEXT) FROM pg_control_system()")
+_WHERE = text(
+    "SELECT CASE WHEN pg_is_in_recovery() THEN '' ELSE"
+    " substr(pg_walfile_name(pg_current_wal_insert_lsn()), 1, 8) END,"
+    " (SELECT oid FROM pg_database WHERE datname = current_database()), current_schema()"
+)
 _IS_THERE = text("SELECT 1 FROM pg_namespace WHERE nspname = :name")
 _SEARCH_PATH = text("SELECT current_setting('search_path')")
 _LEAD_BACK = text("SELECT set_config('search_path', :path, true)")
@@ -110,6 +118,16 @@ class Postgres:
     def identity(self) -> str:
         """The database that the URL names."""
         return self.name
+
+    def stand(self) -> Stand:
+        """The server's own id, its timeline, the database and the schema.
+
+        The id is left out where this user may not ask for it, the timeline on a standby.
+        """
+        with self.reading() as connection:
+            whose = connection.scalar(_MAY_ASK) and connection.scalar(_SYSTEM)
+            timeline, database, schema = connection.execute(_WHERE).one()
+        return Stand(f"{whose or ''}:{timeline}:{database}:{schema}")
 
     def create(self, fill: Callable[[Connection], None]) -> None:
         """Have the tables made, by one process at a time, and before them the schema."""

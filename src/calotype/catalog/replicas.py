@@ -210,7 +210,16 @@ def _to_due(found: Found) -> Due:
 _BY_KEY = and_(replica.c.backend == bindparam("b_backend"), replica.c.key == bindparam("b_key"))
 
 
-def erasing(connection: Connection, name: str, keys: Sequence[Key]) -> set[Key]:
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Keys that may be deleted, and the number of their batch in the backend's ``generation``."""
+
+    keys: set[Key]
+    seq: int
+    generation: str
+
+
+def erasing(connection: Connection, name: str, keys: Sequence[Key]) -> Batch:
     """``doomed -> erasing``; the keys that may be deleted once this is committed durably.
 
     Left alone is a stray that may be the last of a blob whose own copy is missing or damaged.
@@ -221,11 +230,15 @@ def erasing(connection: Connection, name: str, keys: Sequence[Key]) -> set[Key]:
         .where(here, replica.c.state == DOOMED, not_(_IS_KEPT_BACK))
         .values(state=ERASING)
     )
-    connection.execute(
-        update(backend).where(backend.c.name == name).values(erase_seq=backend.c.erase_seq + 1)
-    )
+    raised = connection.execute(
+        update(backend)
+        .where(backend.c.name == name)
+        .values(erase_seq=backend.c.erase_seq + 1)
+        .returning(backend.c.erase_seq, backend.c.generation)
+    ).one()
     allowed = select(replica.c.key).where(here, replica.c.state.in_((ERASING, ERASED)))
-    return {parse_key(key) for key in connection.scalars(allowed)}
+    found = {parse_key(key) for key in connection.scalars(allowed)}
+    return Batch(found, int(raised.erase_seq), raised.generation)
 
 
 def erased(
@@ -296,6 +309,19 @@ def tombstone(
     ]
     INSERT.many(connection, rows)
     return len(rows)
+
+
+def announce(connection: Connection, name: str, key: Key, size: int) -> str:
+    """A ``writing`` row for bytes that lie there, to be set live at once; its token.
+
+    That of the key, unless another row has it.
+    """
+    taken = select(replica.c.key).where(replica.c.token == key.token)
+    free = key.token and connection.scalar(taken) is None
+    token = key.token if free else secrets.token_hex(8)
+    row = {"backend": name, "key": str(key), "digest": key.digest, "token": token, "size": size}
+    INSERT.many(connection, [{**row, "state": WRITING, "doomed_at": None, "due_at": None}])
+    return token
 
 
 def sweep_again(connection: Connection, name: str, keys: Sequence[Key], now: Instant) -> None:

@@ -32,6 +32,11 @@ def set_meta(connection: Connection, key: str, value: str) -> None:
         connection.execute(insert(meta).values(key=key, value=value))
 
 
+def forget_meta(connection: Connection, key: str) -> None:
+    """Note it no more."""
+    connection.execute(delete(meta).where(meta.c.key == key))
+
+
 def lock_digests(connection: Connection, digests: Iterable[str]) -> None:
     """Take the locks of these digests until the commit; SQLite's only writer has them all.
 
@@ -142,6 +147,13 @@ def set_used(connection: Connection, name: str, used: int) -> None:
     connection.execute(update(scope).where(scope.c.scope == name).values(used=used))
 
 
+def count_again(connection: Connection, name: str) -> None:
+    """Count what a scope has, if it has a quota, whatever that is."""
+    if quota(connection, name) is not None:
+        lock(connection, "quota")
+        set_used(connection, name, used_bytes(connection, name))
+
+
 def block(connection: Connection, digest: str, now: Instant, reason: str) -> None:
     """Refuse the digest from now on."""
     lock_digests(connection, [digest])
@@ -152,6 +164,17 @@ def block(connection: Connection, digest: str, now: Instant, reason: str) -> Non
 def unblock(connection: Connection, digest: str) -> bool:
     """Accept the digest again; False where it was not blocked."""
     return connection.execute(delete(blocked).where(blocked.c.digest == digest)).rowcount == 1
+
+
+def blocked_ones(connection: Connection, after: str, limit: int) -> list[tuple[str, str]]:
+    """(digest, reason) of the block-list, from ``after`` on."""
+    rows = connection.execute(
+        select(blocked.c.digest, blocked.c.reason)
+        .where(blocked.c.digest > after)
+        .order_by(blocked.c.digest)
+        .limit(limit)
+    )
+    return [(digest, reason) for digest, reason in rows]
 
 
 def save_plan(

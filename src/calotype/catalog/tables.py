@@ -77,6 +77,7 @@ backend = Table(
     Column("role", Text, nullable=False),
     Column("epoch", Integer, nullable=False),
     Column("erase_seq", BigInteger, nullable=False),
+    Column("generation", Text, nullable=False, server_default=text("''")),
     sqlite_with_rowid=False,
 )
 

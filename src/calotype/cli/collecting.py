@@ -151,14 +151,28 @@ def fsck(
         str | None, option("--budget", "Read for so long at most.", metavar="10m")
     ] = None,
     repair: Annotated[bool, flag("--repair", "Mend what can be mended.")] = False,
+    recover: Annotated[
+        bool, flag("--recover", "Keep bytes without a row, and unlock erasing.")
+    ] = False,
+    adopt: Annotated[
+        bool, flag("--adopt", "With --recover: also from another copy of the catalog.")
+    ] = False,
+    rebuild: Annotated[
+        bool, flag("--rebuild", "Make a lost catalog from the bytes alone.")
+    ] = False,
+    dry_run: Annotated[
+        bool, flag("--dry-run", "Show what --recover or --rebuild would keep.")
+    ] = False,
     common: Common = EVERYWHERE,
 ) -> int:
     """Compare catalog and bytes in both directions; exit code 4 where something is wrong.
 
-    Orphans, strays and foreign objects are information.
+    Orphans, strays and foreign objects are information. `--recover` is for a catalog that is older
+    than the bytes, or a copy of another one (`--adopt`): gc says so where it is.
 
     Example: `calotype fsck --read-data --budget 10m`
     """
+    _require_terms(repair, recover, adopt, rebuild, dry_run)
     printer = common.printer
     require_duration("--budget", budget)
 
@@ -169,7 +183,7 @@ def fsck(
         printer.record(record(finding), cells.rstrip() + action)
 
     with common.open_store() as store, resumable(AGAIN), meter(printer, "fsck") as show:
-        run = store.fsck(read_data, budget, repair, progress=show)
+        run = store.fsck(read_data, budget, repair, recover, adopt, rebuild, dry_run, progress=show)
         for finding in run:
             seen(finding)
         done = run.result()
@@ -179,6 +193,18 @@ def fsck(
     rest = "" if done.complete else f"; {ended}"
     printer.line(f"{plural(done.blobs, 'blob')}, {plural(done.objects, 'object')}: {state}{rest}")
     return Exit.INTEGRITY if done.problems else Exit.OK
+
+
+def _require_terms(repair: bool, recover: bool, adopt: bool, rebuild: bool, dry: bool) -> None:
+    if adopt and not recover:
+        raise Usage("--adopt goes with --recover.", hint="Give both.")
+    if recover and rebuild:
+        raise Usage("One of --recover and --rebuild.", hint="--rebuild is for a lost catalog.")
+    if dry and (repair or not (recover or rebuild)):
+        raise Usage(
+            "--dry-run goes with --recover or --rebuild, and not with --repair.",
+            hint="fsck without --repair changes nothing.",
+        )
 
 
 def purge(

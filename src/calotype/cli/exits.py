@@ -47,6 +47,7 @@ class Interrupted(CalotypeError):
 _EXITS = {
     "usage": Exit.USAGE,
     "gc-limit": Exit.PARTLY,
+    "erase-locked": Exit.PARTLY,
     "unconfirmed": Exit.PARTLY,
     "corrupt": Exit.INTEGRITY,
     "not-found": Exit.NOT_FOUND,

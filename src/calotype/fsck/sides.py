@@ -12,6 +12,8 @@ from dataclasses import dataclass, field, replace
 from itertools import groupby
 
 from calotype.backends import Backend, Key, Listed
+from calotype.backends.markers import is_note
+from calotype.belonging import claim, look
 from calotype.catalog import Catalog, copies, replicas
 from calotype.catalog.backends import PRIMARY
 from calotype.catalog.copies import Past
@@ -32,13 +34,18 @@ Findings = Iterator[Finding]
 
 @dataclass(slots=True)
 class Seen:
-    """What was looked at and found so far."""
+    """What was looked at and found so far; ``locked`` are backends where nothing is erased.
+
+    ``over`` says that no more can be looked at: there is no catalog.
+    """
 
     blobs: int = 0
     objects: int = 0
     read_bytes: int = 0
     complete: bool = True
     tables_lost: bool = False
+    locked: set[str] = field(default_factory=set)
+    over: bool = False
     found: Counter[str] = field(default_factory=Counter)
     problems: int = 0
     progress: Callable[[Progress], None] | None = None
@@ -92,6 +99,18 @@ class Side:
     def _finding(self, kind: str, note: str, **more: object) -> Finding:
         return finding(self.name, kind, note, **more)
 
+    def belongs(self, seen: Seen) -> Findings:
+        """Whether the bytes are this catalog's to erase; until that is known they are not."""
+        seen.locked.add(self.name)
+        if self.repair:
+            found = claim(self.catalog, self.mounts, self.mount)
+        else:
+            found = look(self.catalog, self.mount)
+        if found.fault is None:
+            seen.locked.discard(self.name)
+        else:
+            yield self._finding("locked", f"nothing is erased here: {found.why}. {found.mends}")
+
     def objects(self, seen: Seen) -> Findings:
         """List first, then query: what is listed had its row before its bytes (I7)."""
         listed = groupby(self.backend.scan(), key=_shard)
@@ -99,6 +118,8 @@ class Side:
         for shard, objects in listed:
             if shard is None:
                 for thing in objects:
+                    if is_note(thing.name):
+                        continue
                     seen.objects += 1
                     yield self._finding("foreign", "not an object of ours", key=thing.name)
                 continue
@@ -131,9 +152,11 @@ class Side:
         for row in rows:  # marked first: a stray may be what is left of a blob
             if row.state == LIVE:
                 yield from self._expected(row, sizes.get(str(row.key)))
-        yield from self._unexpected(objects, by_key)
+        yield from self._unexpected(objects, by_key, self.repair and self.name not in seen.locked)
 
-    def _unexpected(self, objects: Sequence[Listed], rows: Mapping[str, Past]) -> Findings:
+    def _unexpected(
+        self, objects: Sequence[Listed], rows: Mapping[str, Past], repair: bool
+    ) -> Findings:
         strays: list[tuple[Key, int]] = []
         wanted = self._without_copy(objects, rows)
         late: list[Key] = []
@@ -147,15 +170,15 @@ class Side:
                 last = key.digest in wanted
                 note = "bytes without a row"
                 note += ", and its blob has no sound copy: put this file again" if last else ""
-                action = "will be erased in 30 days" if self.repair else ""
-                action += ", once there is a sound copy" if self.repair and last else ""
+                action = "will be erased in 30 days" if repair else ""
+                action += ", once there is a sound copy" if repair and last else ""
                 yield self._finding("stray", note, digest=key.digest, key=str(key), action=action)
             elif row.state == ERASED and self._is_there(key):
                 late.append(key)
-                action = "the next gc erases it" if self.repair else ""
+                action = "the next gc erases it" if repair else ""
                 note = "bytes written after they were erased"
                 yield self._finding("stray", note, digest=key.digest, key=str(key), action=action)
-        if self.repair and (strays or late):
+        if repair and (strays or late):
             now = self.catalog.clock()
             with self.catalog.write() as connection:
                 replicas.tombstone(connection, self.name, strays, now)

@@ -34,6 +34,7 @@ class Fsck:
         budget: int | None = None,
         repair: bool = False,
         progress: Callable[[Progress], None] | None = None,
+        first: Callable[[Seen], Findings],
     ) -> Run[Finding, Check]:
         """Look at everything and yield what is noticed; safe beside any other work.
 
@@ -41,19 +42,26 @@ class Fsck:
         mends what can be: lost triggers, leaks and drift, and what another backend has sound;
         strays get a date to be erased.
         ``read_data`` re-reads bytes, the longest unread first, for ``budget`` microseconds at
-        most; the next run goes on from there.
+        most; the next run goes on from there. What ``first`` finds comes before all else.
         """
         seen = Seen(progress=progress)
-        return Run(lambda: self._steps(seen, read_data, budget, repair), name="fsck")
+        return Run(lambda: self._steps(seen, read_data, budget, repair, first), name="fsck")
 
     def _steps(
-        self, seen: Seen, read_data: bool, budget: int | None, repair: bool
+        self,
+        seen: Seen,
+        read_data: bool,
+        budget: int | None,
+        repair: bool,
+        first: Callable[[Seen], Findings],
     ) -> Generator[Finding, None, Check]:
-        if self.catalog.exists():
+        yield from _noted(first(seen), seen)
+        if not seen.over and self.catalog.exists():
             require_there(self.catalog, self.mounts.primary)
             sides = [Side(self.catalog, self.mounts, each, repair) for each in self.mounts.all]
             parts: list[Callable[[], Findings]] = [
                 lambda: self._database(seen, repair),
+                lambda: _of_each(sides, seen, lambda side: side.belongs(seen)),
                 lambda: _of_each(sides, seen, lambda side: side.objects(seen)),
                 lambda: self._bare(),
                 lambda: _of_each(sides, seen, lambda side: side.ownerless()),
@@ -64,10 +72,7 @@ class Fsck:
             if read_data:
                 parts.append(lambda: _data(sides, seen, budget))
             for part in parts:
-                for found in part():
-                    seen.found[found.kind] += 1
-                    seen.problems += found.is_problem
-                    yield found
+                yield from _noted(part(), seen)
                 if seen.tables_lost:  # without them the rest cannot be looked at
                     break
         return Check(
@@ -148,6 +153,14 @@ class Fsck:
             lambda c, after: [b.digest for b in listing.orphans(c, now, self.hosts, PAGE, after)],
         ):
             yield self._finding("orphan", "nothing keeps it", digest=Digest(digest))
+
+
+def _noted(findings: Findings, seen: Seen) -> Findings:
+    """The same, counted."""
+    for found in findings:
+        seen.found[found.kind] += 1
+        seen.problems += found.is_problem
+        yield found
 
 
 def _data(sides: list[Side], seen: Seen, budget: int | None) -> Findings:

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from sqlalchemy import Connection
 
 from calotype.backends import Deletes, Remote, Sweeps
+from calotype.belonging import claim
 from calotype.catalog import Catalog, copies, intents, replicas, reserve
 from calotype.catalog.copies import Copy
 from calotype.catalog.intents import INTENT_AGE
@@ -23,7 +24,8 @@ from calotype.catalog.replicas import Due
 from calotype.catalog.reserve import Freeing
 from calotype.catalog.states import DOOMED, ERASED, ERASING, WRITING
 from calotype.digest import Digest
-from calotype.errors import CalotypeError, Corrupt, NotFound
+from calotype.errors import CalotypeError, Corrupt, EraseLocked, NotFound
+from calotype.gc.announcing import Announcer
 from calotype.gc.terms import Allowance, Terms
 from calotype.model import PlanItem
 from calotype.mounting import Mount, Mounts
@@ -41,7 +43,7 @@ LONGEST_BACKOFF = SECOND_DELETE
 
 @dataclass(slots=True)
 class Tally:
-    """What a run has erased so far."""
+    """What a run has erased so far; ``locked`` says where it may not, and why."""
 
     erased: int = 0
     erased_bytes: int = 0
@@ -50,6 +52,7 @@ class Tally:
     failed: int = 0
     waiting: int = 0
     stopped: str = ""
+    locked: EraseLocked | None = None
     items: list[PlanItem] = field(default_factory=list)
 
 
@@ -95,28 +98,37 @@ class Eraser:
         return sum(1 for each, cutoff in states for _ in self._rows(each, cutoff))
 
     def erase(self, tally: Tally, stop: Callable[[], bool]) -> Iterator[None]:
-        """Abort stale intents, erase what is due, and sweep what was erased a day ago."""
+        """Abort stale intents, erase what is due, and sweep what was erased a day ago.
+
+        ``EraseLocked`` where the bytes may be another catalog's.
+        """
         require_there(self.catalog, self.mount)
         self._abort_stale(tally)
-        yield from self._erase_due(tally, stop)
+        standing = claim(self.catalog, self.mounts, self.mount)
+        standing.require()
+        announcer = Announcer(self.catalog, self.mount, standing)
+        yield from self._erase_due(tally, stop, announcer)
+        announcer.prune(self.catalog.clock())
         backend = self.mount.backend
         if self.terms.digests is None and isinstance(backend, Sweeps) and not stop():
             tally.temporary += backend.sweep(self.catalog.clock() - INTENT_AGE)
 
-    def _erase_due(self, tally: Tally, stop: Callable[[], bool]) -> Iterator[None]:
+    def _erase_due(
+        self, tally: Tally, stop: Callable[[], bool], announcer: Announcer
+    ) -> Iterator[None]:
         allowance = self.allowance
         now = self.catalog.clock()
         for states, cutoff in (((DOOMED,), now - self.delay), ((ERASING,), now)):
             for batch in _batches(self._rows(states, cutoff)):
                 chosen = [item for item in batch if allowance.take(item.size)]
                 if chosen:
-                    reserve.in_parts(chosen, lambda part: self._erase(part, tally))
+                    reserve.in_parts(chosen, lambda part: self._erase(part, tally, announcer))
                 yield
                 if stop() or len(chosen) < len(batch):
                     tally.stopped = allowance.stopped or tally.stopped
                     return
         for batch in _batches(self._rows((ERASED,), now)):
-            reserve.in_parts(batch, lambda part: self._sweep(part, tally))
+            reserve.in_parts(batch, lambda part: self._sweep(part, tally, announcer))
             yield
 
     def _first(self, states: Sequence[str], cutoff: Instant) -> Instant:
@@ -163,13 +175,15 @@ class Eraser:
         tally.intents += aborted
 
     @repeated
-    def _erase(self, due: Sequence[Due], tally: Tally) -> None:
+    def _erase(self, due: Sequence[Due], tally: Tally, announcer: Announcer) -> None:
         unread = self._look_at_live(due)
         items = [item for item in due if not (item.stray and item.digest in unread)]
         keys = [item.key for item in items]
         with self.catalog.write(freeing=Freeing.BYTES) as connection:
-            allowed = replicas.erasing(connection, self.name, keys)
-        deleted, failed = self._delete([item for item in items if item.key in allowed])
+            batch = replicas.erasing(connection, self.name, keys)
+            announcer.require_same(batch)
+        announcer.announce(batch)
+        deleted, failed = self._delete([item for item in items if item.key in batch.keys])
         failed += [item for item in due if item.stray and item.digest in unread]
         now = self.catalog.clock()
         with self.catalog.write(durable=False, freeing=Freeing.BYTES) as connection:
@@ -251,9 +265,11 @@ class Eraser:
             replicas.put_off(connection, [item], now + wait)
 
     @repeated
-    def _sweep(self, items: Sequence[Due], tally: Tally) -> None:
+    def _sweep(self, items: Sequence[Due], tally: Tally, announcer: Announcer) -> None:
         """The second delete; after it a token key's tombstone is forgotten, a plain one stays."""
         first = [item for item in items if not item.attempts]
+        if first:
+            announcer.confirm()
         deleted, failed = self._delete(first)
         now = self.catalog.clock()
         with self.catalog.write(freeing=Freeing.BYTES) as connection:

@@ -18,7 +18,7 @@ from calotype.catalog.intents import INTENT_AGE
 from calotype.catalog.repeating import repeated
 from calotype.catalog.replicas import Due
 from calotype.catalog.reserve import Freeing
-from calotype.errors import CalotypeError, NotFound, Unavailable
+from calotype.errors import CalotypeError, EraseLocked, NotFound, Unavailable
 from calotype.gc.collecting import Collector, describe
 from calotype.gc.collecting import Tally as Collected
 from calotype.gc.erasing import LONGEST_BACKOFF, Eraser
@@ -90,12 +90,14 @@ class Gc:
                     raise
 
     def erase(self, terms: Terms, tally: Erased, stop: Callable[[], bool]) -> Iterator[None]:
-        """Erase in every backend; one that is only copied to or read stops no run."""
+        """Erase in every backend; one that is locked, or only copied to or read, stops no run."""
         for eraser in self.erasers(terms):
             if stop():
                 return
             try:
                 yield from eraser.erase(tally, stop)
+            except EraseLocked as error:
+                tally.locked = tally.locked or error
             except CalotypeError as error:
                 if eraser.mount.role == PRIMARY:
                     raise
@@ -167,6 +169,7 @@ class Plan:
 
         Unless ``force``, ``GcLimit`` where more would go than max(20 %, 1000 blobs): before
         anything is removed, or when it turns out on the way that more is garbage by now.
+        ``EraseLocked``, once all else is done, where a backend's bytes may be another catalog's.
         """
         return self.run(force=force).result()
 
@@ -202,6 +205,8 @@ class Plan:
             with catalog.write(durable=False, freeing=Freeing.BYTES) as connection:
                 settings.set_meta(connection, "full_look", "0")
         self._record_usage()
+        if erased.locked is not None:
+            raise erased.locked
         return self._report(collected, erased, waiting, stopped)
 
     def _erased(self, tally: Erased, stop: Callable[[], bool]) -> Iterator[None]:

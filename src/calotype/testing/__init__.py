@@ -12,5 +12,5 @@ except ImportError as error:
         hint="Install it: pip install 'calotype[testing]'.",
     ) from error
 
-for _module in ("backends", "objects", "stages"):
+for _module in ("backends", "notes", "objects", "stages"):
     pytest.register_assert_rewrite(f"{__name__}.{_module}")

@@ -16,7 +16,7 @@ from typing import BinaryIO
 
 from calotype.backends import Admission, Key, Listed
 from calotype.backends.memory import exactly
-from calotype.backends.s3 import listing, parts, reading, sigv4
+from calotype.backends.s3 import listing, notes, parts, reading, sigv4
 from calotype.backends.s3.asking import Body, Bucket, Call, Patience
 from calotype.backends.s3.place import Place
 from calotype.errors import Misconfigured, NotFound
@@ -82,9 +82,7 @@ class S3Backend:
 
     def delete(self, key: Key) -> None:
         """Remove the object; nothing happens where there is none."""
-        call = Call("DELETE", str(key), "delete from", "s3:DeleteObject", fine=(200, 204))
-        with suppress(NotFound):
-            self._bucket.ask(call)
+        self.delete_note(str(key))
 
     def scan(self, prefix: str = "") -> Iterator[Listed]:
         """Objects whose names begin with ``prefix``, as the service lists them, a page at a time.
@@ -93,6 +91,20 @@ class S3Backend:
         (``a/b`` before ``a.b``), which moves names of others, but none of ours.
         """
         return listing.objects(self._bucket, prefix)
+
+    def write_note(self, name: str, content: bytes, *, instead_of: bytes | None = None) -> bool:
+        """Write a note, if what is there is ``instead_of``; False, and nothing, else."""
+        return notes.write(self._bucket, name, content, instead_of)
+
+    def read_note(self, name: str) -> bytes | None:
+        """The note of that name, or None."""
+        return notes.read(self._bucket, name)
+
+    def delete_note(self, name: str) -> None:
+        """Remove a note; nothing happens where there is none."""
+        call = Call("DELETE", name, "delete from", "s3:DeleteObject", fine=(200, 204))
+        with suppress(NotFound):
+            self._bucket.ask(call)
 
     def sign(self, key: Key, until: Instant, *, media_type: str, disposition: str) -> str:
         """A URL by which anybody reads the object until then, served as type and disposition say.

@@ -36,6 +36,7 @@ from calotype.errors import NotFound, Unavailable, UrlExpired
 from calotype.quantities import SECOND, Instant, now
 
 OCTET_STREAM = "application/octet-stream"
+JSON = "application/json"
 
 BATCH = 500
 """Objects that are deleted by one request; the service takes up to 1000."""
@@ -187,6 +188,34 @@ class SupabaseBackend:
         name = self._place.name(key)
         answer = self._wire.ask("POST", self._wire.path(_ADMIT, name), name, {})
         return Admission("PUT", self._absolute(answer.get("url")), {"content-type": media_type})
+
+    def write_note(self, name: str, content: bytes, *, instead_of: bytes | None = None) -> bool:
+        """Write a note, if what is there is ``instead_of``; False, and nothing, else.
+
+        The service compares nothing: of two at the same moment both may be told that they did it.
+        """
+        there = self.read_note(name)
+        if there in (instead_of, content):
+            upload = Upload(self._place.prefix + name, len(content), JSON, secrets.token_hex(8))
+            if there != content:
+                self._post(upload, content)
+            return True
+        return False
+
+    def read_note(self, name: str) -> bytes | None:
+        """The note of that name, or None."""
+        whole = self._place.prefix + name
+        try:
+            return self._wire.patience.bear(
+                lambda: self._wire.once("GET", self._wire.path(_READ, whole), whole).body
+            )
+        except NotFound:
+            return None
+
+    def delete_note(self, name: str) -> None:
+        """Remove a note; nothing happens where there is none."""
+        whole = self._place.prefix + name
+        self._wire.patience.bear(lambda: self._delete(whole, [whole]))
 
     def reach(self) -> None:
         """Raise unless the service answers, there is the bucket, and the key may list it."""

@@ -1,0 +1,141 @@
+"""Markers: what a backend says of itself, whatever becomes of the catalog.
+
+``calotype.json`` says to which store its objects belong, and how much that store had erased.
+``erased/<seq>`` names the keys of one batch, written before the first of them was deleted;
+``blocked/<digest>`` a digest that was purged and may not come back.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Self
+
+from calotype.backends import Key, Stand
+from calotype.digest import Digest
+from calotype.errors import Corrupt
+
+MARKER = "calotype.json"
+ERASED = "erased/"
+BLOCKED = "blocked/"
+
+FORMAT = 1
+"""The number of this form; a marker of a later one is not understood."""
+
+
+@dataclass(frozen=True, slots=True)
+class Marker:
+    """To whom a backend belongs, and how far its erasing has come.
+
+    ``generation`` is a random id, renewed with the ``epoch``. ``stand`` is where the backend stood
+    when that was noted. ``recovering`` while a recovery of it is not finished.
+    """
+
+    store: str
+    epoch: int
+    generation: str
+    erase_seq: int
+    stand: Stand | None = None
+    recovering: bool = False
+
+    def to_bytes(self) -> bytes:
+        """As it is kept."""
+        return _written({"format": FORMAT, **asdict(self)})
+
+    @classmethod
+    def of(cls, content: bytes) -> Self:
+        """As ``to_bytes`` wrote it; ``Corrupt`` for anything else."""
+        found = _read(MARKER, content)
+        try:
+            stand = found["stand"]
+            return cls(
+                str(found["store"]),
+                _number(found["epoch"]),
+                str(found["generation"]),
+                _number(found["erase_seq"]),
+                Stand(**stand) if isinstance(stand, dict) else None,
+                found["recovering"] is True,
+            )
+        except (KeyError, TypeError, ValueError) as error:
+            raise _strange(MARKER) from error
+
+
+def erased_name(seq: int) -> str:
+    """The name of the note of one batch; they sort by number."""
+    return f"{ERASED}{seq:020}"
+
+
+def erased_seq(name: str) -> int | None:
+    """The number of the batch of which a name is the note."""
+    number = name.removeprefix(ERASED)
+    plain = name.startswith(ERASED) and len(number) == 20 and number.isascii()
+    return int(number) if plain and number.isdecimal() else None
+
+
+def erased_to_bytes(keys: Sequence[Key]) -> bytes:
+    """The note of a batch."""
+    return _written({"format": FORMAT, "keys": sorted(map(str, keys))})
+
+
+def erased_keys(name: str, content: bytes) -> list[Key]:
+    """The keys that a batch's note names; ``Corrupt`` for what is none."""
+    keys = _read(name, content).get("keys")
+    found = [Key.parse(str(each)) for each in keys] if isinstance(keys, list) else [None]
+    if not all(found):
+        raise _strange(name)
+    return [key for key in found if key is not None]
+
+
+def blocked_name(digest: str) -> str:
+    """The name of the note of a digest that may not come back."""
+    return f"{BLOCKED}{digest}"
+
+
+def blocked_digest(name: str) -> Digest | None:
+    """The digest of which a name is the note."""
+    digest = name.removeprefix(BLOCKED)
+    fits = name.startswith(BLOCKED) and len(digest) == 64
+    return Digest(digest) if fits and not set(digest) - set("0123456789abcdef") else None
+
+
+def blocked_to_bytes(reason: str) -> bytes:
+    """The note of a blocked digest."""
+    return _written({"format": FORMAT, "reason": reason})
+
+
+def blocked_reason(name: str, content: bytes) -> str:
+    """Why a digest was blocked."""
+    return str(_read(name, content).get("reason", ""))
+
+
+def is_note(name: str) -> bool:
+    """True for the name of a note of ours: neither an object nor foreign."""
+    return name == MARKER or erased_seq(name) is not None or blocked_digest(name) is not None
+
+
+def _number(found: object) -> int:
+    if not isinstance(found, int) or isinstance(found, bool) or found < 0:
+        raise TypeError(f"not a number: {found!r}")
+    return found
+
+
+def _written(facts: dict[str, object]) -> bytes:
+    return (json.dumps(facts, indent=1, ensure_ascii=True) + "\n").encode()
+
+
+def _read(name: str, content: bytes) -> dict[str, object]:
+    try:
+        found = json.loads(content)
+    except (ValueError, RecursionError):
+        found = None
+    if not isinstance(found, dict) or found.get("format") != FORMAT:
+        raise _strange(name)
+    return found
+
+
+def _strange(name: str) -> Corrupt:
+    return Corrupt(
+        f"The note {name} is not one that this version can read.",
+        hint="A newer calotype may have written it: use that one. Else restore it from a copy.",
+    )

@@ -1,0 +1,272 @@
+"""Belonging: whether a backend's bytes are this catalog's, so that it may erase any of them.
+
+The backend's marker and the catalog's row agree, or one of them is older, or another's. And the
+catalog is where it was: a copy that was dumped, cloned or restored elsewhere is another one. Only
+one that lies in a folder that was copied together with its bytes has bytes of its own.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from pathlib import Path
+
+from calotype.backends import Listed, Notes, Stand, Stands
+from calotype.backends.folders import mark_of
+from calotype.backends.markers import ERASED, MARKER, Marker, erased_seq
+from calotype.catalog import Catalog, backends, homes, settings
+from calotype.catalog.backends import Known
+from calotype.catalog.reserve import Freeing
+from calotype.errors import CalotypeError, EraseLocked, Unavailable
+from calotype.mounting import Mount, Mounts
+
+logger = logging.getLogger("calotype.backends")
+
+INSIDE = "database:"
+"""The URL of a backend that goes wherever the catalog goes."""
+
+TRIES = 20
+"""How often a marker is written anew that another has changed meanwhile."""
+
+
+class Fault(StrEnum):
+    """Why nothing may be erased."""
+
+    OTHER = "it belongs to another store"
+    COPY = "this catalog is a copy, and the other one may be in use"
+    TAKEN = "another copy of this catalog has taken it over"
+    OLDER = "this catalog is older than the bytes: more was erased than it knows of"
+    LOST = "its marker calotype.json is gone"
+    UNFINISHED = "a recovery of it is not finished"
+
+
+_RECOVER = "Run 'calotype fsck --recover': it compares both, and unlocks."
+_ADOPT = (
+    "If this catalog is to have these bytes from now on: 'calotype fsck --recover --adopt'; the "
+    "other one can erase nothing then. If not, give this one a backend of its own."
+)
+_MENDS = {
+    Fault.OTHER: "Give this store a backend of its own, or open the other store's catalog.",
+    Fault.COPY: _ADOPT,
+    Fault.TAKEN: _ADOPT,
+    Fault.OLDER: _RECOVER,
+    Fault.LOST: _RECOVER,
+    Fault.UNFINISHED: _RECOVER,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """How a backend and the catalog stand to each other; without a ``fault`` they belong together.
+
+    ``content`` is the marker as it was read. ``along`` says that the catalog is another place's
+    copy, and the bytes are as well.
+    """
+
+    name: str
+    url: str
+    store: str
+    known: Known
+    marker: Marker | None = None
+    content: bytes | None = None
+    fault: Fault | None = None
+    along: bool = False
+    home: Stand | None = None
+    notes: tuple[Listed, ...] = ()
+
+    @property
+    def why(self) -> str:
+        """What is wrong, and where the other catalog is, if that is known."""
+        at = self.home.path if self.fault is Fault.COPY and self.home is not None else ""
+        return f"{self.fault}{f' ({at})' if at else ''}"
+
+    @property
+    def mends(self) -> str:
+        """What mends it."""
+        return _MENDS[self.fault] if self.fault is not None else ""
+
+    @property
+    def erased(self) -> int:
+        """How many batches were erased, as far as the backend knows."""
+        told = [erased_seq(each.name) or 0 for each in self.notes]
+        return max([self.marker.erase_seq if self.marker is not None else 0, *told])
+
+    def require(self) -> None:
+        """Raise ``EraseLocked`` unless they belong together."""
+        if self.fault is not None:
+            raise locked(self.name, self.why, self.mends)
+
+
+def locked(name: str, why: str, mends: str = _RECOVER) -> EraseLocked:
+    """The error for whoever would erase in a backend."""
+    return EraseLocked(
+        f"Erasing is locked in the backend {name!r}: {why}; nothing was erased there.", hint=mends
+    )
+
+
+def look(catalog: Catalog, mount: Mount, notes: Sequence[Listed] = ()) -> Standing:
+    """How they stand now; changes nothing. Errors of the backend come out."""
+    backend = mount.backend
+    content = backend.read_note(MARKER) if isinstance(backend, Notes) else None
+    marker = Marker.of(content) if content is not None else None
+    with catalog.read() as connection:  # after the marker, which is never ahead of its catalog
+        known = backends.of_name(connection, mount.name)
+        store = settings.get_meta(connection, "store_id") or ""
+        home = homes.home(connection)
+    if known is None:
+        raise locked(mount.name, "the store has it no more", "'calotype backend list' shows which.")
+    found = Standing(
+        mount.name, mount.url, store, known, marker, content, home=home, notes=tuple(notes)
+    )
+    here = home is None or home.mark == _mark(catalog.database.stand())
+    along = not here and _came_along(mount, marker, home)
+    fault = None if here or along else Fault.COPY
+    if isinstance(backend, Notes):
+        fault = _of_marker(found) or fault
+    return replace(found, fault=fault, along=along)
+
+
+def claim(catalog: Catalog, mounts: Mounts, mount: Mount) -> Standing:
+    """The same, once what is missing was written where nothing speaks against it.
+
+    That are the marker of a backend in which nothing was erased, the catalog's home, and a new
+    place of both.
+    """
+    backend = mount.backend
+    for _ in range(TRIES):
+        noted = isinstance(backend, Notes)
+        notes = tuple(backend.scan(ERASED)) if noted else ()  # before the catalog is read
+        found = look(catalog, mount, notes)
+        if found.fault is not None:
+            return found
+        if _settle(catalog, mounts, found):
+            continue
+        if not isinstance(backend, Notes) or (wanted := _marker(mount, found)) == found.marker:
+            mount.marked = found.erased
+            return found
+        backend.write_note(MARKER, wanted.to_bytes(), instead_of=found.content)
+    raise Unavailable(
+        f"Others write the marker of {mount.url} at the same moment, again and again.",
+        hint="Try again.",
+    )
+
+
+def claim_first(catalog: Catalog, mounts: Mounts) -> None:
+    """Mark the backends of a catalog that was just made; what fails is made up for by gc."""
+    for mount in mounts.all:
+        try:
+            claim(catalog, mounts, mount)
+        except CalotypeError as error:
+            logger.warning("no marker in backend %s yet: %s", mount.name, error)
+
+
+def marked(catalog: Catalog, mount: Mount) -> int | None:
+    """How far the backend's marker is known to be, where it is this catalog's; None where not.
+
+    Asked of the backend once in this process; the catalog's own row is heeded from then on.
+    """
+    if mount.marked is None:
+        try:
+            found = look(catalog, mount)
+        except CalotypeError:
+            return None
+        mount.marked = found.erased if found.fault is None else -1
+    if mount.marked < 0:
+        return None
+    known = next((each for each in catalog.backends if each.name == mount.name), None)
+    mount.marked = max(mount.marked, known.erase_seq if known is not None else 0)
+    return mount.marked
+
+
+def is_estranged(catalog: Catalog, mount: Mount) -> bool:
+    """True where the backend was seen not to be this catalog's; asked once in this process."""
+    marked(catalog, mount)
+    return mount.marked is not None and mount.marked < 0
+
+
+def _of_marker(found: Standing) -> Fault | None:
+    """What the marker says against it."""
+    marker, known = found.marker, found.known
+    if marker is None:
+        erased = known.erase_seq if known.generation else 0
+        return Fault.LOST if erased or found.erased else None
+    if marker.store != found.store:
+        return Fault.OTHER
+    if marker.epoch > known.epoch:
+        return Fault.TAKEN
+    if marker.epoch < known.epoch or marker.recovering:
+        return Fault.UNFINISHED
+    if not known.generation:
+        return Fault.OLDER
+    if marker.generation != known.generation:
+        return Fault.TAKEN
+    return Fault.OLDER if found.erased > known.erase_seq else None
+
+
+def _marker(mount: Mount, found: Standing) -> Marker:
+    """The marker as it ought to be."""
+    known = found.known
+    marker = found.marker or Marker(found.store, known.epoch, known.generation, known.erase_seq)
+    stand = mount.backend.stand() if isinstance(mount.backend, Stands) else None
+    return marker if found.along else replace(marker, stand=stand)
+
+
+def _settle(catalog: Catalog, mounts: Mounts, found: Standing) -> bool:
+    """Note what was not known before there were markers, or is another place for all by now.
+
+    True where that changed something. Numbers of batches from before begin again.
+    """
+    moved = found.along and all(_is_along(catalog, mount) for mount in mounts.all)
+    if found.home is not None and found.known.generation and not moved:
+        return False
+    here = catalog.database.stand()
+    with catalog.write(freeing=Freeing.BYTES) as connection:
+        settings.lock(connection, "backends")
+        known = backends.of_name(connection, found.name)
+        if known is not None and not known.generation:
+            backends.begin_epoch(connection, known, known.epoch, 0)
+        if homes.home(connection) == found.home:
+            homes.settle(connection, here)
+    return True
+
+
+def _is_along(catalog: Catalog, mount: Mount) -> bool:
+    try:
+        found = look(catalog, mount)
+    except CalotypeError:
+        return False
+    return found.along and found.fault is None
+
+
+def _came_along(mount: Mount, marker: Marker | None, home: Stand | None) -> bool:
+    """True where the bytes were copied or moved with the catalog: it may do what it likes there.
+
+    Both are elsewhere than they were, and what was there is still there, or gone, of both.
+    """
+    if mount.url == INSIDE:
+        return True
+    if marker is None or marker.stand is None or not isinstance(mount.backend, Stands):
+        return False
+    now = mount.backend.stand()
+    if now is None or now.mark == marker.stand.mark:
+        return False
+    return _is_left(home) == _is_left(marker.stand)
+
+
+def _is_left(before: Stand | None) -> bool | None:
+    """True where something stands at its old place still; None where that cannot be told."""
+    if before is None or not before.path:
+        return None
+    path = Path(before.path)
+    try:
+        if path.is_dir():
+            return mark_of(before.path) == before.mark
+        return path.exists() and f"{mark_of(str(path.parent))}/{path.name}" == before.mark
+    except OSError:
+        return False
+
+
+def _mark(stand: Stand | None) -> str:
+    return stand.mark if stand is not None else ""

@@ -1,0 +1,79 @@
+"""Blocking: the block-list told to every backend, so that it outlives the catalog."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+
+from calotype.backends import Notes
+from calotype.backends.markers import blocked_name, blocked_to_bytes
+from calotype.belonging import look
+from calotype.catalog import Catalog, settings
+from calotype.catalog.backends import PRIMARY
+from calotype.digest import Digest
+from calotype.errors import CalotypeError
+from calotype.mounting import Mount, Mounts
+
+logger = logging.getLogger("calotype.backends")
+
+PAGE = 1000
+
+
+def tell(catalog: Catalog, mounts: Mounts, digest: Digest, reason: str) -> None:
+    """Note a blocked digest in every backend that is this catalog's.
+
+    Raises where the primary cannot be told; what another one is not told, fsck notices.
+    """
+    for mount, notes in _own(catalog, mounts):
+        try:
+            write(notes, digest, reason)
+        except CalotypeError as error:
+            if mount.role == PRIMARY:
+                raise
+            logger.warning("backend %s is not told of a block: %s", mount.name, error)
+
+
+def take_back(catalog: Catalog, mounts: Mounts, digest: Digest) -> bool:
+    """Remove its notes; True where there was one. Raises where a backend cannot be reached."""
+    there = False
+    for _, notes in _own(catalog, mounts):
+        there |= notes.read_note(blocked_name(digest)) is not None
+        notes.delete_note(blocked_name(digest))
+    return there
+
+
+def write(notes: Notes, digest: str, reason: str) -> None:
+    """Note one digest; another reason that is noted already gives way."""
+    name, note = blocked_name(digest), blocked_to_bytes(reason)
+    if not notes.write_note(name, note):
+        notes.write_note(name, note, instead_of=notes.read_note(name))
+
+
+def everything(catalog: Catalog) -> Iterator[tuple[str, str]]:
+    """(digest, reason) of all that is blocked."""
+    after = ""
+    while True:
+        with catalog.read() as connection:
+            page = settings.blocked_ones(connection, after, PAGE)
+        yield from page
+        if len(page) < PAGE:
+            return
+        after = page[-1][0]
+
+
+def _own(catalog: Catalog, mounts: Mounts) -> Iterator[tuple[Mount, Notes]]:
+    for mount in mounts.all:
+        try:
+            backend = mount.backend
+            if not isinstance(backend, Notes):
+                continue
+            found = look(catalog, mount)
+        except CalotypeError as error:
+            if mount.role == PRIMARY:
+                raise
+            logger.warning("backend %s is not told of a block: %s", mount.name, error)
+            continue
+        if found.fault is None:
+            yield mount, backend
+        else:
+            logger.warning("backend %s is not told of a block: %s", mount.name, found.why)

@@ -1,0 +1,28 @@
+"""Statements on the home of a catalog: where it was when it last was known to be the only one."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+
+from sqlalchemy import Connection
+
+from calotype.backends import Stand
+from calotype.catalog.settings import forget_meta, get_meta, set_meta
+
+HOME = "home"
+"""The key in ``meta``: not the store's, but this catalog's own."""
+
+
+def home(connection: Connection) -> Stand | None:
+    """Where the catalog is at home; None before there were markers."""
+    found = get_meta(connection, HOME)
+    return None if found is None else Stand(**json.loads(found))
+
+
+def settle(connection: Connection, here: Stand | None) -> None:
+    """Have it at home here."""
+    if here is None:
+        forget_meta(connection, HOME)
+    else:
+        set_meta(connection, HOME, json.dumps(asdict(here)))

@@ -1,0 +1,228 @@
+"""Re-adopting: bytes of a backend that the catalog has no row for, read whole and kept again."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence, Set
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass, replace
+
+from sqlalchemy.exc import IntegrityError
+
+from calotype import media
+from calotype.backends import Key, Listed
+from calotype.catalog import Catalog, copies, holdings, replicas, settings
+from calotype.catalog.backends import ROLES
+from calotype.catalog.copies import Past
+from calotype.catalog.intents import Intent, intend, withdraw
+from calotype.catalog.repeating import repeated
+from calotype.catalog.states import LIVE
+from calotype.copying import checked
+from calotype.digest import Digest
+from calotype.errors import CalotypeError, Corrupt, NotFound
+from calotype.fsck.sides import Findings, Seen, finding
+from calotype.heart import Heart, beating
+from calotype.model import Blob
+from calotype.mounting import Mount
+from calotype.quantities import FOREVER
+from calotype.wishes import Wish
+
+SCOPE = "default"
+"""Whose the bytes are of which nobody knows any more whose they were."""
+
+TOGETHER = 100
+"""Objects that one transaction keeps."""
+
+THREADS = 8
+"""Objects that are read at a time."""
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """An object that is to be kept, and what reading it came to.
+
+    ``late`` says that another catalog may still delete it there; ``instead_of`` is the token of
+    the live replica whose key it has. ``blob`` is what was read, ``intent`` where it was copied to.
+    """
+
+    key: Key
+    size: int
+    late: bool = False
+    instead_of: str = ""
+    blob: Blob | None = None
+    intent: Intent | None = None
+    error: CalotypeError | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Readopter:
+    """Looks through the objects of one backend.
+
+    ``late`` are names of keys that another catalog may still delete; ``blocked`` digests are
+    never kept. A ``dry_run`` reads, and changes nothing.
+    """
+
+    catalog: Catalog
+    mount: Mount
+    late: Set[str]
+    blocked: Set[str]
+    dry_run: bool
+
+    def readopt(self, objects: Sequence[Listed], rows: Mapping[str, Past], seen: Seen) -> Findings:
+        """Keep those of ``objects`` that have no row, each read whole before.
+
+        A digest is kept once: what has a sound copy at a key that nobody else deletes needs none.
+        """
+        sizes = {thing.name: thing.size for thing in objects}
+        sound = {str(row.digest) for row in rows.values() if self._is_sound(row, sizes)}
+        wanted = self._candidates(objects, rows, sound)
+        with ThreadPoolExecutor(THREADS) as pool:
+            for first in range(0, len(wanted), TOGETHER):
+                part = [
+                    each
+                    for each in wanted[first : first + TOGETHER]
+                    if str(each.key.digest) not in sound
+                ]
+                for each in pool.map(self._read, part):
+                    seen.read_bytes += each.size
+                    seen.tell()
+                    yield from self._one(each, sound)
+
+    def _is_sound(self, row: Past, sizes: Mapping[str, int]) -> bool:
+        name = str(row.key)
+        whole = row.state == LIVE and row.suspect_at is None and sizes.get(name) == row.size
+        return whole and name not in self.late
+
+    def _candidates(
+        self, objects: Sequence[Listed], rows: Mapping[str, Past], sound: Set[str]
+    ) -> list[Candidate]:
+        """Those that nobody else deletes first: they need not be copied."""
+        found = []
+        for thing in objects:
+            key, row = Key.parse(thing.name), rows.get(thing.name)
+            late = thing.name in self.late
+            if key is None or key.digest in sound or key.digest in self.blocked:
+                continue
+            if row is None or (row.state == LIVE and late):
+                token = row.token if row is not None else ""
+                found.append(Candidate(key, thing.size, late, token))
+        return sorted(found, key=lambda each: each.late)
+
+    def _read(self, candidate: Candidate) -> Candidate:
+        """The same, with what it is: every byte was read."""
+        key = candidate.key
+        try:
+            with self.mount.backend.open(key) as file:
+                if Digest.of(file) != key.digest:
+                    raise Corrupt("its bytes do not hash to its name")
+                size = file.seek(0, 2)
+                facts = media.read(file, size)
+        except CalotypeError as error:
+            return replace(candidate, error=error)
+        shape = (facts.width, facts.height)
+        blob = Blob(key.digest, size, facts.media_type, key.extension, *shape)
+        return replace(candidate, blob=blob)
+
+    def _one(self, candidate: Candidate, sound: set[str]) -> Findings:
+        digest, name = candidate.key.digest, str(candidate.key)
+        error = candidate.error
+        action = "would be kept" if self.dry_run else ""
+        if error is None and not self.dry_run and str(digest) not in sound:
+            try:
+                action = self._keep(candidate)
+            except CalotypeError as failure:
+                error = failure
+        if isinstance(error, NotFound):
+            return
+        if error is not None:
+            self._doubt(candidate)
+            note = f"not kept: {error}"
+            yield finding(self.mount.name, "stray", note, digest=digest, key=name)
+        elif action and str(digest) not in sound:
+            sound.add(str(digest))
+            note = "bytes without a row" if not candidate.instead_of else "bytes that were let go"
+            note += ", at a key that was erased" if candidate.late else ""
+            yield finding(self.mount.name, "adopted", note, digest=digest, key=name, action=action)
+
+    def _doubt(self, candidate: Candidate) -> None:
+        """Mark a live replica that was read and is not whole."""
+        if candidate.instead_of and isinstance(candidate.error, Corrupt) and not self.dry_run:
+            with suppress(CalotypeError), self.catalog.write() as connection:
+                replicas.suspect(connection, candidate.instead_of, self.catalog.clock())
+
+    def _keep(self, candidate: Candidate) -> str:
+        """Have it live; what was done, or nothing where somebody else was faster."""
+        if candidate.late:
+            candidate = self._copied(candidate)
+        try:
+            return self._settle(candidate)
+        except IntegrityError:  # a row at that key, or a live copy, by now
+            return ""
+
+    def _copied(self, candidate: Candidate) -> Candidate:
+        """Copy it to a key of its own."""
+        intent = self._intend(candidate)
+        heart, backend = Heart(self.catalog, [intent]), self.mount.backend
+        try:
+            with backend.open(candidate.key) as file:
+                whole = checked(file, candidate.key.digest, lambda _: None)
+                backend.put(intent.key, beating(whole, heart.beat), candidate.size)
+        except BaseException:
+            with suppress(CalotypeError), self.catalog.write() as connection:
+                withdraw(connection, [intent.token], self.catalog.clock())
+            raise
+        return replace(candidate, intent=intent)
+
+    @repeated
+    def _intend(self, candidate: Candidate) -> Intent:
+        key = candidate.key
+        with self.catalog.write(durable=False) as connection:
+            settings.lock_digests(connection, [key.digest])
+            wanted = [(key.digest, key.extension, candidate.size)]
+            return intend(connection, self.mount.name, wanted, self.catalog.clock(), ROLES)[0]
+
+    @repeated
+    def _settle(self, candidate: Candidate) -> str:
+        """A live replica, a blob, and for one that was not known an asset that is kept for good."""
+        blob, intent, now = candidate.blob, candidate.intent, self.catalog.clock()
+        assert blob is not None
+        digest, tokens = str(blob.digest), [intent.token] if intent is not None else []
+        with self.catalog.write() as connection:
+            settings.lock_digests(connection, [digest])
+            copies.lock_blobs(connection, [digest])
+            there = copies.situation(connection, [digest], self.mount.name, tokens)
+            here = there.copies.get(digest)
+            others = here is not None and not here.suspect and here.token != candidate.instead_of
+            if digest in there.blocked or others or not there.writing.issuperset(tokens):
+                replicas.doom(connection, tokens, now)
+                return ""
+            before = [here.token] if here is not None else []
+            replicas.doom(connection, [*before, *there.ownerless], now)
+            if digest not in there.blobs:
+                copies.insert_blobs(connection, [blob])
+            if intent is not None and not candidate.instead_of:
+                left = [(candidate.key, candidate.size)]
+                replicas.tombstone(connection, self.mount.name, left, now)
+            if intent is None:
+                tokens = [replicas.announce(connection, self.mount.name, candidate.key, blob.size)]
+            replicas.set_live(connection, tokens, now)
+            if digest in there.blobs:
+                return "its blob has it again"
+            holdings.insert_assets(connection, SCOPE, [Wish(blob.digest, FOREVER)], now)
+            settings.count_again(connection, SCOPE)
+            return f"kept in scope {SCOPE}"
+
+
+def shards(objects: Iterator[Listed]) -> Iterator[tuple[str, list[Listed]]]:
+    """Sorted objects, those of 1/256 of the digests at a time, with what their names begin with."""
+    part: list[Listed] = []
+    for thing in objects:
+        if part and part[0].name[:_SHARD] != thing.name[:_SHARD]:
+            yield part[0].name[:_SHARD], part
+            part = []
+        part.append(thing)
+    if part:
+        yield part[0].name[:_SHARD], part
+
+
+_SHARD = len("sha256/ab/")

@@ -1,0 +1,272 @@
+"""Recovering: a catalog and bytes that are not of one age made one again, and erasing unlocked.
+
+The marker is taken over first, and says that this is not finished; then the backend's notes are
+read, so whatever another catalog deletes from then on was named to this one before. Bytes without a
+row are read whole, and kept; what a late delete may still hit is copied to a key of its own.
+Harmless to repeat: after a kill the next one goes on, and nothing is erased until one has ended.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+from sqlalchemy import Connection
+
+from calotype import blocking
+from calotype.backends import Backend, Key, Listed, Notes, Stands
+from calotype.backends.markers import (
+    BLOCKED,
+    ERASED,
+    MARKER,
+    Marker,
+    blocked_digest,
+    blocked_reason,
+    erased_keys,
+    erased_seq,
+)
+from calotype.belonging import Fault, Standing, look
+from calotype.catalog import Catalog, backends, copies, homes, schema, settings
+from calotype.catalog.columns import Hosts
+from calotype.catalog.failures import translated
+from calotype.digest import Digest
+from calotype.errors import CalotypeError, Misconfigured, StillReferenced, Unavailable
+from calotype.fsck.sides import Findings, Seen, finding
+from calotype.mounting import Mount, Mounts
+from calotype.presence import require_there
+from calotype.purging import Purger
+from calotype.readopting import Readopter, shards
+
+TO_ADOPT = frozenset({Fault.COPY, Fault.TAKEN})
+"""What only ``adopt`` goes over."""
+
+REBUILDING = "rebuilding"
+"""The key in ``meta`` of a catalog that is being built from bytes."""
+
+LOST = "built from the bytes alone: file names, owners and scopes are lost, holds and trash too"
+
+
+@dataclass(frozen=True, slots=True)
+class Recovery:
+    """One recovery of a store; ``adopt`` takes bytes over from another copy of the catalog.
+
+    A ``dry_run`` changes nothing, and says what would be kept.
+    """
+
+    catalog: Catalog
+    mounts: Mounts
+    hosts: Hosts
+    adopt: bool = False
+    dry_run: bool = False
+
+    def recover(self, seen: Seen) -> Findings:
+        """Compare each backend with the catalog, keep what has no row, and unlock.
+
+        One that cannot be reached stays locked; so does one that another catalog may be using,
+        unless that is to be taken over. What is still locked, fsck says.
+        """
+        self.catalog.require()
+        self.mounts.refresh()
+        taken: list[Mount] = []
+        for mount in self.mounts.all:
+            try:
+                require_there(self.catalog, mount)
+                found = look(self.catalog, mount, _erased(mount.backend))
+                if self._may(found):
+                    self._take(mount, found)
+                    taken.append(mount)
+            except CalotypeError as error:
+                seen.complete = False
+                yield finding(mount.name, "unreachable", str(error), action="look again later")
+        for mount in taken:
+            yield from self._recover(mount, seen)
+
+    def rebuild(self, seen: Seen) -> Findings:
+        """Make a catalog that was lost from the primary's bytes alone, every one of them read.
+
+        ``Misconfigured`` where there is a catalog, unless an earlier rebuilding of it was killed.
+        """
+        mount = self.mounts.opened_with
+        if self.dry_run:
+            self._require_none()
+            seen.over = True
+            yield from self._readopted(mount, seen)
+            return
+        self._make(mount)
+        yield from Recovery(self.catalog, self.mounts, self.hosts, adopt=True).recover(seen)
+        yield finding(mount.name, "adopted", LOST)
+        with self.catalog.write() as connection:
+            settings.forget_meta(connection, REBUILDING)
+
+    # -- taking over ------------------------------------------------------------------------
+
+    def _may(self, found: Standing) -> bool:
+        return found.fault is not Fault.OTHER and (self.adopt or found.fault not in TO_ADOPT)
+
+    def _take(self, mount: Mount, found: Standing) -> None:
+        """Begin another epoch where need be, in the catalog first; then have the marker say so."""
+        backend = mount.backend
+        if self.dry_run or found.fault is None:
+            return
+        if found.fault is not Fault.UNFINISHED:
+            self._begin(found)
+        if not isinstance(backend, Notes):
+            return
+        now = look(self.catalog, mount, _erased(backend))
+        known, erased = now.known, max(now.known.erase_seq, now.erased)
+        with self.catalog.write() as connection:
+            backends.raise_erase_seq(connection, mount.name, erased)
+        marker = Marker(
+            now.store,
+            known.epoch,
+            known.generation,
+            erased,
+            backend.stand() if isinstance(backend, Stands) else None,
+            recovering=True,
+        )
+        if now.content != found.content or not backend.write_note(
+            MARKER, marker.to_bytes(), instead_of=now.content
+        ):
+            raise Unavailable(
+                f"Another catalog writes the marker of {mount.url} at this moment.",
+                hint="Let only one of them be used, then run this again.",
+            )
+
+    def _begin(self, found: Standing) -> None:
+        """A catalog that is a copy begins one in every backend: none of them was its own."""
+        here = self.catalog.database.stand()
+        with self.catalog.write() as connection:
+            settings.lock(connection, "backends")
+            settings.set_meta(connection, "generation", secrets.token_hex(8))
+            for known in backends.known(connection):
+                if known.name == found.name and found.marker is not None:
+                    epoch = max(known.epoch, found.marker.epoch) + 1
+                    erased = max(known.erase_seq, found.erased)
+                    backends.begin_epoch(connection, known, epoch, erased)
+                elif found.fault is Fault.COPY or known.name == found.name:
+                    backends.begin_epoch(connection, known, known.epoch + 1, known.erase_seq)
+            homes.settle(connection, here)
+
+    # -- what is there ----------------------------------------------------------------------
+
+    def _recover(self, mount: Mount, seen: Seen) -> Findings:
+        try:
+            yield from self._blocks(mount)
+            yield from self._readopted(mount, seen)
+            if not self.dry_run:
+                self._finish(mount)
+        except CalotypeError as error:
+            seen.complete = False
+            yield finding(mount.name, "unreachable", str(error), action="look again later")
+
+    def _readopted(self, mount: Mount, seen: Seen) -> Findings:
+        backend = mount.backend
+        late = {str(key) for key in _erased_keys(backend)}
+        readopter = Readopter(
+            self.catalog, mount, late, set(_blocked(backend)), dry_run=self.dry_run
+        )
+        there = not seen.over
+        for shard, objects in shards(backend.scan("sha256/")):
+            rows = {}
+            if there:
+                with self.catalog.read() as connection:
+                    found = copies.between(connection, mount.name, shard, f"{shard[:-1]}0")
+                rows = {str(row.key): row for row in found}
+            yield from readopter.readopt(objects, rows, seen)
+
+    def _blocks(self, mount: Mount) -> Findings:
+        """Both block-lists made one; what another catalog purged is let go of here as well."""
+        backend = mount.backend
+        if self.dry_run or not isinstance(backend, Notes):
+            return
+        noted = _blocked(backend)
+        own = dict(blocking.everything(self.catalog))
+        for digest in sorted(noted.keys() - own.keys()):
+            try:
+                Purger(self.catalog, self.hosts).purge(
+                    Digest.known(digest), block=True, reason=noted[digest]
+                )
+            except StillReferenced as error:
+                note = f"it was purged, and cannot be let go of here: {error}"
+                yield finding(mount.name, "broken", note, digest=Digest.known(digest))
+        for digest in sorted(own.keys() - noted.keys()):
+            blocking.write(backend, digest, own[digest])
+
+    def _finish(self, mount: Mount) -> None:
+        """Say that it is at an end, if the marker is still this catalog's."""
+        backend = mount.backend
+        found = look(self.catalog, mount)
+        if not isinstance(backend, Notes) or found.marker is None or not found.marker.recovering:
+            return
+        known, marker = found.known, found.marker
+        if (marker.epoch, marker.generation) == (known.epoch, known.generation):
+            whole = replace(marker, recovering=False)
+            backend.write_note(MARKER, whole.to_bytes(), instead_of=found.content)
+
+    # -- rebuilding -------------------------------------------------------------------------
+
+    def _make(self, mount: Mount) -> None:
+        """An empty catalog of the store that the marker names, unless it was begun before."""
+        self._require_none()
+        content = mount.backend.read_note(MARKER) if isinstance(mount.backend, Notes) else None
+        marker = Marker.of(content) if content is not None else None
+
+        def fill(connection: Connection) -> None:
+            if schema.number(connection) is not None:
+                return
+            schema.create(connection, self.catalog.backend_url, self.catalog.clock())
+            settings.set_meta(connection, REBUILDING, "1")
+            if marker is not None:
+                settings.set_meta(connection, "store_id", marker.store)
+            for known in backends.known(connection):
+                epoch = marker.epoch if marker is not None else 1
+                backends.begin_epoch(connection, known, epoch + 1, 0)
+
+        with translated():
+            self.catalog.database.create(fill)
+
+    def _require_none(self) -> None:
+        """Raise where there is a catalog that was not begun by a rebuilding."""
+        path = self.catalog.path
+        wal = path.with_name(f"{path.name}-wal") if path is not None else None
+        if path is not None and not path.exists() and wal is not None and wal.exists():
+            raise Misconfigured(
+                f"{wal} is there, the log of a catalog that is not; nothing was changed.",
+                hint="Move the catalog back to it: nothing is lost then. Else move it elsewhere.",
+            )
+        if self.catalog.database.identity() is None:
+            return
+        with self.catalog.database.reading() as connection:
+            whole = schema.number(connection) is not None
+            if not whole or settings.get_meta(connection, REBUILDING) is not None:
+                return
+        raise Misconfigured(
+            f"There is a catalog: {self.catalog.name}; nothing was changed.",
+            hint="To compare it with the bytes: 'calotype fsck --recover'.",
+        )
+
+
+def _erased(backend: Backend) -> list[Listed]:
+    return list(backend.scan(ERASED)) if isinstance(backend, Notes) else []
+
+
+def _erased_keys(backend: Backend) -> Iterator[Key]:
+    """The keys of every batch of which there is a note."""
+    if isinstance(backend, Notes):
+        for found in list(backend.scan(ERASED)):
+            if erased_seq(found.name) is not None:
+                content = backend.read_note(found.name)
+                yield from erased_keys(found.name, content) if content is not None else ()
+
+
+def _blocked(backend: Backend) -> dict[str, str]:
+    """The digests that the backend says are blocked, and why."""
+    noted: dict[str, str] = {}
+    if isinstance(backend, Notes):
+        for found in list(backend.scan(BLOCKED)):
+            digest = blocked_digest(found.name)
+            content = backend.read_note(found.name) if digest is not None else None
+            if digest is not None and content is not None:
+                noted[str(digest)] = blocked_reason(found.name, content)
+    return noted

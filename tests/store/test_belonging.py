@@ -1,0 +1,448 @@
+"""Which catalog bytes belong to: what is moved, copied, marked, locked and unlocked again."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+from tests import invariants
+from tests.store.pictures import noise, picture
+from tests.store.surgery import backend_of, change, content, findings, objects, problems, rows
+from tests.store.test_markers import body, filled, kinds
+from tests.store.worlds import marker, put_at
+
+from calotype import Store
+from calotype.backends.local import LocalBackend
+from calotype.backends.markers import (
+    BLOCKED,
+    ERASED,
+    MARKER,
+    Marker,
+    blocked_digest,
+    erased_keys,
+    erased_seq,
+    is_note,
+)
+from calotype.catalog import Catalog
+from calotype.doctoring import examine
+from calotype.errors import Blocked, Corrupt, EraseLocked, Misconfigured
+from calotype.gc.announcing import KEPT
+
+
+@pytest.fixture
+def shop(tmp_path, clock):
+    """A store in a folder, with four files."""
+    with Store(tmp_path / "shop", clock=clock) as store:
+        filled(store)
+        yield store
+
+
+def notes(store: Store, prefix: str = "") -> list[str]:
+    return [each.name for each in backend_of(store).scan(prefix) if is_note(each.name)]
+
+
+def erases(store: Store, owner: str = "page/0") -> int:
+    store.release(owner)
+    return store.gc(now=True).erased
+
+
+# -- what a marker says
+
+
+def test_a_store_is_marked_when_it_is_made_and_raised_when_it_erases(shop):
+    made = marker(shop)
+    [(name, epoch, seq, generation)] = rows(
+        shop, "SELECT name, epoch, erase_seq, generation FROM calotype_backend"
+    )
+    assert (name, made.epoch, made.erase_seq, made.generation) == ("main", epoch, seq, generation)
+    assert made.store == rows(shop, "SELECT value FROM calotype_meta WHERE key='store_id'")[0][0]
+    gone = list(objects(shop))
+    assert erases(shop) == 1
+    assert marker(shop).erase_seq == 1
+    [note] = notes(shop, ERASED)
+    assert erased_seq(note) == 1
+    [key] = erased_keys(note, backend_of(shop).read_note(note))
+    assert {str(key)} == set(gone) - set(objects(shop))
+    assert kinds(shop) == []
+
+
+def test_notes_of_batches_are_pruned_but_never_the_last(shop, clock):
+    for number in range(3):
+        assert erases(shop, f"page/{number}") == 1
+    assert [erased_seq(name) for name in notes(shop, ERASED)] == [1, 2, 3]
+    clock.advance(seconds=KEPT / 1_000_000 + 3600)
+    shop.gc(now=True)
+    assert [erased_seq(name) for name in notes(shop, ERASED)] == [3]
+    assert erases(shop, "page/3") == 1
+    assert kinds(shop) == []
+
+
+def test_a_marker_of_a_later_version_is_not_understood(shop, tmp_path):
+    file = tmp_path / "shop/blobs" / MARKER
+    file.chmod(0o600)
+    for text in ("", "{}", '{"format": 2}', "[1]", '{"format": 1, "store": "x"}', "\0"):
+        file.write_text(text)
+        shop.release("page/0")
+        with pytest.raises(Corrupt, match="cannot read|can read"):
+            shop.gc(now=True)
+        assert shop.put(picture()).status in ("created", "duplicate")
+    assert len(objects(shop)) == 5
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["erased/1", "erased/x" + "0" * 19, "blocked/ab", "calotype.json.x", "erased/" + "٣" * 20],
+)
+def test_other_names_are_no_notes(shop, tmp_path, name):
+    assert not is_note(name)
+    file = tmp_path / "shop/blobs" / name
+    file.parent.mkdir(exist_ok=True)
+    file.write_bytes(b"x")
+    assert kinds(shop) == ["foreign"]
+
+
+# -- moved and copied
+
+
+def test_a_folder_that_was_moved_or_copied_as_a_whole_goes_on(shop, tmp_path, clock):
+    erases(shop)
+    shop.close()
+    shutil.copytree(tmp_path / "shop", tmp_path / "copy")
+    (tmp_path / "shop").rename(tmp_path / "moved")
+    for place, owner in (("copy", "page/1"), ("moved", "page/1"), ("copy", "page/2")):
+        with Store(tmp_path / place, clock=clock) as store:
+            assert kinds(store) == []
+            assert erases(store, owner) == 1
+            assert all(each.level != "fail" for each in examine(store))
+            assert marker(store).stand.path == f"{tmp_path}/{place}/blobs"
+            assert marker(store).epoch == 1
+
+
+def test_a_catalog_that_was_copied_without_its_bytes_erases_nothing(shop, tmp_path, clock):
+    erases(shop)
+    shop.close()
+    (tmp_path / "other").mkdir()
+    shutil.copy(tmp_path / "shop/catalog.db", tmp_path / "other/catalog.db")
+    (tmp_path / "other/blobs").symlink_to(tmp_path / "shop/blobs")
+    with Store(tmp_path / "other", clock=clock) as store:
+        with pytest.raises(EraseLocked, match=str(tmp_path / "shop/catalog.db")):
+            erases(store, "page/1")
+        [said] = [each for each in examine(store) if each.level == "fail"]
+        assert said.subject == "erasing" and "--adopt" in said.cure
+
+
+def test_bytes_that_were_moved_alone_are_not_taken_for_moved_together(shop, tmp_path, clock):
+    """Production moves its bytes to a larger disk; staging is a copy of its catalog that sees them."""
+    shop.close()
+    (tmp_path / "other").mkdir()
+    shutil.copy(tmp_path / "shop/catalog.db", tmp_path / "other/catalog.db")
+    shutil.copytree(tmp_path / "shop/blobs", tmp_path / "large")
+    shutil.rmtree(tmp_path / "shop/blobs")
+    for place in ("shop", "other"):
+        (tmp_path / place / "blobs").symlink_to(tmp_path / "large")
+    with Store(tmp_path / "other", clock=clock) as staging, pytest.raises(EraseLocked):
+        erases(staging)
+    with Store(tmp_path / "shop", clock=clock) as store:
+        assert erases(store) == 1
+
+
+def test_a_restored_folder_goes_on_and_one_with_older_rows_does_not(shop, tmp_path, clock):
+    erases(shop, "page/0")
+    shop.close()
+    shutil.copytree(tmp_path / "shop", tmp_path / "backup")
+    with Store(tmp_path / "shop", clock=clock) as store:
+        erases(store, "page/1")
+    shutil.rmtree(tmp_path / "shop")
+    shutil.copytree(tmp_path / "backup", tmp_path / "shop")
+    with Store(tmp_path / "shop", clock=clock) as store:
+        assert erases(store, "page/2") == 1
+    shutil.copy(tmp_path / "backup/catalog.db", tmp_path / "shop/catalog.db")
+    with Store(tmp_path / "shop", clock=clock) as store, pytest.raises(EraseLocked, match="older"):
+        erases(store, "page/3")
+
+
+# -- marked late, lost, another's
+
+
+def test_a_store_from_before_is_marked_when_it_erases(shop, tmp_path, clock):
+    """No marker, no generation, numbers that nobody heard of."""
+    shutil.rmtree(tmp_path / "shop/blobs/erased")
+    (tmp_path / "shop/blobs" / MARKER).unlink()
+    change(shop, "UPDATE calotype_backend SET generation = '', erase_seq = 7")
+    change(shop, "DELETE FROM calotype_meta WHERE key = 'home'")
+    assert kinds(shop) == []
+    assert shop.put(picture()).status == "created"
+    assert notes(shop) == []
+    assert erases(shop) == 1
+    assert marker(shop).erase_seq == 1
+    assert kinds(shop) == []
+
+
+def test_a_marker_that_is_gone_locks_until_it_is_recovered(shop, tmp_path):
+    erases(shop)
+    for name in notes(shop):
+        backend_of(shop).delete_note(name)
+    with pytest.raises(EraseLocked, match="is gone"):
+        erases(shop, "page/1")
+    assert kinds(shop, repair=True) == ["locked"]
+    assert kinds(shop, recover=True) == []
+    assert shop.gc(now=True).erased == 1
+    assert marker(shop).epoch == 2
+
+
+def test_another_stores_bytes_are_not_erased_whatever_is_asked(shop, tmp_path, clock):
+    url = f"file:{tmp_path}/shop/blobs"
+    with Store(catalog="sqlite://", backend=url, clock=clock) as other:
+        digest = other.put(noise(50), owner="x/1").digest
+        with pytest.raises(EraseLocked, match="another store"):
+            erases(other, "x/1")
+        assert kinds(other, recover=True, adopt=True)[0] == "locked"
+        assert any(digest in name for name in objects(other))
+    assert erases(shop) == 1
+
+
+def test_a_place_of_another_store_is_not_added(shop, tmp_path, clock):
+    with Store(tmp_path / "other", clock=clock) as other:
+        other.create()
+        with pytest.raises(Misconfigured, match="another store"):
+            shop.backends.add("two", f"file:{tmp_path}/other/blobs")
+        assert [each.name for each in shop.backends.list()] == ["main"]
+        assert erases(other) == 0
+
+
+# -- several backends
+
+
+def test_a_backend_that_is_locked_stops_no_other(shop, tmp_path):
+    shop.backends.add("two", f"file:{tmp_path}/two")
+    shop.backends.copy("two").result()
+    two = LocalBackend(tmp_path / "two")
+    assert Marker.of(two.read_note(MARKER)).store == marker(shop).store
+    two.delete_note(MARKER)
+    two.write_note(MARKER, Marker("x", 1, "y", 0).to_bytes())
+    with pytest.raises(EraseLocked, match="'two'"):
+        erases(shop)
+    assert len(objects(shop)) == 3
+    assert len(list(two.scan("sha256/"))) == 4
+    assert [(each.kind, each.backend) for each in findings(shop)] == [("locked", "two")]
+
+
+def test_a_dropped_place_can_be_had_again(shop, tmp_path):
+    shop.backends.add("two", f"file:{tmp_path}/two")
+    shop.backends.copy("two").result()
+    assert shop.backends.drop("two").removed
+    assert list(LocalBackend(tmp_path / "two").scan()) == []
+    assert shop.backends.add("two", f"file:{tmp_path}/two").name == "two"
+    with pytest.raises(Misconfigured, match="already"):
+        shop.backends.add("two", f"file:{tmp_path}/three")
+    assert list(LocalBackend(tmp_path / "three").scan()) == []
+    assert shop.backends.drop("two", abandon=True).removed  # its marker stays behind
+    assert shop.backends.add("two", f"file:{tmp_path}/two").name == "two"
+    assert Marker.of(LocalBackend(tmp_path / "two").read_note(MARKER)).epoch == 2
+    assert erases(shop) == 1
+    assert kinds(shop) == []
+
+
+def test_a_mirror_is_recovered_with_the_primary(shop, tmp_path, clock):
+    shop.backends.add("two", f"file:{tmp_path}/two")
+    shop.backends.copy("two").result()
+    shop.close()
+    shutil.copy(tmp_path / "shop/catalog.db", tmp_path / "older.db")
+    with Store(tmp_path / "shop", clock=clock) as store:
+        erases(store)
+        digest = store.put(noise(70)).digest
+    shutil.copy(tmp_path / "older.db", tmp_path / "shop/catalog.db")
+    with Store(tmp_path / "shop", clock=clock) as store:
+        assert sorted(kinds(store)) == ["locked", "locked", "missing", "missing", "stray", "stray"]
+        found = [(each.kind, each.backend) for each in findings(store, recover=True)]
+        assert found[:2] == [("adopted", "main"), ("adopted", "two")]
+        assert content(store, digest) == noise(70)
+        assert store.put(body(0)).status == "healed"
+        assert erases(store, "page/1") >= 2
+        assert problems(store) == []
+
+
+def test_a_store_that_was_moved_with_its_catalog_alone_takes_the_bytes_along(shop, tmp_path, clock):
+    erases(shop)
+    shop.copy_catalog(str(tmp_path / "new")).result()
+    with Store(tmp_path / "new", clock=clock) as store:
+        assert kinds(store) == []
+        assert erases(store, "page/1") == 1
+        assert marker(store).epoch == 1
+
+
+def test_a_copy_stays_a_copy_when_its_catalog_is_moved(shop, tmp_path, clock):
+    erases(shop)
+    shop.close()
+    (tmp_path / "other").mkdir()
+    shutil.copy(tmp_path / "shop/catalog.db", tmp_path / "other/catalog.db")
+    (tmp_path / "other/blobs").symlink_to(tmp_path / "shop/blobs")
+    with Store(tmp_path / "other", clock=clock) as store:
+        store.copy_catalog(str(tmp_path / "new")).result()
+    with Store(tmp_path / "new", clock=clock) as store, pytest.raises(EraseLocked, match="a copy"):
+        erases(store, "page/1")
+
+
+# -- what is blocked
+
+
+def test_a_block_is_told_to_every_backend_and_taken_back(shop, tmp_path):
+    shop.backends.add("two", f"file:{tmp_path}/two")
+    two = LocalBackend(tmp_path / "two")
+    first = shop.put(picture()).digest
+    shop.purge(first, reason="a complaint")
+    for backend in (backend_of(shop), two):
+        [found] = backend.scan(BLOCKED)
+        assert blocked_digest(found.name) == first
+    shop.purge(shop.put(noise(9)).digest, block=False)
+    assert shop.backends.drop("two").removed
+    shop.backends.add("two", f"file:{tmp_path}/two")
+    assert len(list(two.scan(BLOCKED))) == 1
+    assert kinds(shop) == []
+    assert shop.unblock(first)
+    assert not shop.unblock(first)
+    assert notes(shop, BLOCKED) == list(two.scan(BLOCKED)) == []
+
+
+def test_what_was_purged_after_the_copy_is_let_go_of_by_recovery(shop, tmp_path, clock):
+    digest = shop.put(noise(80), owner="page/9").digest
+    shop.close()
+    shutil.copy(tmp_path / "shop/catalog.db", tmp_path / "older.db")
+    with Store(tmp_path / "shop", clock=clock) as store:
+        store.purge(digest, reason="a complaint")
+    shutil.copy(tmp_path / "older.db", tmp_path / "shop/catalog.db")
+    with Store(tmp_path / "shop", clock=clock) as store:
+        put_at(store, digest, noise(80))
+        assert store.fsck(recover=True).result().problems == 0
+        assert list(store.references(owner="page/9")) == []
+        with pytest.raises(Blocked, match="a complaint"):
+            store.put(noise(80))
+        store.gc(now=True)
+        assert not any(digest in name for name in objects(store))
+
+
+# -- killed between any two steps
+
+
+class Killed(BaseException):
+    """The process ends here."""
+
+
+class Fuse:
+    """Ends the process before or after its ``at``-th step; a step is a write to either side."""
+
+    def __init__(self, at: int, after: bool) -> None:
+        self.left, self.after, self.burnt = at, after, False
+
+    def on(self, patched: pytest.MonkeyPatch, owner: type, name: str) -> None:
+        real = getattr(owner, name)
+
+        def step(*given, **more):
+            self.left -= 1
+            if self.left == 0 and not self.after:
+                self.burnt = True
+                raise Killed
+            done = real(*given, **more)
+            if self.left == 0 and self.after:
+                self.burnt = True
+                raise Killed
+            return done
+
+        patched.setattr(owner, name, step)
+
+
+STEPS = ("write_note", "delete_note", "put", "delete")
+
+
+def killed_at(number: int, after: bool, act) -> bool:
+    """True where ``act`` was killed at that step; False where it has fewer."""
+    fuse = Fuse(number, after)
+    with pytest.MonkeyPatch.context() as patched:
+        for name in STEPS:
+            fuse.on(patched, LocalBackend, name)
+        fuse.on(patched, Catalog, "write")
+        try:
+            act()
+        except Killed:
+            return True
+    return fuse.burnt
+
+
+def setting(tmp_path: Path, clock) -> dict[str, bytes]:
+    """A store whose catalog is older than its bytes; what it has to have in the end."""
+    with Store(tmp_path / "shop", clock=clock) as store:
+        wanted = {store.put(body(n), owner=f"page/{n}").digest: body(n) for n in range(3)}
+    shutil.copy(tmp_path / "shop/catalog.db", tmp_path / "older.db")
+    with Store(tmp_path / "shop", clock=clock) as store:
+        store.release("page/0")
+        store.gc(now=True)
+        wanted[store.put(body(8)).digest] = body(8)
+        put_at(store, next(iter(wanted)), body(0))
+    for end in ("-wal", "-shm"):
+        (tmp_path / f"shop/catalog.db{end}").unlink(missing_ok=True)
+    return wanted
+
+
+@pytest.mark.parametrize("after", [False, True])
+@pytest.mark.parametrize("act", ["recover", "rebuild", "gc"])
+def test_killed_at_any_step_the_next_run_goes_on(tmp_path, clock, act, after):
+    stride = 1 if os.environ.get("CALOTYPE_MARKERS") == "full" else 7
+    for number in range(1 + 3 * after, 99, stride):
+        root = tmp_path / f"{number}"
+        root.mkdir()
+        if not goes_on(root, clock, act, number, after):
+            assert number > 7
+            return
+        shutil.rmtree(root)
+    pytest.fail("it never ends")
+
+
+def goes_on(root: Path, clock, act: str, number: int, after: bool) -> bool:
+    """Kill one run, look, run again, look at everything; False where it had fewer steps."""
+    wanted, shop = setting(root, clock), root / "shop"
+    if act == "recover":
+        shutil.copy(root / "older.db", shop / "catalog.db")
+    if act == "rebuild":
+        (shop / "catalog.db").unlink()
+    first = Store(shop, clock=clock)
+    killed = killed_at(number, after, lambda: run(first, act))
+    with Store(shop, clock=clock) as store:
+        if killed and act != "gc" and locked(store):
+            with pytest.raises((EraseLocked, Corrupt)):
+                store.gc(now=True)
+        if killed and not (act == "rebuild" and whole(store)):
+            run(store, act)
+        clock.advance(seconds=1)
+        assert [each for each in problems(store) if each.kind != "stray"] == []
+        store.gc(now=True)
+        for digest, data in wanted.items():
+            if act != "gc" or data == body(8):
+                assert content(store, digest) == data
+        assert not locked(store)
+    assert invariants.broken_invariants(shop, late_writes=True) == []
+    return killed
+
+
+def run(store: Store, act: str) -> None:
+    if act == "gc":
+        store.release("page/1")
+        store.gc(now=True)
+    else:
+        store.fsck(**{act: True}).result()
+
+
+def whole(store: Store) -> bool:
+    """A catalog whose rebuilding came to its end."""
+    try:
+        return rows(store, "SELECT 1 FROM calotype_meta WHERE key = 'rebuilding'") == []
+    except Corrupt:
+        return False
+
+
+def locked(store: Store) -> bool:
+    try:
+        return any(each.kind == "locked" for each in store.fsck())
+    except Corrupt:
+        return True

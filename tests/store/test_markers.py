@@ -1,0 +1,169 @@
+"""Whose bytes they are: dumps, clones, older catalogs and lost ones, on every backend."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+import pytest
+from tests import seaweed, supabase_server
+from tests.store.surgery import findings
+from tests.store.worlds import BACKENDS, CATALOGS, World, bytes_of, marker, names, put_at
+
+from calotype import Store
+from calotype.digest import Digest
+from calotype.errors import Blocked, Corrupt, EraseLocked, Misconfigured
+
+FEW = [
+    ("sqlite", "folder"),
+    ("sqlite", "s3"),
+    ("postgresql", "database"),
+    ("postgresql", "supabase"),
+]
+ALL = [(catalog, kind) for catalog in CATALOGS for kind in BACKENDS]
+CHOSEN = ALL if os.environ.get("CALOTYPE_MARKERS") == "full" else FEW
+
+
+@pytest.fixture(params=CHOSEN, ids="-".join)
+def world(request, monkeypatch, tmp_path, clock) -> Iterator[World]:
+    for name, text in seaweed.ENVIRONMENT.items():
+        monkeypatch.setenv(name, text)
+    monkeypatch.setenv("CALOTYPE_SUPABASE_KEY", supabase_server.running().key)
+    made = World(*request.param, tmp_path, clock)
+    yield made
+    made.close()
+
+
+def body(number: int) -> bytes:
+    return b"body %d " % number * 50
+
+
+def filled(store: Store, count: int = 4) -> list[str]:
+    return [store.put(body(n), owner=f"page/{n}").digest for n in range(count)]
+
+
+def kinds(store: Store, **options) -> list[str]:
+    return [each.kind for each in findings(store, **options)]
+
+
+def test_staging_with_productions_dump_erases_nothing_there(world):
+    with world.open() as store:
+        filled(store)
+        store.release("page/3")
+        store.gc(now=True)
+        before = marker(store)
+    staging = world.open(world.staging(world.dump()))
+    there = names(staging)
+    assert len(there) == 3
+    staging.release("page/0")
+    with pytest.raises(EraseLocked, match="is a copy") as refused:
+        staging.gc(now=True)
+    assert "fsck --recover --adopt" in refused.value.hint
+    assert kinds(staging) == ["locked"]
+    digest = staging.put(body(9)).digest  # puts and reads go on
+    assert "~" in names(staging)[[digest in name for name in names(staging)].index(True)]
+    with staging.open(digest) as file:
+        assert file.read() == body(9)
+    with pytest.raises(EraseLocked):
+        staging.purge(staging.put(body(1)).digest)
+    assert kinds(staging, recover=True)[0] == "locked"
+    assert set(there) < set(names(staging))
+    assert marker(staging) == before
+    with world.open() as store:  # production does as before
+        store.release("page/2")
+        assert store.gc(now=True).erased == 1
+        assert store.put(body(1)).status == "duplicate"
+
+
+def test_of_two_clones_the_one_that_adopts_has_the_bytes(world):
+    with world.open() as store:
+        filled(store)
+    clone = world.open(world.staging(world.dump()))
+    first = world.open()
+    assert kinds(clone, recover=True, adopt=True) == []
+    assert marker(clone).epoch == 2
+    clone.release("page/0")
+    assert clone.gc(now=True).erased == 1
+    first.release("page/1")
+    with pytest.raises(EraseLocked, match="taken it over"):
+        first.gc(now=True)
+    assert len(names(first)) == 3
+    assert set(kinds(first, recover=True)) >= {"locked"}
+    assert "locked" not in kinds(first, recover=True, adopt=True)
+    assert first.gc(now=True).erased == 1
+    with pytest.raises(EraseLocked):
+        clone.gc(now=True)
+
+
+def test_an_older_catalog_locks_by_itself_until_it_is_recovered(world, clock):
+    with world.open() as store:
+        gone, late, *_ = filled(store)
+    dump = world.dump()
+    with world.open() as store:
+        store.release("page/0")
+        store.release("page/1")
+        assert store.gc(now=True).erased == 2
+        young = store.put(body(7), owner="page/7").digest
+        store.release("page/7")
+        kept = store.put(body(8)).digest
+    world.load(dump)
+    store = world.open()
+    store.release("page/2")
+    with pytest.raises(EraseLocked, match="older than the bytes") as refused:
+        store.gc(now=True)
+    assert "fsck --recover" in refused.value.hint
+    assert store.put(body(0)).status == "healed"  # never at its plain key again
+    assert len([each for each in names(store) if gone in each]) == 1
+    assert all("~" in each for each in names(store) if gone in each)
+    key = put_at(store, late, body(1))  # written late, or deleted late
+    clock.advance(seconds=1)
+    told = [each.kind for each in store.fsck(recover=True, dry_run=True)]
+    assert told.count("adopted") == 3
+    assert "locked" in told
+    found = list(store.fsck(recover=True))
+    assert sorted(each.kind for each in found) == ["adopted"] * 3
+    actions = {str(each.digest): each.action for each in found}
+    assert actions[young] == actions[kept] == "kept in scope default"
+    assert actions[late] == "its blob has it again"
+    bytes_of(store).delete(key)  # the late delete of a key that was erased
+    assert store.gc(now=True).erased >= 1
+    assert kinds(store, read_data=True) == []
+    for digest, content in ((late, body(1)), (young, body(7)), (kept, body(8))):
+        with store.open(digest) as file:
+            assert file.read() == content
+    assert marker(store).epoch == 2
+
+
+def test_a_lost_catalog_is_built_again_from_the_bytes(world):
+    with world.open() as store:
+        digests = filled(store)
+        store.scope("user:ana").put(body(20), filename="a.txt")
+        store.release("page/0")
+        store.gc(now=True)
+        store.purge(digests[1])
+        before = marker(store)
+    world.lose()
+    store = world.open()
+    with pytest.raises(Corrupt, match="is lost or empty") as refused:
+        store.put(body(5))
+    assert "fsck --rebuild" in refused.value.hint
+    put_at(store, digests[1], body(1))  # purged, and brought back from somewhere
+    assert [each.kind for each in store.fsck(rebuild=True, dry_run=True)] == ["adopted"] * 3
+    found = list(store.fsck(rebuild=True))
+    assert [each.kind for each in found] == ["adopted"] * 4 + ["stray"]
+    assert "owners and scopes are lost" in found[3].note
+    assert {asset.digest for asset in store.assets()} == {*digests[2:], digest_of(body(20))}
+    assert all(asset.kept == "library" for asset in store.assets())
+    with pytest.raises(Blocked):
+        store.put(body(1))
+    after = marker(store)
+    assert (after.store, after.epoch) == (before.store, before.epoch + 1)
+    assert store.put(body(0)).status == "created"
+    assert all("~" in each for each in names(store) if digest_of(body(0)) in each)
+    assert kinds(store, read_data=True) == ["stray"]
+    with pytest.raises(Misconfigured, match="There is a catalog"):
+        list(store.fsck(rebuild=True))
+
+
+def digest_of(content: bytes) -> str:
+    return str(Digest.of(content))
