@@ -24,9 +24,12 @@ from calotype.backing import Backends, BackendState, Copied, CopyFailure, Droppe
 from calotype.catalog.listing import Listing, Page
 from calotype.cli.app import COMMANDS, app
 from calotype.gc.plans import Plan
+from calotype.moving_in import MovesIn
 from calotype.progress import Progress, Run
 from calotype.relocating import Relocated
 from calotype.staging import Limits
+from calotype.taking_uploads import TakesUploads
+from calotype.uploading import Upload
 
 OF_BACKENDS = [BackendState, Copied, CopyFailure, Dropped]
 ROOT = Path(__file__).parents[1]
@@ -115,6 +118,7 @@ def page() -> Iterator[str]:
         *OF_BACKENDS,
         Plan,
         Relocated,
+        Upload,
         Progress,
         Run,
         Listing,
@@ -135,12 +139,13 @@ def answers() -> list[type]:
 
 
 def described(owner: type) -> Iterator[str]:
-    """A class with each of its own public methods and properties."""
+    """A class with its own public methods and properties; a scope with those of its parts."""
     yield f"## {owner.__name__}\n"
     yield prose(owner) + "\n"
     if owner is Store:
         yield code(call(owner.__name__, owner))
-    for name, what in members(owner):
+    parts = [MovesIn, TakesUploads] if owner is Scope else []
+    for name, what in [each for part in [owner, *parts] for each in members(part)]:
         yield f"### {name}\n"
         yield code(call(name, what))
         yield prose(what) + "\n"

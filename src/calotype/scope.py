@@ -25,7 +25,6 @@ from calotype.model import (
     Usage,
     UsageDay,
 )
-from calotype.moving_in import MovesIn
 from calotype.names import Owner, file_name, header, plain, role_name
 from calotype.prefixes import resolve
 from calotype.progress import Progress, Run
@@ -34,12 +33,13 @@ from calotype.quantities import SECOND, Duration, duration, when
 from calotype.reading import Reader
 from calotype.rooms import Rooms
 from calotype.staging import Content, Source, receive
+from calotype.taking_uploads import TakesUploads
 from calotype.wishes import Wish, json_object, named_after, wish
 
 DAY = 24 * 3600 * SECOND
 
 
-class Scope(MovesIn):
+class Scope(TakesUploads):
     """Put, open, refer and let go inside one scope; nothing of another is ever seen.
 
     Safe to share among threads and to inherit across fork.

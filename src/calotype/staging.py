@@ -212,7 +212,7 @@ def receive(source: Source, backend: Backend, limits: Limits, *, in_memory: int 
     """
     if isinstance(source, bytes | bytearray | memoryview):
         data = bytes(source)
-        _check_size(len(data), limits)
+        check_size(len(data), limits)
         return Content(Digest.of(data), len(data), InMemory(data), limits.pixels)
     if isinstance(source, str | os.PathLike):
         content = _from_file(source, backend, limits, in_memory)
@@ -230,7 +230,7 @@ def _from_file(path: Located, backend: Backend, limits: Limits, in_memory: int) 
     """The file at ``path``; a small one in one read, for calls are most of what it costs."""
     handle, found = open_regular(path)
     try:
-        _check_size(found.st_size, limits)
+        check_size(found.st_size, limits)
         content = _read_whole(handle, found.st_size, backend, limits, in_memory)
     except OSError as error:
         raise Unavailable(
@@ -261,7 +261,7 @@ def _gather(chunks: Iterator[bytes], backend: Backend, limits: Limits, in_memory
     try:
         for chunk in chunks:
             size += len(chunk)
-            _check_size(size, limits)
+            check_size(size, limits)
             sha.update(chunk)
             if spill is None and size <= in_memory:
                 start.write(chunk)
@@ -280,7 +280,8 @@ def _gather(chunks: Iterator[bytes], backend: Backend, limits: Limits, in_memory
     return Content(Digest.known(sha.hexdigest()), size, held, limits.pixels)
 
 
-def _check_size(size: int, limits: Limits) -> None:
+def check_size(size: int, limits: Limits) -> None:
+    """Raise ``TooLarge`` for more bytes than are accepted."""
     if limits.file_size is not None and size > limits.file_size:
         raise TooLarge(
             f"The file has more than {limits.file_size} bytes; nothing was stored.",
