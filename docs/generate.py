@@ -20,6 +20,7 @@ from pathlib import Path
 from rich.console import Console
 
 from calotype import Digest, Scope, Store, model
+from calotype.aio import AsyncFile, AsyncListing, AsyncPlan, AsyncRun, AsyncStore
 from calotype.backing import Backends, BackendState, Copied, CopyFailure, Dropped
 from calotype.catalog.listing import Listing, Page
 from calotype.cli.app import COMMANDS, app
@@ -111,6 +112,10 @@ def page() -> Iterator[str]:
     yield from described(Store)
     yield from described(Scope)
     yield from described(Backends)
+    yield f"## {AsyncStore.__name__} (`calotype.aio`)\n"
+    yield prose(AsyncStore) + "\n"
+    for each in (AsyncFile, AsyncListing, AsyncRun, AsyncPlan):
+        yield from value(each)
     yield "## What they answer\n"
     yield "Frozen dataclasses, from `calotype.model` unless another module is named.\n"
     for each in [
@@ -153,7 +158,9 @@ def described(owner: type) -> Iterator[str]:
 
 def value(owner: type) -> Iterator[str]:
     """A value: its fields, and what else can be asked of it."""
-    home = "" if owner.__module__ == model.__name__ else f" (`{owner.__module__}`)"
+    home = f" (`{owner.__module__}`)"
+    if owner.__module__ == model.__name__ or owner.__module__.startswith("calotype.aio"):
+        home = ""
     yield f"### {owner.__name__}{home}\n"
     yield prose(owner) + "\n"
     lines = [f"{name}: {kind}" for name, kind in fields(owner)]

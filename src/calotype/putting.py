@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from sqlalchemy import Connection
 from sqlalchemy.exc import IntegrityError
 
-from calotype import publishing
+from calotype import giving_up, publishing
 from calotype.backends import Backend
 from calotype.catalog import Catalog, copies, holdings, replicas, settings, slots
 from calotype.catalog.columns import Hosts
@@ -334,6 +334,7 @@ class Putter:
         ledger.refer(slots.refer(connection, self.scope, wishes, now))
         if self.witness is not None:
             self.witness(connection, answers)
+        giving_up.check()
         return {
             number: Line(ledger, wish.digest, status)
             for (number, _), wish, status in zip(good, wishes, answers, strict=True)
