@@ -269,8 +269,9 @@ class Scope(TakesUploads):
     ) -> None:
         """Let ``owner`` refer to an asset of this scope; repeating changes nothing.
 
-        With ``connection`` (an SQLAlchemy Session or Connection, or the driver's own) it belongs
-        to the caller's transaction. ``NotFound`` where the asset is not there: put it again.
+        With ``connection`` (an SQLAlchemy Session or Connection, or the driver's own; what is
+        awaited belongs to ``AsyncStore``) it belongs to the caller's transaction. ``NotFound``
+        where the asset is not there: put it again.
         """
         parsed = Digest.parse(digest)
         self._referrer().attach(parsed, Owner.parse(owner), role_name(role, parsed), connection)

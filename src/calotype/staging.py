@@ -14,7 +14,7 @@ from itertools import chain
 from pathlib import Path
 from typing import BinaryIO, Protocol, TypeAlias, cast
 
-from calotype import media
+from calotype import giving_up, media
 from calotype.backends import Backend, Staged, Stages
 from calotype.digest import CHUNK, Digest
 from calotype.errors import (
@@ -271,6 +271,7 @@ class Gathering:
 
     def take(self, chunk: bytes) -> None:
         """The next piece; ``TooLarge`` at the limit."""
+        giving_up.check()
         self._size += len(chunk)
         check_size(self._size, self._limits)
         self._sha.update(chunk)

@@ -195,6 +195,32 @@ def test_a_service_that_checks_nothing_is_not_believed(store, monkeypatch):
         assert str(key_of(store, sha(picture()))) != str(key)
 
 
+def test_who_sends_slowly_changes_nothing_that_was_kept(store):
+    """Others share the bytes by then."""
+    upload, sending, go = ask(store, picture()), threading.Event(), threading.Event()
+
+    def slowly():
+        yield picture(1)[:10]
+        sending.set()
+        go.wait(30)
+        yield picture(1)[10:]
+
+    def send_others() -> int:
+        headers = {**upload.headers, "Content-Length": str(len(picture(1)))}
+        return httpx.put(upload.url, content=slowly(), headers=headers).status_code
+
+    with ThreadPoolExecutor(1) as pool:
+        late = pool.submit(send_others)
+        assert sending.wait(30)
+        assert send(upload, picture()) == 200
+        digest = store.complete(upload.id).digest
+        go.set()
+        assert (late.result() == 200) != is_s3(store)
+    assert content(store, digest) == picture()
+    store.gc(now=True)
+    assert content(store, digest) == picture()
+
+
 def writing(store: Store):
     from calotype.backends import Key
 

@@ -136,14 +136,12 @@ class AsyncRun(Generic[E, R]):
         """
         async for _ in self:
             continue
-        run = await self._thread.run(self._begun)
-        self._thread.close()
-        return run.result()
+        return self._begun().result()
 
     async def close(self) -> None:
         """Stop the work where it stands."""
-        run = await self._thread.run(self._begun)
-        await self._thread.run(run.close)
+        if self._run is not None:
+            await self._thread.run(self._run.close)
         self._thread.close()
 
     def _begun(self) -> Run[E, R]:
