@@ -20,13 +20,17 @@ from pathlib import Path
 from rich.console import Console
 
 from calotype import Digest, Scope, Store, model
+from calotype.aio import AsyncFile, AsyncListing, AsyncPlan, AsyncRun, AsyncStore
 from calotype.backing import Backends, BackendState, Copied, CopyFailure, Dropped
 from calotype.catalog.listing import Listing, Page
 from calotype.cli.app import COMMANDS, app
 from calotype.gc.plans import Plan
+from calotype.moving_in import MovesIn
 from calotype.progress import Progress, Run
 from calotype.relocating import Relocated
 from calotype.staging import Limits
+from calotype.taking_uploads import TakesUploads
+from calotype.uploading import Upload
 
 OF_BACKENDS = [BackendState, Copied, CopyFailure, Dropped]
 ROOT = Path(__file__).parents[1]
@@ -108,6 +112,10 @@ def page() -> Iterator[str]:
     yield from described(Store)
     yield from described(Scope)
     yield from described(Backends)
+    yield f"## {AsyncStore.__name__} (`calotype.aio`)\n"
+    yield prose(AsyncStore) + "\n"
+    for each in (AsyncFile, AsyncListing, AsyncRun, AsyncPlan):
+        yield from value(each)
     yield "## What they answer\n"
     yield "Frozen dataclasses, from `calotype.model` unless another module is named.\n"
     for each in [
@@ -115,6 +123,7 @@ def page() -> Iterator[str]:
         *OF_BACKENDS,
         Plan,
         Relocated,
+        Upload,
         Progress,
         Run,
         Listing,
@@ -135,12 +144,13 @@ def answers() -> list[type]:
 
 
 def described(owner: type) -> Iterator[str]:
-    """A class with each of its own public methods and properties."""
+    """A class with its own public methods and properties; a scope with those of its parts."""
     yield f"## {owner.__name__}\n"
     yield prose(owner) + "\n"
     if owner is Store:
         yield code(call(owner.__name__, owner))
-    for name, what in members(owner):
+    parts = [MovesIn, TakesUploads] if owner is Scope else []
+    for name, what in [each for part in [owner, *parts] for each in members(part)]:
         yield f"### {name}\n"
         yield code(call(name, what))
         yield prose(what) + "\n"
@@ -148,7 +158,9 @@ def described(owner: type) -> Iterator[str]:
 
 def value(owner: type) -> Iterator[str]:
     """A value: its fields, and what else can be asked of it."""
-    home = "" if owner.__module__ == model.__name__ else f" (`{owner.__module__}`)"
+    home = f" (`{owner.__module__}`)"
+    if owner.__module__ == model.__name__ or owner.__module__.startswith("calotype.aio"):
+        home = ""
     yield f"### {owner.__name__}{home}\n"
     yield prose(owner) + "\n"
     lines = [f"{name}: {kind}" for name, kind in fields(owner)]

@@ -79,8 +79,10 @@ def _without_blob(
 ) -> Explanation:
     states = {replica.state for replica in replicas}
     verdict: Verdict
-    if states & {"doomed", "erasing", "writing"}:
+    if states & {"doomed", "erasing"}:
         verdict, sentence = "doomed", "It was let go; its bytes wait to be erased."
+    elif "writing" in states:
+        verdict, sentence = "unknown", "It is being put: its bytes are not here yet."
     elif "erased" in states:
         verdict, sentence = "erased", "It was let go and its bytes are erased."
     else:

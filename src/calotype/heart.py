@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import BinaryIO, cast
 
+from calotype import giving_up
 from calotype.catalog import Catalog
 from calotype.catalog.intents import Intent, beat
 from calotype.errors import CalotypeError
@@ -48,6 +49,7 @@ class _Beating(io.BufferedIOBase):
         return True
 
     def read(self, size: int | None = -1, /) -> bytes:
+        giving_up.check()
         self._beat()
         return self._file.read(-1 if size is None else size)
 

@@ -45,7 +45,7 @@ class Purger:
                     hint="Set those rows to NULL or delete them, then purge again.",
                 )
             now = self.catalog.clock()
-            replicas.doom_all(connection, [digest], now)
+            replicas.doom_all(connection, [digest], now, admitted=True)
             replicas.hasten(connection, [digest], now)
             assets = garbage.uproot(connection, digest)
             if block:

@@ -9,14 +9,14 @@ commit. A writer that was fenced off meanwhile goes round again with the same by
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 
 from sqlalchemy import Connection
 from sqlalchemy.exc import IntegrityError
 
-from calotype import publishing
+from calotype import giving_up, publishing
 from calotype.backends import Backend
 from calotype.belonging import marked
 from calotype.catalog import Catalog, copies, holdings, replicas, settings, slots
@@ -29,7 +29,7 @@ from calotype.digest import Digest
 from calotype.errors import Blocked, CalotypeError, Locked, Unavailable
 from calotype.heart import Heart
 from calotype.ledger import Ledger, Line
-from calotype.model import Blob
+from calotype.model import Blob, Status
 from calotype.mounting import Mounts
 from calotype.presence import require_there
 from calotype.probing import probe
@@ -64,6 +64,8 @@ class Putter:
     """What putting needs to know: where to, whose, and what time it is.
 
     ``forsaken`` are intents that were given up while the catalog could not be written.
+    ``witness`` is told what became of arrivals, in the transaction that keeps them; what it raises
+    undoes that.
     """
 
     catalog: Catalog
@@ -71,6 +73,7 @@ class Putter:
     scope: str
     hosts: Hosts
     forsaken: list[Intent] = field(default_factory=list, compare=False)
+    witness: Callable[[Connection, Sequence[Status]], None] | None = None
 
     @property
     def backend(self) -> Backend:
@@ -169,6 +172,20 @@ class Putter:
         self._mirror(intents)
         return lines
 
+    def adopt(self, name: str, arrival: Arrival, intent: Intent) -> Line | None:
+        """Keep bytes that lie at the key of an intent in backend ``name``, and were verified.
+
+        None where another writer or gc came between: they can be put as any others.
+        """
+        lines: dict[int, Line] = {}
+        content = arrival.content
+        with self._another_round([(0, arrival)]):
+            lines = self._settled(name, [(0, arrival)], [intent], {content.digest: content}, set())
+        if not lines:
+            return None
+        self._mirror([intent])
+        return lines[0]
+
     def _mirror(self, intents: Sequence[Intent]) -> None:
         """Copy what was published to the mirrors; one that fails never fails a put."""
         for mount in self.mounts.mirrors:
@@ -219,7 +236,7 @@ class Putter:
         there = {str(copy.blob.digest) for copy in here if not copy.suspect}
         digests = sorted(unique.keys() - there)  # what somebody was faster with is linked instead
         known = copies.blobs(connection, digests)
-        _refuse_blocked(copies.blocks(connection, digests))
+        refuse_blocked(copies.blocks(connection, digests))
         settings.require_room(
             connection, self.scope, {digest: unique[digest].size for digest in digests}
         )
@@ -247,12 +264,13 @@ class Putter:
         copies.lock_blobs(connection, digests)
         tokens = [intent.token for intent in intents]
         there = copies.situation(connection, digests, name, tokens)
-        _refuse_blocked(there.blocked)
+        refuse_blocked(there.blocked)
         trusted = {digest for digest, copy in there.copies.items() if not copy.suspect}
-        winners = [i for i in intents if i.token in there.writing and i.digest not in trusted]
+        ours = [i for i in intents if i.token in there.writing]
+        winners = [i for i in ours if i.digest not in trusted and _fits(i, there.blobs)]
         broken = [there.copies[i.digest].token for i in winners if i.digest in there.copies]
         won = {intent.token for intent in winners}
-        losers = [token for token in tokens if token not in won]
+        losers = [intent.token for intent in ours if intent.token not in won]
         replicas.doom(connection, [*losers, *broken, *there.ownerless], now)
         fresh = [_to_blob(unique[i.digest]) for i in winners if i.digest not in there.blobs]
         copies.insert_blobs(connection, fresh)
@@ -321,6 +339,9 @@ class Putter:
         holdings.insert_assets(connection, self.scope, new, now)
         holdings.update_assets(connection, self.scope, ledger.changed)
         ledger.refer(slots.refer(connection, self.scope, wishes, now))
+        if self.witness is not None:
+            self.witness(connection, answers)
+        giving_up.check()
         return {
             number: Line(ledger, wish.digest, status)
             for (number, _), wish, status in zip(good, wishes, answers, strict=True)
@@ -348,6 +369,12 @@ def _wanted(content: Content, known: Blob | None) -> tuple[Digest, str, int]:
     return content.digest, extension, content.size
 
 
+def _fits(intent: Intent, known: Mapping[str, Blob]) -> bool:
+    """False where the blob that is there has another extension than the key."""
+    there = known.get(intent.digest)
+    return there is None or there.extension == intent.key.extension
+
+
 def _to_blob(content: Content) -> Blob:
     facts = content.facts
     return Blob(
@@ -360,7 +387,8 @@ def _to_blob(content: Content) -> Blob:
     )
 
 
-def _refuse_blocked(blocked: Mapping[str, str]) -> None:
+def refuse_blocked(blocked: Mapping[str, str]) -> None:
+    """Raise ``Blocked`` if there are any."""
     for digest, reason in blocked.items():
         raise Blocked(
             f"{digest} was purged and is blocked: {reason}.",

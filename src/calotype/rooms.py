@@ -14,6 +14,7 @@ from calotype.references import Referrer
 from calotype.signing import Signer
 from calotype.staging import Limits
 from calotype.trend import Trend
+from calotype.uploading import Uploader
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +37,10 @@ class Rooms:
     def referrer(self, scope: str) -> Referrer:
         """Attaches, releases and restores in a scope."""
         return Referrer(self.catalog, scope, self.hosts, self.grace)
+
+    def uploader(self, scope: str) -> Uploader:
+        """Direct uploads into a scope."""
+        return Uploader(self.putter(scope), self.referrer(scope), self.limits)
 
     def lister(self, scope: str) -> Lister:
         """Lists what is in a scope."""

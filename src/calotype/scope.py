@@ -25,7 +25,6 @@ from calotype.model import (
     Usage,
     UsageDay,
 )
-from calotype.moving_in import MovesIn
 from calotype.names import Owner, file_name, header, plain, role_name
 from calotype.prefixes import resolve
 from calotype.progress import Progress, Run
@@ -34,12 +33,13 @@ from calotype.quantities import SECOND, Duration, duration, when
 from calotype.reading import Reader
 from calotype.rooms import Rooms
 from calotype.staging import Content, Source, receive
+from calotype.taking_uploads import TakesUploads
 from calotype.wishes import Wish, json_object, named_after, wish
 
 DAY = 24 * 3600 * SECOND
 
 
-class Scope(MovesIn):
+class Scope(TakesUploads):
     """Put, open, refer and let go inside one scope; nothing of another is ever seen.
 
     Safe to share among threads and to inherit across fork.
@@ -269,8 +269,9 @@ class Scope(MovesIn):
     ) -> None:
         """Let ``owner`` refer to an asset of this scope; repeating changes nothing.
 
-        With ``connection`` (an SQLAlchemy Session or Connection, or the driver's own) it belongs
-        to the caller's transaction. ``NotFound`` where the asset is not there: put it again.
+        With ``connection`` (an SQLAlchemy Session or Connection, or the driver's own; what is
+        awaited belongs to ``AsyncStore``) it belongs to the caller's transaction. ``NotFound``
+        where the asset is not there: put it again.
         """
         parsed = Digest.parse(digest)
         self._referrer().attach(parsed, Owner.parse(owner), role_name(role, parsed), connection)

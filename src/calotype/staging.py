@@ -12,9 +12,9 @@ from dataclasses import dataclass, field
 from functools import cache, cached_property, partial
 from itertools import chain
 from pathlib import Path
-from typing import BinaryIO, Protocol, cast
+from typing import BinaryIO, Protocol, TypeAlias, cast
 
-from calotype import media
+from calotype import giving_up, media
 from calotype.backends import Backend, Staged, Stages
 from calotype.digest import CHUNK, Digest
 from calotype.errors import (
@@ -32,7 +32,9 @@ SMALL = 8 << 20
 """Contents up to this many bytes stay in memory until it is known that they are new."""
 
 Located = str | os.PathLike[str] | os.PathLike[bytes]
-Source = Located | BinaryIO | Iterable[bytes] | bytes | bytearray | memoryview
+Source: TypeAlias = (
+    "Located | BinaryIO | Iterable[bytes] | bytes | bytearray | memoryview | Content"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,9 +212,11 @@ def receive(source: Source, backend: Backend, limits: Limits, *, in_memory: int 
     limit, ``NotFound``, ``Denied`` or ``Misconfigured`` for a path that is no readable file, and
     lets an error of the source itself pass; nothing is left behind then.
     """
+    if isinstance(source, Content):
+        return source
     if isinstance(source, bytes | bytearray | memoryview):
         data = bytes(source)
-        _check_size(len(data), limits)
+        check_size(len(data), limits)
         return Content(Digest.of(data), len(data), InMemory(data), limits.pixels)
     if isinstance(source, str | os.PathLike):
         content = _from_file(source, backend, limits, in_memory)
@@ -230,7 +234,7 @@ def _from_file(path: Located, backend: Backend, limits: Limits, in_memory: int) 
     """The file at ``path``; a small one in one read, for calls are most of what it costs."""
     handle, found = open_regular(path)
     try:
-        _check_size(found.st_size, limits)
+        check_size(found.st_size, limits)
         content = _read_whole(handle, found.st_size, backend, limits, in_memory)
     except OSError as error:
         raise Unavailable(
@@ -253,34 +257,59 @@ def _read_whole(
     return _gather(pieces, backend, limits, in_memory)
 
 
+class Gathering:
+    """Bytes that come piece by piece: hashed, counted, and held in memory or staged."""
+
+    def __init__(self, backend: Backend, limits: Limits, in_memory: int = SMALL) -> None:
+        self._backend = backend
+        self._limits = limits
+        self._in_memory = in_memory
+        self._sha = hashlib.sha256()
+        self._start = io.BytesIO()
+        self._size = 0
+        self._spill: Staged | _Spooled | None = None
+
+    def take(self, chunk: bytes) -> None:
+        """The next piece; ``TooLarge`` at the limit."""
+        giving_up.check()
+        self._size += len(chunk)
+        check_size(self._size, self._limits)
+        self._sha.update(chunk)
+        if self._spill is None and self._size <= self._in_memory:
+            self._start.write(chunk)
+            return
+        if self._spill is None:
+            staging = staging_of(self._backend)
+            self._spill = staging.stage() if staging is not None else _Spooled()
+            self._spill.write(self._start.getvalue())
+            self._start = io.BytesIO()
+        self._spill.write(chunk)
+
+    def content(self) -> Content:
+        """What has come, as a whole."""
+        held = self._spill if self._spill is not None else InMemory(self._start.getvalue())
+        found = Digest.known(self._sha.hexdigest())
+        return Content(found, self._size, held, self._limits.pixels)
+
+    def discard(self) -> None:
+        """Let go of what has come."""
+        if self._spill is not None:
+            self._spill.discard()
+
+
 def _gather(chunks: Iterator[bytes], backend: Backend, limits: Limits, in_memory: int) -> Content:
-    sha = hashlib.sha256()
-    start = io.BytesIO()
-    size = 0
-    spill: Staged | _Spooled | None = None
+    gathering = Gathering(backend, limits, in_memory)
     try:
         for chunk in chunks:
-            size += len(chunk)
-            _check_size(size, limits)
-            sha.update(chunk)
-            if spill is None and size <= in_memory:
-                start.write(chunk)
-                continue
-            if spill is None:
-                staging = staging_of(backend)
-                spill = staging.stage() if staging is not None else _Spooled()
-                spill.write(start.getvalue())
-                start = io.BytesIO()
-            spill.write(chunk)
+            gathering.take(chunk)
     except BaseException:
-        if spill is not None:
-            spill.discard()
+        gathering.discard()
         raise
-    held = spill if spill is not None else InMemory(start.getvalue())
-    return Content(Digest.known(sha.hexdigest()), size, held, limits.pixels)
+    return gathering.content()
 
 
-def _check_size(size: int, limits: Limits) -> None:
+def check_size(size: int, limits: Limits) -> None:
+    """Raise ``TooLarge`` for more bytes than are accepted."""
     if limits.file_size is not None and size > limits.file_size:
         raise TooLarge(
             f"The file has more than {limits.file_size} bytes; nothing was stored.",
@@ -288,7 +317,7 @@ def _check_size(size: int, limits: Limits) -> None:
         )
 
 
-def _chunks(source: BinaryIO | Iterable[bytes]) -> Iterator[bytes]:
+def _chunks(source: object) -> Iterator[bytes]:
     if hasattr(source, "read"):
         return _read(cast(BinaryIO, source))
     if isinstance(source, Mapping) or not isinstance(source, Iterable):
@@ -296,17 +325,17 @@ def _chunks(source: BinaryIO | Iterable[bytes]) -> Iterator[bytes]:
             f"Cannot put a {type(source).__qualname__}.",
             hint="Give a path, bytes, a binary file or an iterator of bytes.",
         )
-    return _pieces(source)
+    return map(as_bytes, source)
 
 
-def _pieces(source: Iterable[object]) -> Iterator[bytes]:
-    for piece in source:
-        if not isinstance(piece, bytes | bytearray | memoryview):
-            raise Misconfigured(
-                f"An iterator gave {type(piece).__qualname__} where bytes were expected.",
-                hint="Put each file on its own, or use put_many for a list of paths.",
-            )
-        yield bytes(piece)
+def as_bytes(piece: object) -> bytes:
+    """What an iterator gave; ``Misconfigured`` unless it is bytes."""
+    if not isinstance(piece, bytes | bytearray | memoryview):
+        raise Misconfigured(
+            f"An iterator gave {type(piece).__qualname__} where bytes were expected.",
+            hint="Put each file on its own, or use put_many for a list of paths.",
+        )
+    return bytes(piece)
 
 
 def _read(file: BinaryIO) -> Iterator[bytes]:

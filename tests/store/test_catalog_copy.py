@@ -82,6 +82,12 @@ def fill(store: Store) -> list[Digest]:
         "INSERT INTO calotype_import_seen VALUES (?, 1, 2, ?, ?)",
         b"/\xff\x00", 2**63 - 1, first,
     )  # fmt: skip
+    change(
+        store,
+        "INSERT INTO calotype_upload (id, scope, mode, digest, size, ends_at) "
+        "VALUES ('1', 'default', 'direct', ?, 7, ?)",
+        first, clock(),
+    )  # fmt: skip
     return [each for each in kept if each != Digest.of(b"odd")]
 
 

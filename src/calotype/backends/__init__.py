@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import BinaryIO, Protocol, Self, runtime_checkable
 
 from calotype.digest import Digest
@@ -219,11 +219,15 @@ class Signs(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Admission:
-    """A request that anybody may send, with these headers and the bytes that it was made for."""
+    """A request that anybody may send, with these headers and the bytes that it was made for.
+
+    The service takes it until ``until``. ``url`` is a secret: whoever has it may send.
+    """
 
     method: str
-    url: str
+    url: str = field(repr=False)
     headers: Mapping[str, str]
+    until: Instant
 
 
 @runtime_checkable
@@ -231,7 +235,22 @@ class Admits(Protocol):
     """A backend whose service takes objects from whoever was admitted, past this process."""
 
     def admit(self, key: Key, size: int, media_type: str, until: Instant) -> Admission:
-        """A request by which anybody puts the key's ``size`` bytes until then, and no others."""
+        """A request by which anybody puts the key's ``size`` bytes until then.
+
+        Whether the service takes others as well is a question for ``Vouches``.
+        """
+        ...
+
+
+@runtime_checkable
+class Vouches(Protocol):
+    """A backend whose service hashes what it takes, and takes nothing else than was admitted."""
+
+    def vouch(self, key: Key, size: int) -> bool:
+        """True where it says that the object's bytes are ``size`` and hash to the key's digest.
+
+        False where there is none, and where it cannot say.
+        """
         ...
 
 

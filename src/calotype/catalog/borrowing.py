@@ -5,10 +5,12 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from inspect import iscoroutinefunction
 from typing import TYPE_CHECKING, cast
 
 from sqlalchemy import URL, Connection, Dialect, Engine
 from sqlalchemy.engine.interfaces import DBAPIConnection
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import NullPool
 
 from calotype.errors import Misconfigured
@@ -22,10 +24,27 @@ def is_psycopg(connection: object) -> bool:
     return type(connection).__module__.startswith("psycopg") and hasattr(connection, "pgconn")
 
 
+def is_awaited(connection: object) -> bool:
+    """True for what asyncio's drivers and SQLAlchemy's extension for it give."""
+    calls = (getattr(type(connection), name, None) for name in ("commit", "execute"))
+    return any(iscoroutinefunction(call) for call in calls)
+
+
 def failed(connection: Connection) -> bool:
     """True where a statement failed in the transaction, so that only a rollback can follow."""
-    raw = cast("psycopg.Connection", connection.connection.driver_connection)
+    raw: object = connection.connection.driver_connection
+    if not is_psycopg(raw):  # asyncpg does not say, but the next statement does
+        return not _answers(connection)
+    raw = cast("psycopg.Connection", raw)
     return raw.closed or raw.info.transaction_status.name == "INERROR"
+
+
+def _answers(connection: Connection) -> bool:
+    try:
+        connection.exec_driver_sql("SELECT 1")
+    except DBAPIError:
+        return False
+    return True
 
 
 @contextmanager
@@ -39,6 +58,20 @@ def left_if_busy(connection: Connection) -> Iterator[None]:
             if raw.info.transaction_status.name == "ACTIVE":
                 connection.invalidate()
         raise
+
+
+def begun(connection: Connection) -> AbstractContextManager[object]:
+    """``whole`` for SQLAlchemy's connections, also the inner side of an awaited one."""
+    raw = connection.connection.driver_connection
+    if not is_awaited(raw):
+        return whole(cast("psycopg.Connection", raw))
+    connection.exec_driver_sql("SELECT 1")  # begins, unless each statement is to commit
+    if getattr(connection.connection.dbapi_connection, "autocommit", False):
+        raise Misconfigured(
+            "The connection commits each statement by itself.",
+            hint="Pass one that is in a transaction, not in AUTOCOMMIT mode.",
+        )
+    return nullcontext()
 
 
 def whole(raw: psycopg.Connection) -> AbstractContextManager[object]:
@@ -61,14 +94,17 @@ def whole(raw: psycopg.Connection) -> AbstractContextManager[object]:
 @contextmanager
 def borrowed(raw: psycopg.Connection, engine: Engine) -> Iterator[Connection]:
     """The connection as SQLAlchemy's, which neither commits nor rolls it back nor closes it."""
+    from psycopg import Cursor
     from psycopg.rows import tuple_row
 
     row_factory, raw.row_factory = raw.row_factory, tuple_row
+    cursor_factory, raw.cursor_factory = raw.cursor_factory, Cursor
     try:
         with lent(raw, copy.copy(engine.dialect), engine.url) as connection:
             yield connection
     finally:
         raw.row_factory = row_factory
+        raw.cursor_factory = cursor_factory
 
 
 @contextmanager

@@ -37,7 +37,9 @@ def revisions(connection: Connection) -> list[str]:
     return list(connection.exec_driver_sql(f"SELECT version_num FROM {VERSION_TABLE}").scalars())
 
 
-_MADE_ANEW = frozenset(PREFIX + name for name in ("candidate", "import_seen", "plan", "usage"))
+_MADE_ANEW = frozenset(
+    PREFIX + name for name in ("candidate", "import_seen", "plan", "upload", "usage")
+)
 """Tables that may begin empty again; without the others nobody knows what is kept."""
 
 

@@ -14,12 +14,12 @@ from calotype.catalog.among import among, among_given
 from calotype.catalog.backends import PRIMARY
 from calotype.catalog.prepared import Prepared
 from calotype.catalog.replicas import INSERT
-from calotype.catalog.states import DOOMED, WRITING
+from calotype.catalog.states import AT_WORK, DOOMED, WRITING
 from calotype.catalog.tables import backend, replica
 from calotype.digest import Digest
 from calotype.quantities import SECOND, Instant
 
-INTENT_AGE = 15 * 60 * SECOND
+INTENT_AGE = AT_WORK - SECOND
 """How long a ``writing`` replica may go without a heartbeat before gc fences its writer off."""
 
 
@@ -64,20 +64,36 @@ def intend(
     INSERT.many(
         connection,
         [
-            {
-                "backend": name,
-                "key": str(intent.key),
-                "digest": intent.digest,
-                "token": intent.token,
-                "size": size,
-                "state": WRITING,
-                "doomed_at": None,
-                "due_at": now + INTENT_AGE,
-            }
+            _row(name, intent, size, now + INTENT_AGE)
             for intent, (_, _, size) in zip(intents, wanted, strict=True)
         ],
     )
     return intents
+
+
+def admit(connection: Connection, name: str, intent: Intent, size: int, ends_at: Instant) -> None:
+    """Insert a ``writing`` replica for bytes that may come, without a heartbeat, until then.
+
+    Gc leaves it alone for as long as nobody could say that its writer is late. ``NotWritten``
+    where the backend is not the primary any more.
+    """
+    settings.share(connection, "backends")
+    if connection.scalar(select(backend.c.role).where(backend.c.name == name)) != PRIMARY:
+        raise NotWritten(name)
+    INSERT.many(connection, [_row(name, intent, size, ends_at + 2 * INTENT_AGE)])
+
+
+def _row(name: str, intent: Intent, size: int, due_at: Instant) -> dict[str, object]:
+    return {
+        "backend": name,
+        "key": str(intent.key),
+        "digest": intent.digest,
+        "token": intent.token,
+        "size": size,
+        "state": WRITING,
+        "doomed_at": None,
+        "due_at": due_at,
+    }
 
 
 _USED_KEYS = select(replica.c.key).where(
@@ -109,11 +125,12 @@ _PLAIN_KEYS_TAKEN = Prepared(union_all(_USED_KEYS, _LATER_EPOCH, _ROLE))
 
 
 def beat(connection: Connection, tokens: Sequence[str], now: Instant) -> None:
-    """Tell gc that the writers of ``tokens`` live."""
+    """Tell gc that the writers of ``tokens`` live; who has longer keeps that."""
+    due = now + INTENT_AGE
     connection.execute(
         update(replica)
-        .where(among(replica.c.token, tokens), replica.c.state == WRITING)
-        .values(due_at=now + INTENT_AGE)
+        .where(among(replica.c.token, tokens), replica.c.state == WRITING, replica.c.due_at < due)
+        .values(due_at=due)
     )
 
 

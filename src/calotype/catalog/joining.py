@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import sqlite3
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Protocol, TypeAlias, TypeGuard, cast, runtime_checkable
 
 from sqlalchemy import Connection, make_url
@@ -13,7 +14,7 @@ from sqlalchemy.dialects.sqlite.pysqlite import SQLiteDialect_pysqlite
 from sqlalchemy.exc import PendingRollbackError, ResourceClosedError
 from sqlalchemy.pool import PoolProxiedConnection
 
-from calotype.catalog import Catalog, borrowing, moving, savepoints, schema
+from calotype.catalog import Catalog, borrowing, moving, savepoints, schema, sqlite
 from calotype.catalog.failures import meaning, translated
 from calotype.catalog.waiting import take_write_lock
 from calotype.errors import Misconfigured
@@ -62,6 +63,12 @@ def joined(catalog: Catalog, connection: Joinable, *, needs_keys: bool) -> Itera
             if not connection.is_valid:
                 raise ResourceClosedError("This Connection is closed")
             connection = cast(DBAPIConnection, connection.driver_connection)
+        if borrowing.is_awaited(connection):
+            raise Misconfigured(
+                f"A {_kind(connection)} has to be awaited, and Store cannot.",
+                hint="Await the same verb of calotype.aio.AsyncStore, with an AsyncSession or "
+                "AsyncConnection of SQLAlchemy.",
+            )
         if _is_session(connection):
             connection = connection.connection()
         if isinstance(connection, Connection):
@@ -69,7 +76,7 @@ def joined(catalog: Catalog, connection: Joinable, *, needs_keys: bool) -> Itera
                 yield ready
         elif isinstance(connection, sqlite3.Connection):
             with (
-                _whole(connection),
+                _whole(connection, connection.execute),
                 _borrowed(connection) as borrowed,
                 _checked(catalog, borrowed, needs_keys) as ready,
             ):
@@ -84,9 +91,13 @@ def joined(catalog: Catalog, connection: Joinable, *, needs_keys: bool) -> Itera
                 yield ready
         else:
             raise Misconfigured(
-                f"Cannot join a {type(connection).__module__}.{type(connection).__qualname__}.",
+                f"Cannot join a {_kind(connection)}.",
                 hint="Pass an SQLAlchemy Session or Connection, or the database driver's own.",
             )
+
+
+def _kind(connection: object) -> str:
+    return f"{type(connection).__module__}.{type(connection).__qualname__}"
 
 
 @contextmanager
@@ -110,12 +121,11 @@ def _is_session(connection: Joinable) -> TypeGuard[Session]:
 def _begun(connection: Connection) -> Iterator[None]:
     """Let SQLAlchemy begin as the application wants; in AUTOCOMMIT mode nobody would commit."""
     if connection.dialect.name != "sqlite":
-        with borrowing.whole(cast("psycopg.Connection", connection.connection.driver_connection)):
+        with borrowing.begun(connection):
             yield
         return
     connection.exec_driver_sql("PRAGMA foreign_keys")
-    driver = connection.connection.driver_connection
-    assert isinstance(driver, sqlite3.Connection)
+    driver = cast(sqlite3.Connection, connection.connection.driver_connection)
     if savepoints.commits(connection):
         raise Misconfigured(
             "The transaction begins with a savepoint, and Python's sqlite3 commits it when the "
@@ -123,7 +133,7 @@ def _begun(connection: Connection) -> Iterator[None]:
             hint="Have your engine begin each transaction itself: connect_args="
             "{'isolation_level': None}, and on its event 'begin' run BEGIN.",
         )
-    with _whole(driver):
+    with _whole(driver, partial(sqlite.tell, connection)):
         yield
 
 
@@ -153,23 +163,23 @@ def _checked(catalog: Catalog, connection: Connection, needs_keys: bool) -> Iter
 
 
 @contextmanager
-def _whole(raw: sqlite3.Connection) -> Iterator[None]:
+def _whole(raw: sqlite3.Connection, tell: Callable[[str], object]) -> Iterator[None]:
     ours = not raw.in_transaction and _autocommits(raw)
     if ours:
-        raw.execute("BEGIN IMMEDIATE")
+        tell("BEGIN IMMEDIATE")
     try:
         yield
         if ours:
-            _commit(raw)
+            _commit(tell)
     except BaseException:
         if ours and raw.in_transaction:
-            raw.execute("ROLLBACK")
+            tell("ROLLBACK")
         raise
 
 
-def _commit(raw: sqlite3.Connection) -> None:
+def _commit(tell: Callable[[str], object]) -> None:
     try:
-        raw.execute("COMMIT")
+        tell("COMMIT")
     except sqlite3.OperationalError as error:
         raise meaning(error, committing=True) or error from error
 

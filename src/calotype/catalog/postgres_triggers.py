@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection
 
+from calotype.catalog.states import AT_WORK
 from calotype.quantities import FOREVER
 
 _NOW = "CAST(extract(epoch FROM clock_timestamp()) AS BIGINT) * 1000000"
@@ -111,7 +112,8 @@ TRIGGERS: dict[str, Trigger] = {
         "calotype_blob",
         "AFTER DELETE",
         f"UPDATE calotype_replica SET state = 'doomed', doomed_at = {_NOW}, due_at = {_NOW} "
-        "WHERE digest IN (SELECT digest FROM olds) AND state IN ('writing', 'live'); RETURN NULL;",
+        "WHERE digest IN (SELECT digest FROM olds) AND (state = 'live' "
+        f"OR (state = 'writing' AND due_at <= {_NOW} + {AT_WORK})); RETURN NULL;",
     ),
     "calotype_blob_guard_update": Trigger(
         "calotype_blob", "BEFORE UPDATE", _refuse("a blob is immutable")

@@ -65,7 +65,7 @@ class Prepared:
     def __init__(self, statement: ClauseElement, *, binary: bool = False) -> None:
         self._statement = statement
         self._binary = binary
-        self._texts: dict[str, _Text] = {}
+        self._texts: dict[tuple[str, str], _Text] = {}
 
     def __call__(self, connection: Connection, **parameters: object) -> list[Found]:
         """Its rows; lists of text among the parameters are values for ``among_given``."""
@@ -88,6 +88,12 @@ class Prepared:
         finally:
             cursor.close()
 
+    def tell(self, connection: Connection, parameters: Mapping[str, object]) -> None:
+        """Run one that has no rows to give."""
+        text = self._text(connection.dialect)
+        with closing(connection.connection.cursor()) as cursor:
+            _checked(connection, text.sql, cursor.execute, text.fill(parameters))
+
     def many(self, connection: Connection, rows: Sequence[Mapping[str, object]]) -> None:
         """Run it once for each row of parameters; nothing happens for none."""
         if not rows:
@@ -101,9 +107,10 @@ class Prepared:
             cursor.close()
 
     def _text(self, dialect: Dialect) -> _Text:
-        found = self._texts.get(dialect.name)
+        kind = (dialect.name, dialect.paramstyle)
+        found = self._texts.get(kind)
         if found is None:
-            found = self._texts[dialect.name] = _compiled(self._statement, dialect)
+            found = self._texts[kind] = _compiled(self._statement, dialect)
         return found
 
 
@@ -118,8 +125,9 @@ class PreparedInsert(Prepared):
         marks = ", ".join(f":{name}" for name in columns)
         super().__init__(text(f"INSERT INTO {table.name} ({names}) VALUES ({marks}) {then}"))
         self._columns = columns
-        arrays = ", ".join(f"CAST(%({name})s AS {_array(table, name)})" for name in columns)
-        self._at_once = f"INSERT INTO {table.name} ({names}) SELECT * FROM unnest({arrays}) {then}"
+        arrays = ", ".join(f"CAST(:{name} AS {_array(table, name)})" for name in columns)
+        at_once = f"INSERT INTO {table.name} ({names}) SELECT * FROM unnest({arrays}) {then}"
+        self._at_once = Prepared(text(at_once))
 
     def many(self, connection: Connection, rows: Sequence[Mapping[str, object]]) -> None:
         """Insert them; nothing happens for none."""
@@ -127,8 +135,7 @@ class PreparedInsert(Prepared):
             super().many(connection, rows)
             return
         arrays = {name: [row[name] for row in rows] for name in self._columns}
-        with closing(connection.connection.cursor()) as cursor:
-            _checked(connection, self._at_once, cursor.execute, arrays)
+        self._at_once.tell(connection, arrays)
 
 
 def _is_postgres(connection: Connection) -> bool:

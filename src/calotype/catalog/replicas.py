@@ -15,6 +15,7 @@ from sqlalchemy import (
     delete,
     literal_column,
     not_,
+    or_,
     select,
     update,
 )
@@ -23,7 +24,7 @@ from calotype.backends import Key
 from calotype.catalog.among import among, among_given
 from calotype.catalog.copies import parse_key
 from calotype.catalog.prepared import Found, Prepared, prepared_insert
-from calotype.catalog.states import DOOMED, ERASED, ERASING, LIVE, WRITING
+from calotype.catalog.states import AT_WORK, DOOMED, ERASED, ERASING, LIVE, WRITING
 from calotype.catalog.tables import backend, blob, replica
 from calotype.digest import Digest
 from calotype.quantities import SECOND, Instant
@@ -66,11 +67,19 @@ def doom(connection: Connection, tokens: Sequence[str], now: Instant) -> None:
         )
 
 
-def doom_all(connection: Connection, digests: Sequence[str], now: Instant) -> None:
-    """Doom every replica of ``digests`` that is not on its way out already."""
+def doom_all(
+    connection: Connection, digests: Sequence[str], now: Instant, *, admitted: bool
+) -> None:
+    """Doom every replica of ``digests`` that is not on its way out already.
+
+    Those that somebody was admitted to write for longer only if ``admitted`` says so.
+    """
+    at_work = replica.c.state == WRITING
+    if not admitted:
+        at_work = and_(at_work, replica.c.due_at <= now + AT_WORK)
     connection.execute(
         update(replica)
-        .where(among(replica.c.digest, digests), replica.c.state.in_((WRITING, LIVE)))
+        .where(among(replica.c.digest, digests), or_(replica.c.state == LIVE, at_work))
         .values(state=DOOMED, doomed_at=now, due_at=now)
     )
 

@@ -8,11 +8,12 @@ what began a transaction, so each savepoint that SQLAlchemy makes is looked at b
 
 from __future__ import annotations
 
-import sqlite3
 import weakref
 from dataclasses import dataclass
 
 from sqlalchemy import Connection, Engine, RootTransaction, event
+
+from calotype.catalog import sqlite
 
 _MARK = "calotype_first_savepoint"
 
@@ -39,11 +40,10 @@ def _begun(connection: Connection) -> _Begun | None:
 
 
 def _opens(connection: Connection, _: str | None) -> None:
-    driver = connection.connection.driver_connection
     root = connection.get_transaction()
-    if not isinstance(driver, sqlite3.Connection) or not isinstance(root, RootTransaction):
+    if connection.dialect.name != "sqlite" or not isinstance(root, RootTransaction):
         return
-    if not driver.in_transaction:
+    if not sqlite.in_transaction(connection):
         connection.info[_MARK] = _Begun(weakref.ref(root))
     elif (begun := _begun(connection)) is not None:
         begun.open += 1

@@ -17,7 +17,7 @@ from calotype.quantities import Instant
 if TYPE_CHECKING:
     from calotype.catalog import Catalog
 
-CURRENT = 4
+CURRENT = 5
 """The schema this program writes: the number of the last Alembic revision."""
 
 VERSION_TABLE = "calotype_version"

@@ -115,8 +115,10 @@ def _lower(text: str | None) -> str | None:
 def tell(connection: Connection, command: str) -> None:
     """Run a command that has no parameters and no rows, at the driver's own price."""
     driver = connection.connection.driver_connection
-    assert isinstance(driver, sqlite3.Connection)
-    driver.execute(command).close()
+    if isinstance(driver, sqlite3.Connection):
+        driver.execute(command).close()
+    else:  # that of an application's aiosqlite, which is awaited
+        connection.exec_driver_sql(command)
 
 
 def in_use(made: Engine) -> bool:
@@ -187,8 +189,7 @@ def schema_version(connection: Connection) -> int:
 
 def in_transaction(connection: Connection) -> bool:
     """True when SQLite has a transaction open on this connection."""
-    driver = connection.connection.driver_connection
-    return isinstance(driver, sqlite3.Connection) and driver.in_transaction
+    return bool(getattr(connection.connection.driver_connection, "in_transaction", False))
 
 
 def require_version() -> None:

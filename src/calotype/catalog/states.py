@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from enum import StrEnum
 
+from calotype.quantities import SECOND
+
 
 class ReplicaState(StrEnum):
     """``writing -> live -> doomed -> erasing -> erased``, and ``writing -> doomed``."""
@@ -20,3 +22,6 @@ LIVE = ReplicaState.LIVE.value
 DOOMED = ReplicaState.DOOMED.value
 ERASING = ReplicaState.ERASING.value
 ERASED = ReplicaState.ERASED.value
+
+AT_WORK = (15 * 60 + 1) * SECOND
+"""Whoever writes is due no later than that from now; who was admitted for longer may be."""

@@ -282,6 +282,21 @@ usage = Table(
     sqlite_with_rowid=False,
 )
 
+upload = Table(
+    PREFIX + "upload",
+    metadata,
+    Column("id", Name, primary_key=True),
+    Column("scope", Name, nullable=False),
+    Column("mode", Name, nullable=False),
+    Column("digest", Hex64, nullable=False),
+    Column("size", BigInteger, nullable=False),
+    Column("token", Name, comment="of the replica; NULL where no bytes are to come"),
+    Column("ends_at", BigInteger, nullable=False),
+    Column("outcome", Text, comment="NULL until it is completed: a put's status, or mismatch"),
+    Index("calotype_upload_ends_at", "ends_at"),
+    sqlite_with_rowid=False,
+)
+
 import_seen = Table(
     PREFIX + "import_seen",
     metadata,

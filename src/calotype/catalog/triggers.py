@@ -15,6 +15,7 @@ from __future__ import annotations
 from sqlalchemy import Connection
 
 from calotype.catalog import postgres_triggers
+from calotype.catalog.states import AT_WORK
 from calotype.quantities import FOREVER
 
 _SECOND_NOW = "CAST(strftime('%s', 'now') AS INTEGER) * 1000000"
@@ -120,7 +121,8 @@ SQLITE: dict[str, str] = {
     "calotype_blob_doom_delete": (
         "AFTER DELETE ON calotype_blob BEGIN UPDATE calotype_replica "
         f"SET state = 'doomed', doomed_at = {_SECOND_NOW}, due_at = {_SECOND_NOW} "
-        "WHERE digest = OLD.digest AND state IN ('writing', 'live'); END"
+        "WHERE digest = OLD.digest AND (state = 'live' "
+        f"OR (state = 'writing' AND due_at <= {_SECOND_NOW} + {AT_WORK})); END"
     ),
     "calotype_asset_guard_insert": (
         f"BEFORE INSERT ON calotype_asset WHEN NOT EXISTS ({_BLOB_OF_NEW}) "

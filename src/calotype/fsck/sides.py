@@ -275,7 +275,8 @@ class Side:
             if self.repair:
                 with self.catalog.write() as connection:
                     if not copies.blobs(connection, [digest]):
-                        replicas.doom_all(connection, [digest], self.catalog.clock())
+                        now = self.catalog.clock()
+                        replicas.doom_all(connection, [digest], now, admitted=False)
             action = "the next gc erases it" if self.repair else ""
             note = "bytes without a blob"
             yield self._finding("leak", note, digest=Digest(digest), action=action)

@@ -217,7 +217,7 @@ class Collector:
     def _doom(self, connection: Connection, taken: Sequence[Garbage]) -> None:
         digests = [item.digest for item in taken]
         if digests:
-            replicas.doom_all(connection, digests, self.catalog.clock())
+            replicas.doom_all(connection, digests, self.catalog.clock(), admitted=False)
             garbage.let_go(connection, digests)
             candidates.settle(connection, digests)
 

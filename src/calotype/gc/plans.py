@@ -10,7 +10,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from calotype.catalog import Catalog, copies, settings
+from calotype.catalog import Catalog, copies, settings, uploads
 from calotype.catalog.backends import PRIMARY
 from calotype.catalog.columns import Hosts
 from calotype.catalog.failures import disk_failed, disk_full
@@ -110,6 +110,7 @@ class Gc:
         try:
             with self.catalog.write(durable=False, freeing=Freeing.BYTES) as connection:
                 settings.forget_plans(connection, now - REMEMBERED)
+                uploads.forget(connection, now)
                 settings.save_plan(connection, ident, now, terms.to_json())
         except Unavailable as error:
             if disk_failed(error):

@@ -19,11 +19,14 @@ from calotype.backends.memory import exactly
 from calotype.backends.s3 import listing, notes, parts, reading, sigv4
 from calotype.backends.s3.asking import Body, Bucket, Call, Patience
 from calotype.backends.s3.place import Place
-from calotype.errors import Misconfigured, NotFound
-from calotype.quantities import SECOND, Instant, now
+from calotype.errors import Misconfigured, NotFound, TooLarge
+from calotype.quantities import SECOND, Instant, human_size, now
 
 LONGEST_URL = 7 * 86_400
 """Seconds that a signed URL may live: Signature Version 4 allows no more."""
+
+LARGEST_PUT = 5 << 30
+"""Bytes that S3 takes in one request."""
 
 REACH = 5.0
 """Seconds that ``reach`` tries for."""
@@ -122,16 +125,30 @@ class S3Backend:
     def admit(self, key: Key, size: int, media_type: str, until: Instant) -> Admission:
         """A request by which anybody puts the key's own bytes, and no others, until then.
 
-        Size, type and SHA-256 are signed, so the service refuses anything else.
+        Size, type and SHA-256 are signed, so the service refuses anything else. ``TooLarge`` for
+        more than it takes in one request.
         """
-        checksum = base64.b64encode(bytes.fromhex(key.digest)).decode()
+        if size > LARGEST_PUT:
+            raise TooLarge(
+                f"S3 takes {human_size(LARGEST_PUT)} at most in one request; nothing was stored.",
+                hint="Put the file instead: that sends it in parts.",
+            )
         headers = {
             "Content-Length": str(size),
             "Content-Type": media_type,
-            "x-amz-checksum-sha256": checksum,
+            "x-amz-checksum-sha256": _checksum(key),
         }
         url = self._signed(self._request("PUT", key, headers=headers), until)
-        return Admission("PUT", url, headers)
+        return Admission("PUT", url, headers, until)
+
+    def vouch(self, key: Key, size: int) -> bool:
+        """True where the service took the object in one piece, by the SHA-256 that it has noted."""
+        fine = (200, 301, 400, 401, 403, 404)
+        headers = {"x-amz-checksum-mode": "ENABLED"}
+        call = Call("HEAD", str(key), "look into", reading.RIGHT, headers=headers, fine=fine)
+        answer = self._bucket.ask(call)
+        noted = answer.header("x-amz-checksum-sha256") == _checksum(key)
+        return answer.status == 200 and noted and answer.header("content-length") == str(size)
 
     def sweep(self, older_than: Instant) -> int:
         """Abort uploads to which nobody has sent a part since ``older_than``; how many."""
@@ -171,3 +188,8 @@ class S3Backend:
             request, sigv4.Credentials.around(), self._place.region, start, LONGEST_URL
         )
         return f"{self._place.scheme}://{request.host}{request.path}?{query}"
+
+
+def _checksum(key: Key) -> str:
+    """The key's digest as S3's headers have it."""
+    return base64.b64encode(bytes.fromhex(key.digest)).decode()

@@ -18,12 +18,12 @@ import json
 import os
 import secrets
 import threading
-from base64 import b64encode
+from base64 import b64encode, urlsafe_b64decode
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from email.message import Message
 from functools import partial
 from typing import BinaryIO
-from urllib.parse import quote
+from urllib.parse import parse_qs, quote, urlsplit
 
 from calotype.backends import Admission, Key, Listed
 from calotype.backends.supabase.listing import listed
@@ -177,7 +177,7 @@ class SupabaseBackend:
         key: Key,
         size: int,  # noqa: ARG002 - the service binds what it admits to neither size nor time
         media_type: str,
-        until: Instant,  # noqa: ARG002
+        until: Instant,
     ) -> Admission:
         """The request by which anybody uploads the object, once.
 
@@ -187,7 +187,8 @@ class SupabaseBackend:
         """
         name = self._place.name(key)
         answer = self._wire.ask("POST", self._wire.path(_ADMIT, name), name, {})
-        return Admission("PUT", self._absolute(answer.get("url")), {"content-type": media_type})
+        url = self._absolute(answer.get("url"))
+        return Admission("PUT", url, {"content-type": media_type}, _end(url) or until)
 
     def write_note(self, name: str, content: bytes, *, instead_of: bytes | None = None) -> bool:
         """Write a note, if what is there is ``instead_of``; False, and nothing, else.
@@ -317,3 +318,14 @@ def _download(disposition: str) -> str:
     if header.get_content_disposition() != "attachment":
         return ""
     return f"&download={quote(header.get_filename() or '', safe='')}"
+
+
+def _end(url: str) -> Instant | None:
+    """When the token of a URL ends (RFC 7519, ``exp``); None where it does not say so."""
+    (token,) = parse_qs(urlsplit(url).query).get("token", [""])[:1]
+    body = token.split(".")[1] if token.count(".") == 2 else ""
+    try:
+        claims = json.loads(urlsafe_b64decode(body + "=" * (-len(body) % 4)))
+        return int(claims["exp"]) * SECOND
+    except (ValueError, TypeError, KeyError):
+        return None
