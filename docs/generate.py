@@ -20,15 +20,17 @@ from pathlib import Path
 from rich.console import Console
 
 from calotype import Digest, Scope, Store, model
-from calotype.backing import Backends, BackendState, Copied, CopyFailure, Dropped
+from calotype.backing import Backends, Copied, CopyFailure, Dropped
 from calotype.catalog.listing import Listing, Page
 from calotype.cli.app import COMMANDS, app
+from calotype.figures import BackendState, Stats
 from calotype.gc.plans import Plan
 from calotype.progress import Progress, Run
 from calotype.relocating import Relocated
 from calotype.staging import Limits
 
-OF_BACKENDS = [BackendState, Copied, CopyFailure, Dropped]
+OF_BACKENDS = [Copied, CopyFailure, Dropped]
+FIGURES = [Stats, BackendState]
 ROOT = Path(__file__).parents[1]
 REFERENCE = ROOT / "docs" / "reference" / "python.md"
 COMMAND_LINE = ROOT / "docs" / "reference" / "cli.md"
@@ -112,6 +114,7 @@ def page() -> Iterator[str]:
     yield "Frozen dataclasses, from `calotype.model` unless another module is named.\n"
     for each in [
         *answers(),
+        *FIGURES,
         *OF_BACKENDS,
         Plan,
         Relocated,

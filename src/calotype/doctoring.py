@@ -139,6 +139,14 @@ def _bytes(store: Store) -> Iterator[Remark]:
             yield Remark("fail", "bytes", str(error), error.hint)
         else:
             yield Remark("ok", "bytes", f"in {mount.url}")
+    for name in not_yet_added(store):
+        note = f"the backend {name!r} is configured, and the store does not have it"
+        yield Remark("warn", "bytes", note, f"calotype backend add {name}")
+
+
+def not_yet_added(store: Store) -> list[str]:
+    """Names of backends that are configured, and that the store does not have."""
+    return store._rooms.mounts.unknown
 
 
 def _triggers(catalog: Catalog) -> Iterator[Remark]:
