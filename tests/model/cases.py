@@ -7,13 +7,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from tests.model import candidates, columns, put_batch, slots
+from tests.model import backends, candidates, columns, put_batch, slots
 from tests.model.explorer import Model, Outcome, explore
 from tests.model.put_gc import put_gc
 from tests.model.rows import KEPT, OWNED
 from tests.model.store import ALL, Terms
 
-FAMILIES = ("put_gc", "fsck", "candidates", "columns", "put_batch", "slots")
+FAMILIES = ("put_gc", "fsck", "candidates", "columns", "put_batch", "slots", "backends")
 
 SINGLE = ((0, OWNED),)
 TWO = ((0, OWNED), (1, KEPT))
@@ -69,6 +69,10 @@ def _slot(what: str, **terms: Any) -> Case:
     return Case("slots", what, slots.Slots(slots.Terms(**terms)).model)
 
 
+def _places(what: str, **terms: Any) -> Case:
+    return Case("backends", what, backends.Backends(backends.Terms(**terms)).model)
+
+
 QUICK = (
     _put("two scopes, attach, power cut", attacher=True),
     _put("two collectors, power cut", putters=SINGLE, collectors=2),
@@ -94,6 +98,9 @@ QUICK = (
     _batch("one batch over and over, power cut", batches=((0, 1),), once=False, keys=(2, 1)),
     _slot("two roles"),
     _slot("three digests", roles=1, digests=3, history=4),
+    _places("one key each, damage", keys=(1, 1)),
+    _places("two keys and one, damage", keys=(2, 1)),
+    _places("two keys each, damage, a mirror", switch=False, copied=(1,)),
 )
 """In every run of the tests."""
 
@@ -118,6 +125,9 @@ FULL = (
     _batch("two batches, power cut, a spare key", keys=(2, 1)),
     _batch("a batch beside a put", batches=((0, 1), (0,))),
     _slot("two roles, three digests", digests=3),
+    _places("one key and two, damage twice", keys=(1, 2), rot=2),
+    _places("two keys each", rot=0),
+    _places("two keys each, damage"),
 )
 """With CALOTYPE_MODEL=full."""
 

@@ -6,6 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
+from tests.model.backends import Backends
+from tests.model.backends import Terms as PlaceTerms
 from tests.model.candidates import TRIGGERS, Candidates
 from tests.model.candidates import Terms as LookTerms
 from tests.model.cases import SINGLE
@@ -27,6 +29,9 @@ KNOWN = "I8 what is known stays known"
 TALES = "fsck tells no tales"
 OTHERS = "one refused does not keep others"
 LEAK = "I17 nothing leaks"
+BYTES = "I1 live copies have bytes"
+WITHOUT_BLOB = "I1 live copies have a blob"
+LAST_SOUND = "I15 the last sound bytes stay"
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +90,11 @@ def _slot(what: str, breaks: str) -> Mutant:
     return Mutant("slots", what, Slots(SlotTerms(mutant=what)).model, breaks)
 
 
+def _place(what: str, breaks: str) -> Mutant:
+    wrong = PlaceTerms(mutant=what, keys=(1, 1))
+    return Mutant("backends", what, Backends(wrong).model, breaks)
+
+
 MUTANTS = (
     _put("plain key used again", LOST, collectors=2),
     _put("plain key where no file is", LOST, collectors=2),
@@ -135,4 +145,12 @@ MUTANTS = (
     _slot("attach in place", "trash is kept"),
     _slot("attach without looking", "I2 rows point at rows"),
     _slot("collected by digest", "the newest counts"),
+    _place("copied without hashing", BYTES),
+    _place("settled without a look at the blob", WITHOUT_BLOB),
+    _place("settled though fenced off", BYTES),
+    _place("a row is witness enough", LAST_SOUND),
+    _place("witness not looked at again", LAST_SOUND),
+    _place("role not looked at again", "there is a primary"),
+    _place("removed while it is written to", "copies are where a backend is"),
+    _place("only the primary's copies doomed", WITHOUT_BLOB),
 )

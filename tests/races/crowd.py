@@ -113,6 +113,10 @@ def _on_time(work: Callable[..., T], arguments: tuple[object, ...], start: float
 LENGTH = os.environ.get("CALOTYPE_RACE_SECONDS")
 
 
+LONG = "sqlite-local"
+"""The combination that is raced on at length, also where others are not."""
+
+
 def pairs(*quick: str) -> list[str]:
     """The combinations to race on: these, or all of them where CALOTYPE_RACE_SECONDS is set."""
     return list(quick) if LENGTH is None else NAMES

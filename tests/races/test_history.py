@@ -14,15 +14,12 @@ from tests.combinations import Combination, combination
 from tests.crash.points import room
 from tests.crash.scenario import DAY, Clock
 from tests.races import counted, worker
-from tests.races.crowd import LENGTH, PATIENCE, pairs, seconds, server
+from tests.races.crowd import LENGTH, LONG, PATIENCE, pairs, seconds, server
 from tests.races.worker import Part
 
 from calotype import Digest
 
 PROCESSES = 8
-LONG = "sqlite-local"
-"""The combination that is raced on at length, also where others are not."""
-
 SHORT = ("sqlite-supabase", "postgres-database", "postgres-s3")
 
 
@@ -31,7 +28,7 @@ def test_no_acknowledged_byte_is_lost_and_nothing_leaks(pair, record_property) -
     at_length = LENGTH is not None or pair == LONG
     with room() as folder:
         where = combination(*pair.split("-"), folder)
-        length, processes = (seconds(20), PROCESSES) if at_length else (5, PROCESSES // 2)
+        length, processes = (seconds(20), PROCESSES) if at_length else (8, PROCESSES // 2)
         kills, lines = _race(folder, where, length, processes)
         counts = Counter(
             f"{line['op']} {line['outcome']}" for line in lines if line["kind"] == "op"
@@ -90,7 +87,7 @@ def _run(
                 running[place] = context.Process(target=worker.run, args=arguments)
                 running[place].start()
                 started += 1
-        time.sleep(1.6 / processes + dice.random() / 2)
+        time.sleep((0.2 if processes == PROCESSES else 2) + dice.random() / 2)
         if time.monotonic() < until - 1:
             victim = running[dice.randrange(processes)]
             victim.kill()

@@ -11,12 +11,12 @@ from tests.crash.points import room
 from tests.crash.scenario import DAY, Clock
 from tests.races import counted
 from tests.races.acts import BYTES, purge_or_defy
-from tests.races.crowd import LEAD, PATIENCE, at_once, pairs, seconds
+from tests.races.crowd import LEAD, LONG, PATIENCE, at_once, pairs, seconds
 
 from calotype.errors import Blocked
 
 
-@pytest.mark.parametrize("pair", pairs("sqlite-local", "postgres-supabase"))
+@pytest.mark.parametrize("pair", pairs(LONG))
 def test_a_purge_wins_against_everybody_and_leaves_nothing(pair, record_property) -> None:
     with room() as folder:
         where = combination(*pair.split("-"), folder)
@@ -25,8 +25,7 @@ def test_a_purge_wins_against_everybody_and_leaves_nothing(pair, record_property
         limit = until - time.monotonic() + PATIENCE
         counts = sum(at_once(purge_or_defy, wanted, threads=2, limit=limit), Counter())
         record_property(counted.PROPERTY, {"operations": counts.total()})
-        assert counts["purged"] >= 2, counts
-        assert counts["put"] >= 2, counts
+        assert min(counts["purged"], counts["put"]) >= 2, counts
         assert where.broken(late_writes=True) == []
         _stays_away(where)
 

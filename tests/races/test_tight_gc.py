@@ -11,22 +11,24 @@ from tests.crash.points import room
 from tests.crash.scenario import DAY, Clock
 from tests.races import counted
 from tests.races.acts import either
-from tests.races.crowd import LEAD, PATIENCE, at_once, pairs, seconds
+from tests.races.crowd import LEAD, LONG, PATIENCE, at_once, pairs, seconds
 
 
-@pytest.mark.parametrize("pair", pairs("sqlite-local", "postgres-database", "postgres-s3"))
+@pytest.mark.parametrize("pair", pairs(LONG, "postgres-s3"))
 def test_what_one_holds_is_never_collected(pair, record_property) -> None:
     with room() as folder:
         where = combination(*pair.split("-"), folder)
-        until = time.monotonic() + LEAD + seconds(6 if pair == "sqlite-local" else 3)
+        until = time.monotonic() + LEAD + seconds(6 if pair == LONG else 4)
         kinds = ["collect", "use", "collect", "use", "use"]
         wanted = [(kind, where, number, until) for number, kind in enumerate(kinds)]
         limit = until - time.monotonic() + PATIENCE
         counts = sum(at_once(either, wanted, threads=2, limit=limit), Counter())
         done = {"operations": counts["use"] + counts["gc"], "gc": counts["gc"]}
         record_property(counted.PROPERTY, done)
-        assert counts["erased"] > 0, counts
-        assert counts["gone"] > 0, counts
+        assert counts["use"] > 0 and counts["gc"] > 0, counts
+        if pair == LONG:
+            assert counts["erased"] > 0, counts
+            assert counts["gone"] > 0, counts
         assert where.broken(late_writes=True) == []
         _is_empty(where)
 
