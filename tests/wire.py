@@ -6,6 +6,7 @@ import select
 import socket
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from tempfile import mkdtemp
 from urllib.parse import parse_qs, urlsplit
@@ -47,7 +48,7 @@ class Wire:
     def _carry(self, client: socket.socket) -> None:
         server = socket.socket(socket.AF_UNIX)
         server.connect(self._server)
-        with client, server:
+        with client, server, suppress(ConnectionError):
             while True:
                 ready, _, _ = select.select([client, server], [], [])
                 for end in ready:

@@ -79,11 +79,12 @@ class Dropped:
 
 
 class Backends:
-    """The backends of one store."""
+    """The backends of one store; ``erase_delay`` in microseconds, unless each has its own."""
 
-    def __init__(self, catalog: Catalog, mounts: Mounts) -> None:
+    def __init__(self, catalog: Catalog, mounts: Mounts, erase_delay: int | None = None) -> None:
         self._catalog = catalog
         self._mounts = mounts
+        self._erase_delay = erase_delay
 
     def list(self) -> list[BackendState]:
         """Every backend, the primary first."""
@@ -294,7 +295,7 @@ class Backends:
             return True
 
     def _erase(self, mount: Mount) -> None:
-        terms = Terms(self._catalog.clock(), None)
+        terms = Terms(self._catalog.clock(), self._erase_delay)
         eraser = Eraser(self._catalog, self._mounts, mount, terms, Allowance(terms))
         try:
             for _ in eraser.erase(Tally(), lambda: False):

@@ -164,7 +164,7 @@ class Store(Scope):
     @property
     def backends(self) -> Backends:
         """Where the bytes are: ``list``, ``add``, ``copy``, ``primary``, ``drop``."""
-        return Backends(self._rooms.catalog, self._rooms.mounts)
+        return Backends(self._rooms.catalog, self._rooms.mounts, self._erase_delay)
 
     # -- letting go -------------------------------------------------------------------------
 

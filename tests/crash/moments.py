@@ -46,9 +46,9 @@ class Moments:
         with self._gate:
             self.seen.append(name)
             if len(self.seen) == self.due and self.victim is not None:
+                self.killed = True
                 self.victim.kill()
                 self.victim.join(PATIENCE)
-                self.killed = True
             return not self.killed
 
 
