@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Sequence
 
-from benchmarks import gc, hits, ingest, memory, put, report, start
+from benchmarks import backends, gc, hits, ingest, memory, put, report, start
 
 ROWS: dict[str, Callable[[], report.Section]] = {
     "put": put.run,
@@ -14,6 +14,7 @@ ROWS: dict[str, Callable[[], report.Section]] = {
     "ingest": ingest.run,
     "memory": memory.run,
     "start": start.run,
+    "backends": backends.run,
 }
 
 

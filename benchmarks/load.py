@@ -1,7 +1,8 @@
-"""One side of ingest in a process of its own: ``python -m benchmarks.load STORE < paths``.
+"""A ``put_many`` in a process of its own: ``python -m benchmarks.load STORE < paths``.
 
-Prints one line of JSON: seconds from the first file to the last commit, and the process's peak
-of resident memory in bytes (of its own address space; a child's ru_maxrss may be its parent's).
+Two arguments are a catalog's URL and a backend's. Prints one line of JSON: seconds from the first
+file to the last commit, and the process's peak of resident memory in bytes (of its own address
+space; a child's ru_maxrss may be its parent's).
 """
 
 from __future__ import annotations
@@ -15,11 +16,11 @@ from time import perf_counter
 from calotype import Store
 
 
-def main() -> None:
+def main(place: str, backend: str | None = None) -> None:
     """Put every file named on standard input into the store, in batches."""
     paths = sys.stdin.read().splitlines()
     before = peak()
-    with Store(sys.argv[1]) as store:
+    with Store(place) if backend is None else Store(catalog=place, backend=backend) as store:
         started = perf_counter()
         done = store.put_many(paths).result()
         seconds = perf_counter() - started
@@ -37,4 +38,4 @@ def peak() -> int:
 
 
 if __name__ == "__main__":
-    main()
+    main(*sys.argv[1:])

@@ -27,21 +27,22 @@ def floor(folder: Path, files: Sequence[Path], *, durable: bool = False) -> floa
     """Read, SHA-256, write unique, rename, on 2 threads; ``durable`` adds one syncfs."""
     command = [str(_floor_program()), "2", str(folder), *(["sync"] if durable else [])]
     started = perf_counter()
-    _run(command, files)
+    run(command, files)
     return perf_counter() - started
 
 
 def calotype(folder: Path, files: Sequence[Path]) -> dict[str, float]:
     """Seconds and peak memory of one ``put_many``."""
     command = [sys.executable, "-m", "benchmarks.load", str(folder)]
-    answer: dict[str, float] = json.loads(_run(command, files))
+    answer: dict[str, float] = json.loads(run(command, files))
     return answer
 
 
 def hashfs(folder: Path, files: Sequence[Path]) -> float:
     """Seconds of one put a file."""
-    python = _environment(HASHFS) / "bin" / "python"
-    answer = json.loads(_run([str(python), str(HERE / "peer_hashfs.py"), str(folder)], files))
+    answer = json.loads(
+        run([python_with(HASHFS), str(HERE / "peer_hashfs.py"), str(folder)], files)
+    )
     return float(answer["seconds"])
 
 
@@ -49,6 +50,13 @@ def import_(folder: Path, tree: Path) -> float:
     """Seconds of a whole ``calotype import``."""
     command = [Path(sys.executable).with_name("calotype"), "import", tree, "--owner", "bench/1"]
     return _timed([*command, "--store", folder / "store", "-q"])
+
+
+def import_into(catalog: str, backend: str, tree: Path) -> float:
+    """Seconds of a whole ``calotype import`` into a catalog and a backend."""
+    command = [Path(sys.executable).with_name("calotype"), "import", tree, "--owner", "bench/1"]
+    named = {"CALOTYPE_CATALOG": catalog, "CALOTYPE_BACKEND": backend}
+    return _timed([*command, "-q"], env={**os.environ, **named})
 
 
 def rsync(folder: Path, tree: Path) -> float:
@@ -102,7 +110,8 @@ def _quiet(command: Sequence[str | Path], **more: Any) -> None:
     subprocess.run(command, check=True, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, **more)
 
 
-def _run(command: Sequence[str], files: Sequence[Path]) -> str:
+def run(command: Sequence[str], files: Sequence[Path]) -> str:
+    """What a program prints that is given the files' names."""
     names = "".join(f"{path}\n" for path in files)
     done = subprocess.run(
         command, input=names, stdout=subprocess.PIPE, text=True, check=True, cwd=ROOT
@@ -119,8 +128,12 @@ def _floor_program() -> Path:
     return program
 
 
+def python_with(package: str) -> str:
+    """The Python of a virtual environment with just this peer."""
+    return str(_environment(package) / "bin" / "python")
+
+
 def _environment(package: str) -> Path:
-    """A virtual environment with just this peer."""
     where = BENCH / f"venv-{package.partition('=')[0]}"
     if not (where / "made").exists():
         subprocess.run([sys.executable, "-m", "venv", "--clear", str(where)], check=True)

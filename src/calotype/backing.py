@@ -10,7 +10,6 @@ import re
 from collections.abc import Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 from sqlalchemy import Connection
 from sqlalchemy.exc import IntegrityError
@@ -20,7 +19,7 @@ from calotype.catalog import Catalog, copies, settings, totals
 from calotype.catalog import backends as rows
 from calotype.catalog.backends import MIRROR, PRIMARY, READ, Coverage
 from calotype.catalog.copies import Copy
-from calotype.catalog.places import beside, same
+from calotype.catalog.places import beside
 from calotype.catalog.repeating import repeated
 from calotype.catalog.reserve import Freeing
 from calotype.copying import Copier, Outcome, Pace
@@ -79,7 +78,11 @@ class Dropped:
 
 
 class Backends:
-    """The backends of one store; ``erase_delay`` in microseconds, unless each has its own."""
+    """The backends of one store.
+
+    ``erase_delay``, in microseconds, is how long bytes stay that were let go of; None leaves it
+    to each backend.
+    """
 
     def __init__(self, catalog: Catalog, mounts: Mounts, erase_delay: int | None = None) -> None:
         self._catalog = catalog
@@ -113,7 +116,7 @@ class Backends:
         backend = self._mounts.open(url)
         _require_unused(backend)
         self._catalog.ensure()
-        self._require_another_place(backend)
+        self._mounts.require_another_place(backend)
         written = beside(self._catalog.path, backend.url)
         self._insert(name, written, role)
         self._mounts.give(name, backend)
@@ -158,8 +161,9 @@ class Backends:
         """Let go of a backend, of each digest only after another copy was read whole.
 
         What has no other sound copy stays, and so does the backend. Harmless to repeat: it is
-        gone for the store once all of its bytes are erased. ``abandon`` forgets what was let go
-        of without erasing it: for a place that is gone for good.
+        gone for the store once all of its bytes are erased, which ``erase_delay`` puts off.
+        ``abandon`` forgets what was let go of without erasing it: for a place that is gone for
+        good.
         """
         self._mounts.named(name)
         with self._catalog.write() as connection:
@@ -188,21 +192,6 @@ class Backends:
                 f"The backend {name!r} was given another role while it was dropped.",
                 hint="'calotype backend list' shows which; drop it again if that is meant.",
             )
-
-    def _require_another_place(self, backend: Backend) -> None:
-        """Refuse a folder that the store has by another path, and memory beside what lasts."""
-        if backend.url == "memory:" and not self._catalog.memory:
-            raise Misconfigured(
-                "What is in memory ends with this process.", hint="Give a place that lasts."
-            )
-        here = _folder(backend.url)
-        for mount in self._mounts.all:
-            there = _folder(mount.url)
-            if here is not None and there is not None and same(here, there):
-                raise Misconfigured(
-                    f"{backend.url} is the place of the backend {mount.name!r}.",
-                    hint="Give another folder.",
-                )
 
     def _insert(self, name: str, url: str, role: str) -> None:
         try:
@@ -318,11 +307,6 @@ class Backends:
                 rows.remove(connection, mount.name)
         self._mounts.refresh()
         return replace(done, waiting=left - done.kept, removed=not left)
-
-
-def _folder(url: str) -> Path | None:
-    kind, _, folder = url.partition(":")
-    return Path(folder) if kind == "file" else None
 
 
 def _dropped(name: str) -> NotFound:

@@ -103,7 +103,7 @@ class Copier:
                 f"No backend has a sound copy of {digest}.",
                 hint="Put the file again: that mends it.",
             )
-            return Outcome(digest, "failed", error=error)
+            return self._failed(digest, error)
         for source in self.mounts.best_first(sources):
             try:
                 state = self._from(source, verify, pace)
@@ -112,7 +112,14 @@ class Copier:
                 raise _not_written(self.to) from None
             except CalotypeError as failure:
                 error = failure
-        return Outcome(digest, "failed", error=error)
+        return self._failed(digest, error)
+
+    def _failed(self, digest: Digest, error: CalotypeError) -> Outcome:
+        """What ``error`` came to: nothing, where gc took the blob meanwhile."""
+        with self.catalog.read() as connection:
+            if copies.blobs(connection, [digest]):
+                return Outcome(digest, "failed", error=error)
+        return Outcome(digest, "gone")
 
     def _from(self, source: Copy, verify: bool, pace: Pace) -> str:
         intent = self._intend(source)

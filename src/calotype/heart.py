@@ -51,6 +51,10 @@ class _Beating(io.BufferedIOBase):
         self._beat()
         return self._file.read(-1 if size is None else size)
 
+    def close(self) -> None:
+        self._file.close()
+        super().close()
+
     def read1(self, size: int = -1, /) -> bytes:
         return self.read(size)
 

@@ -6,16 +6,18 @@ acknowledged; *mirrors* get a copy of each put at once; others are only *read*.
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from calotype.backends import Backend, Closes
 from calotype.catalog import Catalog
 from calotype.catalog.backends import MIRROR, PRIMARY, Known
 from calotype.catalog.copies import Copy
-from calotype.catalog.places import beside, from_beside
+from calotype.catalog.places import beside, from_beside, same
 from calotype.errors import Misconfigured, NotFound
 
 REST = 60.0
@@ -149,6 +151,21 @@ class Mounts:
         """Use this one for the name from now on."""
         self._given[name] = backend
 
+    def require_another_place(self, backend: Backend) -> None:
+        """Refuse a folder that another backend has or lies about, and memory beside what lasts."""
+        if backend.url == "memory:" and not self._catalog.memory:
+            raise Misconfigured(
+                "What is in memory ends with this process.", hint="Give a place that lasts."
+            )
+        here = _folder(backend.url)
+        for mount in self.all:
+            there = _folder(mount.url)
+            if here and there and (same(here, there) or _nested(here, there)):
+                raise Misconfigured(
+                    f"{backend.url} is the place of the backend {mount.name!r}, or lies about it.",
+                    hint="Give a folder of its own.",
+                )
+
     def _found(self, name: str) -> Mount | None:
         return next((mount for mount in self.all if mount.name == name), None)
 
@@ -185,3 +202,14 @@ class Mounts:
     def _written(self, url: str) -> str:
         """As the catalog notes it."""
         return beside(self._catalog.path, url)
+
+
+def _folder(url: str) -> Path | None:
+    kind, _, folder = url.partition(":")
+    return Path(folder) if kind == "file" else None
+
+
+def _nested(one: Path, other: Path) -> bool:
+    """True where one folder lies somewhere in the other."""
+    first, second = (Path(os.path.realpath(each)) for each in (one, other))
+    return first in second.parents or second in first.parents

@@ -19,6 +19,8 @@ from calotype.mounting import Mount, Mounts
 from calotype.presence import require_there
 from calotype.staging import SMALL
 
+MENDS = "Put the same file again: that mends it."
+
 
 def _permit_all(_: Connection, __: Digest) -> None:
     """Refuse nothing."""
@@ -120,9 +122,11 @@ class Reader:
         if anew:
             with suppress(CalotypeError), self.catalog.write() as connection:
                 replicas.suspect(connection, copy.token, self.catalog.clock())
+        others = any(each.token != copy.token and not each.suspect for each in now)
+        mends = "Read it again: another backend has it too." if others else MENDS
         return Corrupt(
             f"{copy.blob.digest} is damaged: {what}.",
-            hint="Put the same file again: that mends it. 'calotype fsck' lists the others.",
+            hint=f"{mends} 'calotype fsck' lists the others.",
         )
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import os
 import signal
 import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from functools import partial
 from itertools import count
 from pathlib import Path
 
@@ -19,7 +21,7 @@ from sqlalchemy import create_engine
 from tests import mounts, servers
 
 from calotype import Digest, Store
-from calotype.backends import Backend, Stages, Sweeps, Vanishes
+from calotype.backends import Backend, Gathers, Stages, Sweeps, Vanishes, database
 from calotype.backends.chunks import CHUNK, CLEARED
 from calotype.backends.database import GROUP, DatabaseBackend
 from calotype.catalog.places import database_of
@@ -97,6 +99,37 @@ class InDatabase(BackendContract):
         assert left(backend) == (0, 0)
         backend.delete(key("a"))
         assert rows(backend, "SELECT count(*) FROM calotype_chunk") == [(0,)]
+        assert left(backend) == (0, 0)
+
+    def test_many_are_put_together(self, backend, monkeypatch):
+        assert isinstance(backend, Gathers)
+        monkeypatch.setattr(database, "TOGETHER", 3)
+        put(backend, key("b"), b"the one before")
+        contents = {str(n): noise(n * 1000, n) for n in range(7)}
+        contents |= {"b": b"the new one", "large": noise(CHUNK + 1, 9), "full": noise(CHUNK, 8)}
+        given = [(key(n), partial(io.BytesIO, each), len(each)) for n, each in contents.items()]
+        backend.put_all(given)
+        assert {n: read(backend, key(n)) for n in contents} == contents
+        assert left(backend) == (0, 0)
+
+    def test_one_that_breaks_leaves_nothing_of_its_group(self, backend):
+        items = [
+            (key("a"), partial(io.BytesIO, b"bytes"), 5),
+            (key("b"), partial(io.BytesIO, b"few"), 9),
+        ]
+        with pytest.raises(Unavailable):
+            backend.put_all(items)
+        assert absent(backend, key("a")) and absent(backend, key("b"))
+        assert left(backend) == (0, 0)
+
+    def test_groups_of_the_same_keys_at_once(self, backend):
+        items = [
+            (key(str(n)), partial(io.BytesIO, b"%d" % n * 99), len(b"%d" % n * 99))
+            for n in range(9)
+        ]
+        put(backend, key("first"), b"so that the tables are there")
+        together(*[partial(backend.put_all, items)] * 4)
+        assert [read(backend, key(str(n))) for n in range(9)] == [b"%d" % n * 99 for n in range(9)]
         assert left(backend) == (0, 0)
 
     def test_ranges_meet_the_borders_of_chunks(self, backend):

@@ -477,6 +477,9 @@ def test_one_place_is_one_backend(durable, tmp_path):
         (tmp_path / "link").symlink_to(durable.blobs)
         with pytest.raises(Misconfigured, match="is the place of the backend 'main'"):
             store.backends.add("two", f"file:{tmp_path}/link")
+        for about in (durable.blobs / "more", durable.blobs.parent):
+            with pytest.raises(Misconfigured, match="lies about it"):
+                store.backends.add("two", f"file:{about}")
         with pytest.raises(Misconfigured, match="ends with this process"):
             store.backends.add("two", "memory:")
 
@@ -496,9 +499,88 @@ def test_bytes_in_another_file_are_found_from_any_folder(folder, tmp_path, monke
     assert not list((tmp_path / "elsewhere").iterdir())
 
 
-def test_a_limit_is_one_for_all_backends(store, second):
-    for number in range(4):
-        store.put(noise(40, number), owner="page/1")
+def test_a_limit_lets_every_copy_of_a_blob_go(store, second):
+    for day in range(3):
+        for number in range(4):
+            store.put(noise(40, 10 * day + number), owner="page/1", role=str(number))
+        store.release("page/1")
+        assert store.plan_gc(now=True, limit=3).doomed == 3
+        assert store.gc(now=True, limit=3).erased == 6
+    assert store.gc(now=True).erased == 6
+    assert files(second) == 0
+
+
+def test_in_a_short_time_the_backend_that_waited_longest_comes_first(store, second, monkeypatch):
+    mirror = store._rooms.mounts.named("two").backend
+
+    def away(*_):
+        raise Unavailable("not now")
+
+    store.put(picture(), owner="page/1")
     store.release("page/1")
-    assert store.gc(now=True, limit=3).erased == 3
-    assert store.gc(now=True).erased == 5
+    with monkeypatch.context() as patched:
+        patched.setattr(mirror, "delete", away)
+        patched.setattr(mirror, "scan", away)
+        assert store.gc(now=True).erased == 1
+    store._rooms.catalog.clock.advance(days=2)
+    store.put(picture(1), owner="page/1")
+    store.release("page/1")
+    plans = store.plan_gc(now=True, budget="1h")
+    assert [each.name for each in plans._gc.erasers(plans.terms)] == ["two", "main"]
+
+
+def test_what_a_backend_out_of_reach_still_has_is_counted(durable, tmp_path):
+    with durable.open() as store:
+        store.put(picture(), owner="page/1")
+        store.backends.add("two", f"file:{tmp_path}/two")
+        store.backends.copy("two").result()
+        (tmp_path / "two").rename(tmp_path / "away")
+        store.release("page/1")
+        report = store.gc(now=True)
+        assert (report.doomed, report.erased, report.waiting) == (1, 1, 1)
+        check = store.fsck(read_data=True).result()
+        assert (check.findings["unreachable"], check.problems) == (1, 0)
+        (tmp_path / "away").rename(tmp_path / "two")
+        report = store.gc(now=True)
+        assert (report.erased, report.waiting) == (1, 0)
+
+
+def test_a_dropped_backend_keeps_its_bytes_for_the_delay(durable, tmp_path, clock):
+    with durable.open(erase_delay="2d") as store:
+        store.put(picture())
+        store.backends.add("two", f"file:{tmp_path}/two")
+        store.backends.copy("two").result()
+        dropped = store.backends.drop("two")
+        assert (dropped.let_go, dropped.waiting, dropped.removed) == (1, 1, False)
+        assert files(tmp_path / "two") == 1
+        clock.advance(days=3)
+        assert store.backends.drop("two").removed
+        assert files(tmp_path / "two") == 0
+
+
+def test_what_gc_took_before_it_was_copied_is_gone_and_not_failed(store, tmp_path, monkeypatch):
+    store.put(picture(), owner="page/1")
+    store.backends.add("two", f"file:{tmp_path}/two")
+    main = store._rooms.mounts.primary.backend
+    real = main.open
+
+    def late(key, *rest):
+        store.release("page/1")
+        store.gc(now=True)
+        return real(key, *rest)
+
+    monkeypatch.setattr(main, "open", late)
+    done = store.backends.copy("two").result()
+    assert (done.copied, done.gone, done.failed) == (0, 1, 0)
+
+
+def test_a_stream_that_breaks_says_that_another_copy_is_there(durable, tmp_path):
+    with durable.open() as store:
+        digest = store.put(noise(9 << 20)).digest
+        store.backends.add("two", f"file:{tmp_path}/two")
+        store.backends.copy("two").result()
+        damage(durable.blobs)
+        with pytest.raises(Corrupt) as broken:
+            content(store, digest)
+        assert broken.value.hint.startswith("Read it again")
+        assert content(store, digest) == noise(9 << 20)

@@ -83,6 +83,34 @@ def test_children_of_a_busy_parent_go_on_or_are_refused_and_never_hang(folder):
         assert problems(store) == []
 
 
+def test_a_child_forked_while_a_connection_was_being_lent_is_refused_and_does_not_wait(folder):
+    with folder.open() as store:
+        store.put(picture())
+        lock = vars(store._rooms.catalog.engine.pool._pool)["mutex"]
+        held, over = threading.Event(), threading.Event()
+
+        def lend() -> None:
+            with lock:
+                held.set()
+                over.wait(20)
+
+        def look() -> object:
+            signal.alarm(10)
+            try:
+                return store.stats().blobs
+            except Misconfigured as error:
+                return "forked" in str(error)
+
+        thread = threading.Thread(target=lend)
+        thread.start()
+        held.wait(20)
+        said = in_a_child(look)
+        over.set()
+        thread.join()
+        assert said == "True"
+        assert store.stats().blobs == 1
+
+
 def test_many_children_write_at_once(folder):
     with folder.open() as store:
         store.put(picture())

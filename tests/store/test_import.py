@@ -407,6 +407,19 @@ def test_a_store_inside_the_tree_does_not_import_itself(tmp_path):
         assert [asset.filename for asset in store.assets()] == ["a.png"]
 
 
+@pytest.mark.parametrize("role", ["primary", "mirror"])
+def test_bytes_in_a_file_inside_the_tree_are_not_imported(tmp_path, role):
+    (tmp_path / "a.png").write_bytes(picture())
+    there = f"sqlite:///{tmp_path}/bytes.db"
+    primary = {"backend": there} if role == "primary" else {}
+    with Store(tmp_path / "media", **primary) as store:
+        if role == "mirror":
+            store.backends.add("two", there)
+        for _ in range(3):
+            store.import_tree(tmp_path).result()
+        assert [asset.filename for asset in store.assets()] == ["a.png"]
+
+
 def test_progress_tells_of_all_files_and_ends_at_the_total(store, folder_of, monkeypatch):
     monkeypatch.setattr(bulk, "BATCH_COUNT", 2)
     steps = list(store.import_tree(folder_of, "d/1"))

@@ -12,7 +12,7 @@ What a backend can do beyond this is a protocol of its own with one method, foun
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import BinaryIO, Protocol, Self, runtime_checkable
 
@@ -232,6 +232,15 @@ class Admits(Protocol):
 
     def admit(self, key: Key, size: int, media_type: str, until: Instant) -> Admission:
         """A request by which anybody puts the key's ``size`` bytes until then, and no others."""
+        ...
+
+
+@runtime_checkable
+class Gathers(Protocol):
+    """A backend to which many small objects cost less together."""
+
+    def put_all(self, items: Sequence[tuple[Key, Callable[[], BinaryIO], int]]) -> None:
+        """Put each: its key, what opens its bytes, and their number; any part, if it raises."""
         ...
 
 

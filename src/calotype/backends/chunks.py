@@ -7,7 +7,7 @@ can open it, and whatever dies leaves nothing else.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from sqlalchemy import (
@@ -27,7 +27,8 @@ from sqlalchemy import (
 )
 
 from calotype.backends import Listed
-from calotype.catalog.prepared import Prepared
+from calotype.catalog.among import among_given
+from calotype.catalog.prepared import Prepared, prepared_insert
 from calotype.catalog.tables import chunk, meta, stored
 from calotype.errors import Corrupt
 from calotype.quantities import Instant
@@ -86,6 +87,16 @@ _NAMED = Prepared(
 _UNNAME = Prepared(
     update(stored)
     .where(stored.c.name == _NAME)
+    .values(name=None, modified=0)
+    .returning(stored.c.version)
+)
+_VERSIONS = Prepared(
+    select(stored.c.name, stored.c.version).where(among_given(stored.c.name, "names"))
+)
+_ADD_ALL = prepared_insert(stored, "name", "size", "modified")
+_UNNAME_ALL = Prepared(
+    update(stored)
+    .where(among_given(stored.c.name, "names"))
     .values(name=None, modified=0)
     .returning(stored.c.version)
 )
@@ -198,6 +209,24 @@ def write(connection: Connection, version: int, number: int, contents: Sequence[
         for more, content in enumerate(contents)
     ]
     _WRITE.many(connection, rows)
+
+
+def put_all(connection: Connection, contents: Mapping[str, bytes], now: Instant) -> list[int]:
+    """Objects of one chunk at most, by name; the versions that had the names before.
+
+    ``IntegrityError`` where another gives one of the names at the same moment.
+    """
+    names = sorted(contents)
+    replaced = _UNNAME_ALL.tuples(connection, names=names)
+    rows = [{"name": name, "size": len(contents[name]), "modified": now} for name in names]
+    _ADD_ALL.many(connection, rows)
+    parts = [
+        {"of": version, "place": 0, "content": contents[name]}
+        for name, version in _VERSIONS.tuples(connection, names=names)
+        if contents[name]
+    ]
+    _WRITE.many(connection, parts)
+    return [version for (version,) in replaced]
 
 
 def touch(connection: Connection, version: int, now: Instant) -> bool:

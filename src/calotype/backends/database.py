@@ -8,7 +8,7 @@ between them.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from typing import BinaryIO
@@ -34,6 +34,12 @@ PULSE = 60 * SECOND
 
 PAGE = 1000
 """Objects that a scan asks for at a time."""
+
+TOGETHER = 256
+"""Objects that are put in one transaction at most."""
+
+Item = tuple[Key, Callable[[], BinaryIO], int]
+"""What is put: its key, what opens its bytes, and their number."""
 
 TRIES = 20
 """How often a put goes round again when others put the same key at the same moment."""
@@ -84,6 +90,33 @@ class DatabaseBackend:
         if replaced is not None:
             with suppress(CalotypeError):  # the object stands; gc clears the rest away
                 _clear(self._tables, replaced)
+
+    def put_all(self, items: Sequence[Item]) -> None:
+        """Put each; those of one chunk go together, up to ``GROUP`` bytes in a transaction."""
+        for group in _groups(items):
+            if len(group) == 1 or not self._put_together(group):
+                for key, opened, size in group:
+                    with opened() as source:
+                        self.put(key, source, size)
+
+    def _put_together(self, group: Sequence[Item]) -> bool:
+        """False, and nothing done, where another puts one of the same keys at this moment."""
+        if not self._tables.are_there():
+            self._tables.make()
+        contents = {}
+        for key, opened, size in group:
+            with opened() as source:
+                contents[str(key)] = b"".join(exactly(source, size))
+        replaced: list[int] = []
+        try:
+            with self._tables.writing(sum(map(len, contents.values())), durable=True) as connection:
+                replaced = chunks.put_all(connection, contents, now())
+        except IntegrityError:
+            return False
+        with suppress(CalotypeError):  # the objects stand; gc clears the rest away
+            for version in replaced:
+                _clear(self._tables, version)
+        return True
 
     def open(self, key: Key, start: int = 0, stop: int | None = None) -> BinaryIO:
         """The bytes from ``start`` to before ``stop``, seekable.
@@ -229,6 +262,23 @@ class _Upload:
 
     def _writing(self, *, durable: bool) -> AbstractContextManager[Connection]:
         return self._tables.writing(sum(map(len, self._group)), durable=durable)
+
+
+def _groups(items: Sequence[Item]) -> Iterator[list[Item]]:
+    """Those of one chunk in groups of a bounded size, the others each alone."""
+    group: list[Item] = []
+    held = 0
+    for item in items:
+        if item[2] > CHUNK:
+            yield [item]
+            continue
+        if group and (held + item[2] > GROUP or len(group) == TOGETHER):
+            yield group
+            group, held = [], 0
+        group.append(item)
+        held += item[2]
+    if group:
+        yield group
 
 
 def _refused(key: Key, error: IntegrityError) -> Corrupt:

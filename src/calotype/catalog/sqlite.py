@@ -120,8 +120,20 @@ def tell(connection: Connection, command: str) -> None:
 
 
 def in_use(made: Engine) -> bool:
-    """True when a connection of the engine is lent out at this moment."""
-    return isinstance(made.pool, QueuePool) and made.pool.checkedout() > 0
+    """True when a connection of the engine is lent out at this moment, or about to be.
+
+    It waits for nobody: in a forked child no thread is there to give back the pool's lock.
+    """
+    pool = made.pool
+    if not isinstance(pool, QueuePool):
+        return False
+    lock = vars(pool._pool)["mutex"]
+    if not lock.acquire(blocking=False):
+        return True
+    try:
+        return pool.checkedout() > 0
+    finally:
+        lock.release()
 
 
 @contextmanager

@@ -144,7 +144,7 @@ class Side:
                 action = "will be erased in 30 days" if self.repair else ""
                 action += ", once there is a sound copy" if self.repair and last else ""
                 yield self._finding("stray", note, digest=key.digest, key=str(key), action=action)
-            elif row.state == ERASED:
+            elif row.state == ERASED and self._is_there(key):
                 late.append(key)
                 action = "the next gc erases it" if self.repair else ""
                 note = "bytes written after they were erased"
@@ -154,6 +154,12 @@ class Side:
             with self.catalog.write() as connection:
                 replicas.tombstone(connection, self.name, strays, now)
                 replicas.sweep_again(connection, self.name, late, now)
+
+    def _is_there(self, key: Key) -> bool:
+        """False for what gc has erased since it was listed."""
+        with suppress(CalotypeError):
+            return self.backend.size(key) is not None
+        return True
 
     def _without_copy(self, objects: Sequence[Listed], rows: Mapping[str, Past]) -> set[str]:
         """Digests of strays whose blob has no sound copy: such bytes may be all that is left."""

@@ -157,8 +157,11 @@ def _data(sides: list[Side], seen: Seen, budget: int | None) -> Findings:
 
 
 def _of_each(sides: list[Side], seen: Seen, look: Callable[[Side], Findings]) -> Findings:
-    """What is found in each backend; one that is only copied to or read may be out of reach."""
-    for side in sides:
+    """What is found in each backend; one that is only copied to or read may be out of reach.
+
+    It is told once, and taken off ``sides``.
+    """
+    for side in list(sides):
         try:
             require_there(side.catalog, side.mount)
             yield from look(side)
@@ -166,4 +169,5 @@ def _of_each(sides: list[Side], seen: Seen, look: Callable[[Side], Findings]) ->
             if side.mount.role == PRIMARY:
                 raise
             seen.complete = False
+            sides.remove(side)
             yield finding(side.name, "unreachable", str(error), action="look again later")

@@ -48,6 +48,7 @@ class Tally:
     intents: int = 0
     temporary: int = 0
     failed: int = 0
+    waiting: int = 0
     stopped: str = ""
     items: list[PlanItem] = field(default_factory=list)
 
@@ -81,6 +82,18 @@ class Eraser:
         yield from self._rows((DOOMED,), now - self.delay)
         yield from self._rows((ERASING,), now)
 
+    def oldest(self) -> Instant:
+        """Since when its longest waiting key is due; now where none is."""
+        now = self.catalog.clock()
+        waiting = (self._first((DOOMED,), now), self._first((ERASING,), now))
+        return min(waiting)
+
+    def left(self) -> int:
+        """How many keys are due, of a backend in which nothing can be erased now."""
+        now = self.catalog.clock()
+        states = (((DOOMED,), now - self.delay), ((ERASING,), now))
+        return sum(1 for each, cutoff in states for _ in self._rows(each, cutoff))
+
     def erase(self, tally: Tally, stop: Callable[[], bool]) -> Iterator[None]:
         """Abort stale intents, erase what is due, and sweep what was erased a day ago."""
         require_there(self.catalog, self.mount)
@@ -100,11 +113,24 @@ class Eraser:
                     reserve.in_parts(chosen, lambda part: self._erase(part, tally))
                 yield
                 if stop() or len(chosen) < len(batch):
-                    tally.stopped = allowance.stopped
+                    tally.stopped = allowance.stopped or tally.stopped
                     return
         for batch in _batches(self._rows((ERASED,), now)):
             reserve.in_parts(batch, lambda part: self._sweep(part, tally))
             yield
+
+    def _first(self, states: Sequence[str], cutoff: Instant) -> Instant:
+        with self.catalog.read() as connection:
+            rows = replicas.due(
+                connection,
+                states,
+                cutoff,
+                backend=self.name,
+                digests=self.terms.digests,
+                after=(0, ""),
+                limit=1,
+            )
+        return rows[0][0] if rows else cutoff
 
     def _rows(self, states: Sequence[str], cutoff: Instant) -> Iterator[Due]:
         place = (0, "")

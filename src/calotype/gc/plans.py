@@ -6,6 +6,7 @@ import logging
 import secrets
 import time
 from collections.abc import Callable, Generator, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
 
@@ -65,18 +66,25 @@ class Gc:
         return made if self._keep(ident, now, terms) else replace(made, id=NOWHERE)
 
     def erasers(self, terms: Terms) -> list[Eraser]:
-        """One for each backend."""
-        allowance = Allowance(terms)
+        """One for each backend; where time is short, the one that waited longest comes first."""
         self.mounts.refresh()
-        return [
-            Eraser(self.catalog, self.mounts, mount, terms, allowance) for mount in self.mounts.all
+        found = [
+            Eraser(self.catalog, self.mounts, mount, terms, Allowance(terms))
+            for mount in self.mounts.all
         ]
+        return found if terms.budget is None else sorted(found, key=Eraser.oldest)
 
     def _due(self, terms: Terms) -> Iterator[Due]:
-        """What would be erased; of a backend that cannot be opened nothing is known."""
+        """What would be erased, within the limits.
+
+        Of a backend that cannot be opened nothing is known.
+        """
         for eraser in self.erasers(terms):
             try:
-                yield from eraser.due()
+                for due in eraser.due():
+                    if not eraser.allowance.take(due.size):
+                        break
+                    yield due
             except CalotypeError:
                 if eraser.mount.role == PRIMARY:
                     raise
@@ -91,6 +99,8 @@ class Gc:
             except CalotypeError as error:
                 if eraser.mount.role == PRIMARY:
                     raise
+                with suppress(CalotypeError):
+                    tally.waiting += eraser.left()
                 logger.warning("gc leaves backend %s for later: %s", eraser.name, error)
 
     def _keep(self, ident: str, now: Instant, terms: Terms) -> bool:
@@ -120,10 +130,7 @@ class Gc:
             doomed += len(batch)
             doomed_bytes += sum(item.size for item in batch)
             items += [describe(item) for item in batch[: SHOWN - len(items)]]
-        allowance = Allowance(terms)
         for due in self._due(terms):
-            if not allowance.take(due.size):
-                break
             erased += 1
             erased_bytes += due.size
             if len(items) < SHOWN:
@@ -233,7 +240,7 @@ class Plan:
             intents=erased.intents,
             temporary=erased.temporary,
             failed=erased.failed,
-            waiting=waiting,
+            waiting=waiting + erased.waiting,
             refused=collected.refused,
             items=tuple([*collected.items, *erased.items][:SHOWN]),
             stopped=stopped,

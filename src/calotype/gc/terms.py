@@ -16,7 +16,8 @@ class Terms:
 
     ``erase_delay`` None leaves it to each backend: 0 for what lies here, a day for a service.
 
-    ``limit`` and ``max_bytes`` bound what is doomed, and apart from that what is erased.
+    ``limit`` and ``max_bytes`` bound what is doomed, and apart from that what is erased in each
+    backend: every copy of a blob is let go of with it.
     """
 
     cutoff: Instant

@@ -15,6 +15,7 @@ from calotype import staging
 from calotype.bulk import Bulk, Done, Refused
 from calotype.catalog import seen
 from calotype.catalog.failures import translated
+from calotype.catalog.places import file_of
 from calotype.digest import Digest
 from calotype.errors import CalotypeError, Misconfigured, NotFound
 from calotype.importing.links import Link, Links, read_map
@@ -279,12 +280,14 @@ def _folders(putter: Putter) -> list[str]:
 
 
 def _own(putter: Putter) -> set[tuple[int, int]]:
-    """(device, inode) of the store's own folder of bytes and of its catalog's files."""
+    """(device, inode) of the store's own folders of bytes and of its databases' files."""
     paths = _folders(putter)
     found = set()
+    urls = [mount.url for mount in putter.mounts.all]
+    databases = [file_of(url, None) for url in urls if url.startswith("sqlite:")]
     with translated():
-        if (catalog := putter.catalog.path) is not None:
-            paths += map(str, catalog.parent.glob(f"{glob.escape(catalog.name)}*"))
+        for database in filter(None, [putter.catalog.path, *databases]):
+            paths += map(str, database.parent.glob(f"{glob.escape(database.name)}*"))
         for path in paths:
             with suppress(FileNotFoundError):
                 facts = os.stat(path)  # noqa: PTH116 - not a Path
