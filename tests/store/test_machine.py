@@ -174,7 +174,7 @@ class CombinedMachine(MemoryMachine):
         assert self.place.where.temporary() == []
 
 
-FEW = settings(SETTINGS, max_examples=2_000 if FULL else 1, stateful_step_count=60 if FULL else 25)
+FEW = settings(SETTINGS, max_examples=200 if FULL else 1, stateful_step_count=60 if FULL else 25)
 
 
 @pytest.mark.timeout(0)
