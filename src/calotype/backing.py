@@ -340,8 +340,8 @@ def _state(mount: Mount, covered: Coverage, blobs: int, size: int) -> BackendSta
         covered.copies,
         covered.bytes,
         covered.suspect,
-        blobs - sound,
-        size - covered.sound_bytes,
+        max(blobs - sound, 0),
+        max(size - covered.sound_bytes, 0),
         100 * sound / blobs if blobs else 100.0,
     )
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from calotype.catalog import FIRST
-from calotype.catalog.backends import MIRROR, PRIMARY, ROLES
+from calotype.catalog.backends import MIRROR, PRIMARY, READ, ROLES
 from calotype.errors import Misconfigured, NoStore, Unavailable
 from calotype.quantities import duration, size
 from calotype.staging import Limits
@@ -60,6 +60,11 @@ class Place:
     url: str
     role: str
 
+    @property
+    def added_as(self) -> str:
+        """The role that it is added in: none becomes the primary by being added."""
+        return self.role if self.role == READ else MIRROR
+
 
 @dataclass(frozen=True, slots=True)
 class Settings:
@@ -106,7 +111,10 @@ class Settings:
     def backends(self) -> dict[str, Place]:
         """What is said of each backend, by its name; ``Misconfigured`` for half of it."""
         found = {}
-        for name in self._names():
+        names = self._names()
+        said = [self.values.get(f"backends.{name}.role", _UNSET).text for name in names]
+        first = MIRROR if PRIMARY in said else PRIMARY
+        for name in names:
             url, role = (self.values.get(f"backends.{name}.{each}", _UNSET) for each in OF_BACKEND)
             if role.text and role.text not in ROLES:
                 raise Misconfigured(
@@ -114,7 +122,7 @@ class Settings:
                     hint=f"There are {', '.join(ROLES)}.",
                 )
             if url.text:
-                found[name] = Place(url.text, role.text or (PRIMARY if name == FIRST else MIRROR))
+                found[name] = Place(url.text, role.text or (first if name == FIRST else MIRROR))
             elif role.text and name != FIRST:
                 raise Misconfigured(
                     f"The backend {name!r} has a role (in {role.origin}) and no place.",
@@ -131,7 +139,7 @@ class Settings:
 
         The folder of a store of its own has one already.
         """
-        if FIRST in given or self.text("path"):
+        if self.text("path"):
             return FIRST
         primary = [name for name, each in given.items() if each.role == PRIMARY] or [*given]
         if len(primary) > 1:

@@ -76,7 +76,7 @@ def test_a_store_in_the_applications_database(desk, monkeypatch):
     monkeypatch.setenv("CALOTYPE_STORE", "conf")
     desk.put("a")
     assert (desk.folder / "app.db").exists() and (desk.folder / "conf/b").is_dir()
-    assert desk("fsck", "--json").object["problems"] == 0
+    assert desk("fsck", "--json").objects[-1]["problems"] == 0
 
 
 def test_a_variable_may_name_a_file_that_holds_the_value(desk, monkeypatch):
@@ -276,6 +276,26 @@ def test_another_url_than_the_catalogs_is_refused_before_anything_is_written(
     assert "'two' is file:" in said and "elsewhere" in said and "calotype backend add" in said
     assert not (two.folder / "elsewhere").exists()
     assert not (two.folder / "store/blobs").exists()
+
+
+def test_what_is_configured_as_the_primary_is_added_as_a_mirror(two, monkeypatch):
+    monkeypatch.setenv("CALOTYPE_BACKENDS__TWO__ROLE", "primary")
+    two("init", ".")
+    assert roles(two) == {"main": "primary", "two": "mirror"}
+
+
+def test_another_one_than_main_may_be_the_primary(desk, monkeypatch):
+    monkeypatch.delenv("CALOTYPE_STORE")
+    monkeypatch.setenv("CALOTYPE_CATALOG", "sqlite:///app.db")
+    monkeypatch.setenv("CALOTYPE_BACKENDS__MAIN__URL", "file:main")
+    monkeypatch.setenv("CALOTYPE_BACKENDS__FAST__URL", "file:fast")
+    monkeypatch.setenv("CALOTYPE_BACKENDS__FAST__ROLE", "primary")
+    desk.put("a")
+    assert (desk.folder / "fast/sha256").is_dir() and not (desk.folder / "main").exists()
+    desk("backend", "add", "main")
+    assert roles(desk) == {"fast": "primary", "main": "mirror"}
+    monkeypatch.setenv("CALOTYPE_BACKENDS__MAIN__ROLE", "primary")
+    assert "fast and main is the primary" in said_in_one_line(desk("ls", code=1))
 
 
 def test_the_first_backend_is_the_primary_where_none_is_called_main(desk, monkeypatch):

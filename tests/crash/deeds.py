@@ -143,6 +143,7 @@ class Sweep:
         if act is heal:
             self.keep(store, noise(900, f"lost {number}"))
             lose(store, Digest.of(noise(900, f"lost {number}")))
+            store.fsck().result()  # a service is trusted for a day, unless somebody noticed
         elif act is let_go:
             for each in range(3):
                 store.put(noise(300, f"gone {number} {each}"), owner=f"gone/{number}")

@@ -70,7 +70,7 @@ def add(
     place = url or (configured.url if configured is not None else None)
     if place is None:
         raise Usage("A backend where?", hint=f"Give a URL, or set backends.{name}.url.")
-    meant = role or (configured.role if configured is not None else MIRROR)
+    meant = role or (configured.added_as if configured is not None else MIRROR)
     with common.open_store() as store:
         made = store.backends.add(name, place, meant)
     text = f"{made.name} is a {made.role}; 'calotype backend copy {made.name}' brings "

@@ -61,7 +61,7 @@ def init(
     with settings.store() as store:
         catalog_of(store).ensure()
         for name in not_yet_added(store):
-            store.backends.add(name, configured[name].url, configured[name].role)
+            store.backends.add(name, configured[name].url, configured[name].added_as)
     common.printer.record({"store": str(place)}, f"A store in {shown(str(place))}")
     return Exit.OK
 
