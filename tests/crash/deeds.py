@@ -11,7 +11,7 @@ from tests.combinations import Combination, another
 from tests.crash.moments import Act, Moments
 from tests.crash.scenario import DAY, Clock
 from tests.store.pictures import noise
-from tests.store.surgery import content, lose
+from tests.store.surgery import content, keys, lose
 
 from calotype import Digest, Store
 from calotype.errors import Unavailable
@@ -126,7 +126,10 @@ class Sweep:
         self.points += moments.killed
         assert self.broken(damaged=self.damaged(act)) == []
         with self.where.open() as store:
+            if ended == "acknowledged":
+                self.is_kept(store, act)
             act(store, self.number)  # what was stopped can be done again
+            self.is_kept(store, act)
             self.is_done(store, act)
         assert self.broken() == []
         return len(moments.seen)
@@ -157,28 +160,32 @@ class Sweep:
     def prepare_place(self, store: Store, act: Act) -> None:
         """Another backend, as far as the act wants it; what was added before is dropped."""
         kind = self.pair.partition("-")[2]
-        url, keys = another(kind, self.folder, f"place {self.number}")
-        if kind == "database":  # the catalog's own is the only one
-            url, keys = another("local", self.folder, f"place {self.number}")
-        os.environ.update(keys)
+        kind = "local" if kind == "database" else kind  # the catalog's own is the only one
+        url, secrets = another(kind, self.folder, f"place {self.number}")
+        os.environ.update(secrets)
         name = f"place-{self.number}"
         store.backends.add(name, self.watched.through(url), role="mirror")
         if act is not copy:
             store.backends.copy(name).result()
 
     def is_done(self, store: Store, act: Act) -> None:
-        number = self.number
         if act in (copy, primary, drop):
             self.is_placed(store, act)
         elif act in (let_go, purge):
-            for name in (f"gone {number} {each}" for each in range(3)):
+            for name in (f"gone {self.number} {each}" for each in range(3)):
                 assert store.check([Digest.of(noise(300, name))]).popitem()[1] is None
-        owners = {put: "kept", put_many: "many", take_in: "tree"}
-        counts = {put: 1, put_many: 4, take_in: 3}
+
+    def is_kept(self, store: Store, act: Act) -> None:
+        """What the deed put is there, byte for byte."""
+        owners = {put: ("kept", 1), put_many: ("many", 4), take_in: ("tree", 3)}
         if act in owners:
-            found = list(store.references(owner=f"{owners[act]}/{number}"))
-            assert len(found) == counts[act]
+            kind, count = owners[act]
+            found = list(store.references(owner=f"{kind}/{self.number}"))
+            assert len(found) == count
             self.kept |= {each.digest: content(store, each.digest) for each in found}
+        elif act is heal:
+            lost = noise(900, f"lost {self.number}")
+            assert content(store, Digest.of(lost)) == lost
 
     def is_placed(self, store: Store, act: Act) -> None:
         name = f"place-{self.number}"
@@ -206,7 +213,7 @@ class Sweep:
                 assert store.backends.drop(each.name).removed
             assert [each for each in store.fsck(read_data=True) if each.is_problem] == []
             assert {digest: content(store, digest) for digest in self.kept} == self.kept
-            live = {str(r.key) for d in self.kept for r in store.explain(d).replicas if r.state == "live"}  # fmt: skip
+            live = {str(key) for digest in self.kept for key in keys(store, digest)}
         assert self.where.broken() == []
         assert set(self.where.objects().sizes) == live
         assert self.where.temporary() == []
