@@ -21,9 +21,10 @@ from rich.console import Console
 
 from calotype import Digest, Scope, Store, model
 from calotype.aio import AsyncFile, AsyncListing, AsyncPlan, AsyncRun, AsyncStore
-from calotype.backing import Backends, BackendState, Copied, CopyFailure, Dropped
+from calotype.backing import Backends, Copied, CopyFailure, Dropped
 from calotype.catalog.listing import Listing, Page
 from calotype.cli.app import COMMANDS, app
+from calotype.figures import BackendState, Stats
 from calotype.gc.plans import Plan
 from calotype.moving_in import MovesIn
 from calotype.progress import Progress, Run
@@ -32,7 +33,8 @@ from calotype.staging import Limits
 from calotype.taking_uploads import TakesUploads
 from calotype.uploading import Upload
 
-OF_BACKENDS = [BackendState, Copied, CopyFailure, Dropped]
+OF_BACKENDS = [Copied, CopyFailure, Dropped]
+FIGURES = [Stats, BackendState]
 ROOT = Path(__file__).parents[1]
 REFERENCE = ROOT / "docs" / "reference" / "python.md"
 COMMAND_LINE = ROOT / "docs" / "reference" / "cli.md"
@@ -120,6 +122,7 @@ def page() -> Iterator[str]:
     yield "Frozen dataclasses, from `calotype.model` unless another module is named.\n"
     for each in [
         *answers(),
+        *FIGURES,
         *OF_BACKENDS,
         Plan,
         Relocated,

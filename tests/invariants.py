@@ -1,7 +1,8 @@
-"""The promises of the protocol, looked up in a store's own file and folder without its code.
+"""The promises of the protocol, looked up in a store's own rows and objects without its code.
 
 ``broken_invariants`` knows the tables and the layout by itself, and shares nothing with fsck: an
-error in the one is not repeated in the other.
+error in the one is not repeated in the other. ``broken_among`` is the same for rows and objects
+that are somewhere else than in a folder.
 """
 
 from __future__ import annotations
@@ -10,10 +11,11 @@ import hashlib
 import re
 import sqlite3
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Mapping
-from contextlib import closing
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Protocol
 
 FOREVER = 2**63 - 1
 """``kept_until`` of an asset that is kept for itself."""
@@ -28,18 +30,47 @@ _OURS = re.compile(r"(?:tmp|spare)/|calotype\.json$|erased/\d{20}$|blocked/[0-9a
 _STATES = ("writing", "live", "doomed", "erasing", "erased")
 
 
+class Row(Protocol):
+    """A row, by the names of its columns and by their numbers."""
+
+    def __getitem__(self, at: Any, /) -> Any: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """A catalog's rows, as its database answers; ``is_sqlite`` where that is SQLite."""
+
+    select: Callable[[str], Iterable[Row]]
+    is_sqlite: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Objects:
+    """The objects of one backend: their sizes by name, temporary files left out."""
+
+    sizes: Mapping[str, int]
+    read: Callable[[str], bytes]
+
+    def without_notes(self) -> Objects:
+        """Without what is the store's own beside them."""
+        kept = {name: size for name, size in self.sizes.items() if not _OURS.match(name)}
+        return Objects(kept, self.read)
+
+
 @dataclass(frozen=True, slots=True)
 class _Evidence:
-    """``objects`` are the files below the blobs folder, by name; what is ``_OURS`` is left out."""
+    """``places`` are the backends by their names; one that is not there has no objects."""
 
-    rows: sqlite3.Connection
-    blobs: Path
-    objects: Mapping[str, int]
+    rows: Rows
+    places: Mapping[str, Objects]
     damaged: frozenset[str]
     late_writes: bool
 
-    def select(self, statement: str) -> Iterator[sqlite3.Row]:
-        yield from self.rows.execute(statement)
+    def select(self, statement: str) -> Iterable[Row]:
+        return self.rows.select(statement)
+
+    def sizes(self, backend: str) -> Mapping[str, int]:
+        return self.places[backend].sizes if backend in self.places else {}
 
 
 def broken_invariants(
@@ -53,18 +84,45 @@ def broken_invariants(
     until the second delete, a day later.
     """
     catalog = store_path / "catalog.db"
-    blobs = store_path / "blobs"
-    objects = _objects(blobs)
+    objects = objects_in(store_path / "blobs")
     if not catalog.exists():
-        return [f"I7 {name} lies there without a catalog" for name in objects]
-    with closing(sqlite3.connect(f"file:{catalog}?mode=ro", uri=True)) as rows:
-        rows.row_factory = sqlite3.Row
-        evidence = _Evidence(rows, blobs, objects, frozenset(damaged), late_writes)
-        try:
-            rows.execute("BEGIN")
-            return [sentence for check in _CHECKS for sentence in check(evidence)]
-        except sqlite3.Error as error:
-            return [f"the catalog cannot be read: {error}"]
+        return [f"I7 {name} lies there without a catalog" for name in objects.sizes]
+    try:
+        with rows_in(catalog) as rows:
+            places = {"main": objects}
+            return broken_among(rows, places, damaged=damaged, late_writes=late_writes)
+    except sqlite3.Error as error:
+        return [f"the catalog cannot be read: {error}"]
+
+
+def broken_among(
+    rows: Rows,
+    places: Mapping[str, Objects],
+    *,
+    damaged: Collection[str] = (),
+    late_writes: bool = False,
+) -> list[str]:
+    """What does not hold among these rows and the objects of these backends; none is well.
+
+    The objects must have been listed before the first row is read.
+    """
+    bytes_in = {name: each.without_notes() for name, each in places.items()}
+    evidence = _Evidence(rows, bytes_in, frozenset(damaged), late_writes)
+    return [sentence for check in _CHECKS for sentence in check(evidence)]
+
+
+@contextmanager
+def rows_in(file: Path) -> Iterator[Rows]:
+    """One view of a catalog in an SQLite file."""
+    with closing(sqlite3.connect(f"file:{file}?mode=ro", uri=True)) as connection:
+        connection.row_factory = sqlite3.Row
+        connection.execute("BEGIN")
+        yield Rows(connection.execute)
+
+
+def objects_in(folder: Path) -> Objects:
+    """The objects that lie in a folder."""
+    return Objects(_objects(folder), lambda name: (folder / name).read_bytes())
 
 
 def objects_of(store_path: Path) -> list[str]:
@@ -87,41 +145,52 @@ def _objects(blobs: Path) -> dict[str, int]:
 
 
 def _is_whole(evidence: _Evidence) -> Iterator[str]:
+    if not evidence.rows.is_sqlite:
+        return
     for row in evidence.select("PRAGMA integrity_check"):
         if row[0] != "ok":
             yield f"the catalog is damaged: {row[0]}"
 
 
 def _i1_blobs_have_their_bytes(evidence: _Evidence) -> Iterator[str]:
-    live = {
-        row["digest"]: row
-        for row in evidence.select("SELECT * FROM calotype_replica WHERE state = 'live'")
+    live: dict[str, list[Row]] = {}
+    for replica in evidence.select("SELECT * FROM calotype_replica WHERE state = 'live'"):
+        live.setdefault(replica["digest"], []).append(replica)
+    sizes = {
+        row["digest"]: row["size"]
+        for row in evidence.select("SELECT digest, size FROM calotype_blob")
     }
-    for blob in evidence.select("SELECT digest, size FROM calotype_blob"):
-        digest = blob["digest"]
+    for digest, size in sizes.items():
         if digest in evidence.damaged:
             continue
-        if (replica := live.get(digest)) is None:
+        if digest not in live:
             yield f"I1 blob {digest} has no live replica"
-        elif replica["suspect_at"] is None:
-            yield from _bytes_at(evidence, replica["key"], digest, blob["size"])
-    known = {row[0] for row in evidence.select("SELECT digest FROM calotype_blob")}
-    for digest in live.keys() - known:
-        yield f"I1 replica {live[digest]['key']} is live without a blob"
+        for replica in live.get(digest, []):
+            if replica["suspect_at"] is None:
+                yield from _bytes_at(evidence, replica, size)
+    for digest in live.keys() - sizes.keys():
+        yield f"I1 replica {live[digest][0]['key']} is live without a blob"
 
 
-def _bytes_at(evidence: _Evidence, key: str, digest: str, size: int) -> Iterator[str]:
-    if key not in evidence.objects:
+def _bytes_at(evidence: _Evidence, replica: Row, size: int) -> Iterator[str]:
+    key, backend = replica["key"], replica["backend"]
+    there = evidence.sizes(backend)
+    if key not in there:
         yield f"I1 {key} is live and not there"
-    elif evidence.objects[key] != size:
-        yield f"I1 {key} has {evidence.objects[key]} bytes instead of {size}"
-    elif hashlib.sha256((evidence.blobs / key).read_bytes()).hexdigest() != digest:
+    elif there[key] != size:
+        yield f"I1 {key} has {there[key]} bytes instead of {size}"
+    elif _hash(evidence.places[backend].read(key)) != replica["digest"]:
         yield f"I1 {key} does not hash to its name"
 
 
+def _hash(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
 def _i2_nothing_points_into_the_void(evidence: _Evidence) -> Iterator[str]:
-    for row in evidence.select("PRAGMA foreign_key_check"):
-        yield f"I2 a row of {row[0]} points at no row of {row[2]}"
+    if evidence.rows.is_sqlite:
+        for row in evidence.select("PRAGMA foreign_key_check"):
+            yield f"I2 a row of {row[0]} points at no row of {row[2]}"
     for row in evidence.select(
         "SELECT r.id, r.digest FROM calotype_reference r LEFT JOIN calotype_asset a"
         " ON a.scope = r.scope AND a.digest = r.digest LEFT JOIN calotype_blob b"
@@ -136,8 +205,9 @@ def _i2_nothing_points_into_the_void(evidence: _Evidence) -> Iterator[str]:
 
 
 def _i5_erased_keys_are_empty(evidence: _Evidence) -> Iterator[str]:
-    for row in evidence.select("SELECT key FROM calotype_replica WHERE state = 'erased'"):
-        if row["key"] in evidence.objects and not evidence.late_writes:
+    erased = "SELECT backend, key FROM calotype_replica WHERE state = 'erased'"
+    for row in evidence.select(erased):
+        if row["key"] in evidence.sizes(row["backend"]) and not evidence.late_writes:
             yield f"I5 {row['key']} is erased and still there"
 
 
@@ -155,8 +225,10 @@ def _i6_states_are_known_and_looked_after(evidence: _Evidence) -> Iterator[str]:
 
 
 def _i7_every_object_was_announced(evidence: _Evidence) -> Iterator[str]:
-    announced = {row[0] for row in evidence.select("SELECT key FROM calotype_replica")}
-    for name in sorted(evidence.objects.keys() - announced):
+    rows = evidence.select("SELECT backend, key FROM calotype_replica")
+    announced = {(row["backend"], row["key"]) for row in rows}
+    lying = {(backend, name) for backend in evidence.places for name in evidence.sizes(backend)}
+    for _, name in sorted(lying - announced):
         yield f"I7 {name} has no row"
 
 
@@ -173,11 +245,11 @@ def _i10_keys_are_functions(evidence: _Evidence) -> Iterator[str]:
         elif row["extension"] is not None and (found["extension"] or "") != row["extension"]:
             yield f"I10 {row['key']} does not end in .{row['extension']}"
     plain = Counter(
-        row["digest"]
-        for row in evidence.select("SELECT key, digest FROM calotype_replica")
+        (row["backend"], row["digest"])
+        for row in evidence.select("SELECT backend, key, digest FROM calotype_replica")
         if "~" not in row["key"]
     )
-    for digest, count in plain.items():
+    for (_, digest), count in plain.items():
         if count > 1:
             yield f"I10 {digest} has {count} plain keys"
 
@@ -202,9 +274,10 @@ def _i13_ready_derivations_have_their_output(evidence: _Evidence) -> Iterator[st
 
 def _i17_gc_will_look(evidence: _Evidence) -> Iterator[str]:
     for row in evidence.select(
-        "WITH ending AS (SELECT a.scope, a.digest, MAX(a.kept_until, COALESCE((SELECT"
-        " MAX(r.released_at) FROM calotype_reference r WHERE r.scope = a.scope"
-        " AND r.digest = a.digest), 0)) AS at FROM calotype_asset a WHERE a.kept_until < "
+        "WITH ending AS (SELECT a.scope, a.digest, (SELECT MAX(end_at) FROM (SELECT a.kept_until"
+        " AS end_at UNION ALL SELECT r.released_at FROM calotype_reference r WHERE"
+        " r.scope = a.scope AND r.digest = a.digest) AS ends) AS at"
+        " FROM calotype_asset a WHERE a.kept_until < "
         f"{FOREVER} AND NOT EXISTS (SELECT 1 FROM calotype_reference r WHERE r.scope = a.scope"
         " AND r.digest = a.digest AND r.released_at IS NULL) AND NOT EXISTS (SELECT 1 FROM"
         " calotype_provider_upload u WHERE u.scope = a.scope AND u.digest = a.digest"

@@ -27,7 +27,7 @@ from calotype.errors import GcLimit
 from examples.screenshots import pages
 from examples.screenshots.image_storage import ImageStorage
 from examples.screenshots.importer import DatasetGone, Failure, Imported, StateImporter
-from examples.screenshots.tables import open_archive
+from examples.screenshots.tables import open_archive, places
 
 HOME = "screenshots-archive"
 PARTLY = 3
@@ -90,7 +90,8 @@ def clean(home: Path, *, force: bool = False) -> None:
 
 @contextmanager
 def _archive(home: Path, *, there: bool = False) -> Iterator[tuple[Engine, Store]]:
-    if there and not (home / "archive.db").is_file():
+    file = home / "archive.db"
+    if there and places(home)[0] == f"sqlite:///{file}" and not file.is_file():
         raise SystemExit(f"No archive in {home}. Import something first.")
     engine, store = open_archive(home)
     try:

@@ -12,8 +12,8 @@ from functools import partial
 from pathlib import Path
 from urllib.parse import quote, unquote_to_bytes
 
-from sqlalchemy import ColumnElement, Engine, and_, func, insert, select, update
-from sqlalchemy.dialects.sqlite import insert as insert_or_not
+from sqlalchemy import ColumnElement, Engine, and_, cast, func, insert, select, update
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
@@ -31,6 +31,15 @@ TRIES = 10
 
 Written = tuple[int, Sequence[int]]
 """How many results were added, and the ids of all that had no picture."""
+
+INSERTS = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}
+"""Each database's INSERT that knows ON CONFLICT."""
+
+NUMBERS = {
+    "sqlite": lambda given: func.json_each(json.dumps(given)),
+    "postgresql": lambda given: func.jsonb_array_elements_text(cast(given, postgresql.JSONB)),
+}
+"""And its rows of a list that travels as one JSON array."""
 
 
 class DatasetGone(Exception):
@@ -149,7 +158,8 @@ class StateImporter:
             for row in new:
                 place = {**own, "screenshot": _text(picture)}
                 session.execute(insert(search_results).values(row | place))
-            return len(new), _link(session, and_(mine, _named(search)), picture, digest)
+            shown = and_(mine, _named(search, self._engine.dialect.name))
+            return len(new), _link(session, shown, picture, digest)
 
     def _relink(self, dataset: int, picture: Path, digest: str | None) -> Written:
         mine = _where(dataset_id=dataset, screenshot=_text(picture))
@@ -158,6 +168,7 @@ class StateImporter:
 
     def _dataset(self, tag: str) -> int:
         with Session(self._engine) as session, session.begin():
+            insert_or_not = INSERTS[self._engine.dialect.name]
             session.execute(insert_or_not(datasets).values(tag=tag).on_conflict_do_nothing())
             return int(session.scalars(select(datasets.c.id).where(datasets.c.tag == tag)).one())
 
@@ -211,10 +222,10 @@ def _path(text: str) -> Path:
     return Path(os.fsdecode(unquote_to_bytes(text)))
 
 
-def _named(search: pages.Search) -> ColumnElement[bool]:
+def _named(search: pages.Search, dialect: str) -> ColumnElement[bool]:
     """Results of the licences that a search found, in one parameter however many."""
-    numbers = json.dumps([row["license_number"] for row in _rows(search)])
-    found = func.json_each(numbers).table_valued("value")
+    numbers = [row["license_number"] for row in _rows(search)]
+    found = NUMBERS[dialect](numbers).table_valued("value")
     return search_results.c.license_number.in_(select(found.c.value))
 
 

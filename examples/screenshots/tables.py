@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from sqlalchemy import (
@@ -16,6 +17,8 @@ from sqlalchemy import (
     Text,
     create_engine,
     event,
+    func,
+    select,
 )
 from sqlalchemy.schema import CreateIndex, CreateTable
 
@@ -51,14 +54,25 @@ search_results = Table(
 )
 
 
+def places(home: Path) -> tuple[str, str]:
+    """Where the rows are, and where the images: as configured, or in the archive's folder."""
+    return (
+        os.environ.get("SCREENSHOTS_DATABASE", f"sqlite:///{home / 'archive.db'}"),
+        os.environ.get("SCREENSHOTS_IMAGES", f"file:{home / 'imagecache'}"),
+    )
+
+
 def open_archive(home: Path, **options: object) -> tuple[Engine, Store]:
     """The application's engine and the store in the same database; made where they are not."""
     home.mkdir(parents=True, exist_ok=True)
-    url = f"sqlite:///{home / 'archive.db'}"
-    store = Store(catalog=url, backend=f"file:{home / 'imagecache'}", **options)  # type: ignore[arg-type]
+    url, images = places(home)
+    store = Store(catalog=url, backend=images, **options)  # type: ignore[arg-type]
     store.create()  # our tables point at the store's
-    engine = create_engine(url, connect_args={"timeout": 30})
-    event.listen(engine, "connect", _hold_foreign_keys)
+    if url.startswith("sqlite:"):
+        engine = create_engine(url, connect_args={"timeout": 30})
+        event.listen(engine, "connect", _hold_foreign_keys)
+    else:
+        engine = create_engine(url.replace("postgresql://", "postgresql+psycopg://"))
     _make_tables(engine)
     return engine, store
 
@@ -66,6 +80,8 @@ def open_archive(home: Path, **options: object) -> tuple[Engine, Store]:
 def _make_tables(engine: Engine) -> None:
     """Make what is missing; any number of importers may begin at once."""
     with engine.begin() as connection:
+        if engine.dialect.name == "postgresql":  # whose IF NOT EXISTS is not for two at once
+            connection.execute(select(func.pg_advisory_xact_lock(20260901)))
         for table in (datasets, search_results):
             connection.execute(CreateTable(table, if_not_exists=True))
             for index in sorted(table.indexes, key=lambda each: str(each.name)):

@@ -18,7 +18,7 @@ from sqlalchemy.exc import IntegrityError
 
 from calotype.backends import Backend, Remote
 from calotype.belonging import look
-from calotype.catalog import Catalog, copies, settings
+from calotype.catalog import Catalog, copies, settings, totals
 from calotype.catalog import backends as rows
 from calotype.catalog.backends import MIRROR, PRIMARY, READ, Coverage, Known
 from calotype.catalog.copies import Copy
@@ -28,6 +28,7 @@ from calotype.catalog.reserve import Freeing
 from calotype.copying import Copier, Outcome, Pace
 from calotype.digest import Digest
 from calotype.errors import CalotypeError, EraseLocked, Misconfigured, NotFound, Unavailable
+from calotype.figures import BackendState
 from calotype.gc.erasing import Eraser, Tally
 from calotype.gc.terms import Allowance, Terms
 from calotype.mounting import Mount, Mounts
@@ -42,25 +43,6 @@ SHOWN = 100
 """How many failures a result lists one by one."""
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
-
-
-@dataclass(frozen=True, slots=True)
-class BackendState:
-    """A backend of the store: what for, and how much of the store lies in it.
-
-    ``lacking`` blobs (of ``lacking_bytes``) have no live and trusted copy there; ``suspect`` are
-    copies that were found damaged; ``coverage`` is the share of all blobs that it has, in percent.
-    """
-
-    name: str
-    url: str
-    role: str
-    copies: int
-    bytes: int
-    suspect: int
-    lacking: int
-    lacking_bytes: int
-    coverage: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,12 +100,7 @@ class Backends:
             return [BackendState(mount.name, mount.url, mount.role, 0, 0, 0, 0, 0, 0.0)]
         self._mounts.refresh()
         with self._catalog.read() as connection:
-            covered = rows.coverage(connection)
-            lacking = {m.name: rows.count_lacking(connection, m.name) for m in self._mounts.all}
-        return [
-            _state(mount, covered.get(mount.name, Coverage()), lacking.get(mount.name, (0, 0)))
-            for mount in self._mounts.all
-        ]
+            return states(connection, self._mounts, *totals.weigh_blobs(connection))
 
     def add(self, name: str, url: str | Backend, role: str = MIRROR) -> BackendState:
         """Have the bytes in another place as well; ``copy`` brings what is there already.
@@ -360,9 +337,14 @@ def _require_unused(backend: Backend) -> None:
         )
 
 
-def _state(mount: Mount, covered: Coverage, lacking: tuple[int, int]) -> BackendState:
+def states(connection: Connection, mounts: Mounts, blobs: int, size: int) -> list[BackendState]:
+    """Every backend, the primary first, of a store that has so many blobs of ``size`` bytes."""
+    covered = rows.coverage(connection)
+    return [_state(mount, covered.get(mount.name, Coverage()), blobs, size) for mount in mounts.all]
+
+
+def _state(mount: Mount, covered: Coverage, blobs: int, size: int) -> BackendState:
     sound = covered.copies - covered.suspect
-    blobs = sound + lacking[0]
     return BackendState(
         mount.name,
         mount.url,
@@ -370,7 +352,8 @@ def _state(mount: Mount, covered: Coverage, lacking: tuple[int, int]) -> Backend
         covered.copies,
         covered.bytes,
         covered.suspect,
-        *lacking,
+        max(blobs - sound, 0),
+        max(size - covered.sound_bytes, 0),
         100 * sound / blobs if blobs else 100.0,
     )
 

@@ -10,6 +10,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from calotype.catalog import FIRST
+from calotype.catalog.backends import MIRROR, PRIMARY, READ, ROLES
 from calotype.errors import Misconfigured, NoStore, Unavailable
 from calotype.quantities import duration, size
 from calotype.staging import Limits
@@ -31,7 +33,13 @@ DEFAULTS: dict[str, str] = {
     "limits.file_size": "",
     "limits.pixels": "200000000",
 }
-"""Every key there is, and what it is when nobody says; empty for "not set"."""
+"""Every key there is, and what it is when nobody says; empty for "not set".
+
+Besides: ``backends.NAME.url`` and ``backends.NAME.role`` of any other name.
+"""
+
+OF_BACKEND = ("url", "role")
+_BACKEND = re.compile(r"backends\.([a-z0-9][a-z0-9_-]{0,62})\.(?:url|role)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +48,22 @@ class Value:
 
     text: str
     origin: str
+
+
+_UNSET = Value("", "default")
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A backend as it is configured: where, and what for when it is added to the store."""
+
+    url: str
+    role: str
+
+    @property
+    def added_as(self) -> str:
+        """The role that it is added in: none becomes the primary by being added."""
+        return self.role if self.role == READ else MIRROR
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,10 +89,13 @@ class Settings:
         """The store that these settings describe; nothing is opened yet."""
         self._require_place()
         limited = self.text("limits.file_size") != ""
+        places = self.backends()
+        first = places.get(self._first(places))
         return Store(
             self.text("path") or None,
             catalog=self.text("catalog") or None,
-            backend=self.text("backends.main.url") or None,
+            backend=first.url if first is not None else None,
+            backends={name: each.url for name, each in places.items()},
             schema=self.text("schema") or None,
             scope=self.text("scope"),
             column_scope=self.text("column_scope"),
@@ -80,6 +107,47 @@ class Settings:
                 self._read("limits.pixels", size),
             ),
         )
+
+    def backends(self) -> dict[str, Place]:
+        """What is said of each backend, by its name; ``Misconfigured`` for half of it."""
+        found = {}
+        names = self._names()
+        said = [self.values.get(f"backends.{name}.role", _UNSET).text for name in names]
+        first = MIRROR if PRIMARY in said else PRIMARY
+        for name in names:
+            url, role = (self.values.get(f"backends.{name}.{each}", _UNSET) for each in OF_BACKEND)
+            if role.text and role.text not in ROLES:
+                raise Misconfigured(
+                    f"backends.{name}.role (in {role.origin}) is {role.text!r}.",
+                    hint=f"There are {', '.join(ROLES)}.",
+                )
+            if url.text:
+                found[name] = Place(url.text, role.text or (first if name == FIRST else MIRROR))
+            elif role.text and name != FIRST:
+                raise Misconfigured(
+                    f"The backend {name!r} has a role (in {role.origin}) and no place.",
+                    hint=f"Set backends.{name}.url as well.",
+                )
+        return found
+
+    def _names(self) -> list[str]:
+        matches = (_BACKEND.fullmatch(key) for key in self.values)
+        return sorted({match[1] for match in matches if match is not None})
+
+    def _first(self, given: Mapping[str, Place]) -> str:
+        """The backend that the store is opened with: the primary, as far as one can know here.
+
+        The folder of a store of its own has one already.
+        """
+        if self.text("path"):
+            return FIRST
+        primary = [name for name, each in given.items() if each.role == PRIMARY] or [*given]
+        if len(primary) > 1:
+            raise Misconfigured(
+                f"Which of the backends {' and '.join(primary)} is the primary is not said.",
+                hint=f'Set backends.{primary[0]}.role to "primary", or another one\'s.',
+            )
+        return primary[0]
 
     def _delay(self) -> float | None:
         """Seconds, or None for what each backend wants."""
@@ -95,7 +163,7 @@ class Settings:
                 f"Both path (in {path.origin}) and catalog (in {catalog.origin}) are set.",
                 hint="A store has one catalog: keep one of them.",
             )
-        if catalog.text and not self.text("backends.main.url"):
+        if catalog.text and not self.backends():
             raise Misconfigured(
                 f"The catalog (in {catalog.origin}) is set, but not where the bytes are.",
                 hint="Set backends.main.url as well, for example to file:media.",
@@ -149,6 +217,7 @@ def load(
     elif named is not None:
         values["path"] = Value(str(here / named), origin)
     if says_where:
+        values = {key: each for key, each in values.items() if not _BACKEND.fullmatch(key)}
         values |= {key: Value(DEFAULTS[key], "default") for key in _PLACES}
     values |= from_environment
     for key, text in (overrides or {}).items():
@@ -277,11 +346,20 @@ def _secret(name: str, path: str) -> str:
 
 
 def _known(key: str, origin: str) -> str:
-    if key not in DEFAULTS:
-        near = difflib.get_close_matches(key, DEFAULTS, n=1)
+    if key not in DEFAULTS and _BACKEND.fullmatch(key) is None:
+        near = difflib.get_close_matches(key, _near(key), n=1)
         meant = f"Did you mean {near[0]!r}?" if near else f"There are {', '.join(DEFAULTS)}."
         raise Misconfigured(f"No such setting: {key!r} (in {origin}).", hint=meant)
     return key
+
+
+def _near(key: str) -> list[str]:
+    """What may have been meant: every key, and those of the backend that was named."""
+    section, _, rest = key.partition(".")
+    name = rest.partition(".")[0]
+    mine = [f"backends.{name}.{each}" for each in OF_BACKEND]
+    named = section == "backends" and _BACKEND.fullmatch(mine[0]) is not None
+    return [*DEFAULTS, *mine] if named else [*DEFAULTS]
 
 
 def _placed(key: str, text: str, base: Path) -> str:

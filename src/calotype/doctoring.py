@@ -142,6 +142,9 @@ def _bytes(store: Store) -> Iterator[Remark]:
         else:
             yield Remark("ok", "bytes", f"in {mount.url}")
             yield _erasing(rooms.catalog, mount)
+    for name in not_yet_added(store):
+        note = f"the backend {name!r} is configured, and the store does not have it"
+        yield Remark("warn", "bytes", note, f"calotype backend add {name}")
 
 
 def _erasing(catalog: Catalog, mount: Mount) -> Remark:
@@ -154,6 +157,11 @@ def _erasing(catalog: Catalog, mount: Mount) -> Remark:
         return Remark("ok", "erasing", f"the bytes in {mount.name} are this catalog's")
     note = f"locked in the backend {mount.name!r}: {found.why}"
     return Remark("fail", "erasing", note, found.mends)
+
+
+def not_yet_added(store: Store) -> list[str]:
+    """Names of backends that are configured, and that the store does not have."""
+    return store._rooms.mounts.unknown
 
 
 def _triggers(catalog: Catalog) -> Iterator[Remark]:

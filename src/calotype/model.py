@@ -284,30 +284,6 @@ class Explanation:
 
 
 @dataclass(frozen=True, slots=True)
-class Stats:
-    """The whole store in numbers.
-
-    ``blobs`` and ``bytes`` leave derived outputs out and include orphans; ``logical_bytes`` is
-    the blob size for every live reference, library entry and unexpired hold, and once where only
-    an application's columns keep it; ``saved_bytes`` is ``logical_bytes - (bytes -
-    orphaned_bytes)``.
-    """
-
-    blobs: int
-    bytes: int
-    assets: int
-    references: int
-    orphaned: int
-    orphaned_bytes: int
-    average_references: float
-    logical_bytes: int
-    saved_bytes: int
-    saved_percent: float
-    derived_blobs: int
-    derived_bytes: int
-
-
-@dataclass(frozen=True, slots=True)
 class Usage:
     """What one scope has: visible assets, trash apart, and its quota where there is one."""
 

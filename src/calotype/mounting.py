@@ -20,9 +20,6 @@ from calotype.catalog.copies import Copy
 from calotype.catalog.places import beside, from_beside, same
 from calotype.errors import Misconfigured, NotFound
 
-FIRST = "main"
-"""The name of the backend that a store is made with."""
-
 REST = 60.0
 """Seconds in which a mirror that failed gets no copies at once; ``backend copy`` brings them."""
 
@@ -89,7 +86,7 @@ class Mounts:
         self._given = dict(given)
         self._gate = threading.Lock()
         self._seen: tuple[Known, ...] = ()
-        self.opened_with = Mount(FIRST, PRIMARY, first.url, lambda: first)
+        self.opened_with = Mount(catalog.backend_name, PRIMARY, first.url, lambda: first)
         self._all: tuple[Mount, ...] = (self.opened_with,)
 
     @property
@@ -114,6 +111,11 @@ class Mounts:
     def mirrors(self) -> list[Mount]:
         """Where each put is copied to at once."""
         return [mount for mount in self.all if mount.role == MIRROR]
+
+    @property
+    def unknown(self) -> list[str]:
+        """Names that were given and that the store has no backend of."""
+        return sorted(self._given.keys() - {mount.name for mount in self.all})
 
     def named(self, name: str) -> Mount:
         """The backend of that name; ``NotFound`` where the store has none."""
@@ -181,21 +183,26 @@ class Mounts:
                 known.url,
             ):
                 return mount
+        self._require_same(known)
         url = from_beside(self._catalog.path, known.url)
         return Mount(known.name, known.role, url, lambda: self._opened(known, url))
 
     def _opened(self, known: Known, url: str) -> Backend:
         given = self._given.get(known.name)
-        if given is None:
-            here = self._written(self._first.url) == known.url
-            return self._first if here else self._opener(url)
-        if self._written(given.url) != known.url:
+        if given is not None:
+            return given
+        here = self._written(self._first.url) == known.url
+        return self._first if here else self._opener(url)
+
+    def _require_same(self, known: Known) -> None:
+        """Refuse a backend that was given for a name and is not the one that the catalog means."""
+        given = self._given.get(known.name)
+        if given is not None and self._written(given.url) != known.url:
             raise Misconfigured(
                 f"The backend {known.name!r} is {known.url} in the catalog, and {given.url} in the "
                 "configuration; nothing was changed.",
                 hint="Correct the configuration; 'calotype backend add' makes another backend.",
             )
-        return given
 
     def _written(self, url: str) -> str:
         """As the catalog notes it."""

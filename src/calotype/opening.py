@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
@@ -10,7 +10,7 @@ from urllib.parse import unquote, urlsplit
 from calotype.backends import Backend
 from calotype.backends.local import LocalBackend
 from calotype.backends.memory import MemoryBackend
-from calotype.catalog import Catalog
+from calotype.catalog import FIRST, Catalog
 from calotype.catalog.places import MEMORY, database_of, same
 from calotype.errors import Misconfigured
 from calotype.media import EXTENSIONS
@@ -127,13 +127,15 @@ def database_at(
 def catalog_in(
     database: Database,
     backend: Backend,
+    given: Mapping[str, Backend],
     implied: bool,
     clock: Callable[[], Instant],
     made: Callable[[Catalog], None],
 ) -> Catalog:
     """The catalog in a database; ``implied`` says that nobody named the backend.
 
-    ``made`` is told of it when it is made here.
+    The first backend is called as it is among those ``given``. ``made`` is told of the catalog
+    when it is made here.
     """
 
     def occupied() -> bool:
@@ -142,6 +144,7 @@ def catalog_in(
     return Catalog(
         database,
         backend_url=backend.url,
+        backend_name=next((name for name, each in given.items() if each is backend), FIRST),
         implied=implied,
         clock=clock,
         occupied=occupied,

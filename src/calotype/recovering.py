@@ -215,7 +215,7 @@ class Recovery:
         def fill(connection: Connection) -> None:
             if schema.number(connection) is not None:
                 return
-            schema.create(connection, self.catalog.backend_url, self.catalog.clock())
+            schema.create(connection, self.catalog.first_backend, self.catalog.clock())
             settings.set_meta(connection, REBUILDING, "1")
             if marker is not None:
                 settings.set_meta(connection, "store_id", marker.store)

@@ -5,13 +5,14 @@ from __future__ import annotations
 import threading
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from calotype.accesses import Accesses
 from calotype.backends import Backend
-from calotype.backing import Backends
+from calotype.backing import Backends, states
 from calotype.belonging import claim_first
 from calotype.blocking import take_back, tell
 from calotype.catalog import settings, totals
@@ -20,12 +21,13 @@ from calotype.catalog.listing import PAGE, orphans
 from calotype.digest import Digest
 from calotype.errors import Misconfigured
 from calotype.explaining import Explainer
+from calotype.figures import Stats
 from calotype.fsck.sides import Findings, Seen
 from calotype.fsck.whole import Fsck
 from calotype.gc.erasing import Tally as Erased
 from calotype.gc.plans import Gc, Plan
 from calotype.gc.terms import Terms
-from calotype.model import Blob, Check, Explanation, Finding, Grant, Report, Stats
+from calotype.model import Blob, Check, Explanation, Finding, Grant, Report
 from calotype.mounting import Mounts
 from calotype.names import plain
 from calotype.opening import catalog_in, database_at, open_backend, place_of, public
@@ -56,7 +58,8 @@ class Store(Scope):
     it, reading finds nothing. ``Store(catalog="sqlite:///app.db", backend="file:media")`` keeps
     its tables in an application's database (in PostgreSQL in ``schema``, which is made where it is
     missing); ``backend`` may also be a ``Backend`` of your own. ``backends`` are others by their
-    names, for those that the catalog's URL is not enough to open.
+    names, for those that the catalog's URL is not enough to open; where ``backend`` is among them,
+    a store that is made now knows it by that name.
     ``limits`` bound what a file may be, ``clock`` gives the present instant in microseconds.
     ``gc_every`` is for long-lived processes: a thread runs ``gc()`` that often, of all processes
     with this store one at a time, until it is closed; what it did or could not do is logged as
@@ -89,9 +92,17 @@ class Store(Scope):
             return open_backend(given, database)
 
         bytes_at = opener(place_of(where, backend))
-        given = {name: opener(each) for name, each in (backends or {}).items()}
+        given = {
+            name: bytes_at if each == backend else opener(each)
+            for name, each in (backends or {}).items()
+        }
         opened = catalog_in(
-            database, bytes_at, backend is None, clock, lambda made: claim_first(made, mounts)
+            database,
+            bytes_at,
+            given,
+            backend is None,
+            clock,
+            made=lambda catalog: claim_first(catalog, mounts),
         )
         mounts = Mounts(opened, bytes_at, given, opener)
         rooms = Rooms(
@@ -344,12 +355,16 @@ class Store(Scope):
         return resolve(self._rooms.catalog, prefix, None, where="the store", hint=hint)
 
     def stats(self) -> Stats:
-        """The whole store in numbers."""
+        """The whole store in numbers, and what of it lies in each backend."""
         catalog = self._rooms.catalog
         if not catalog.exists():
             return EMPTY
+        self._rooms.mounts.refresh()
         with catalog.read() as connection:
-            return totals.stats(connection, catalog.clock(), self._rooms.hosts)
+            found = totals.stats(connection, catalog.clock(), self._rooms.hosts)
+            blobs, size = found.blobs + found.derived_blobs, found.bytes + found.derived_bytes
+            backends = states(connection, self._rooms.mounts, blobs, size)
+        return replace(found, backends=tuple(backends))
 
     def set_quota(self, scope: str, quota: Size | None) -> None:
         """Limit the bytes of a scope's assets (trash included), or lift the limit."""

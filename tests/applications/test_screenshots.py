@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import unquote_to_bytes
+from urllib.request import urlopen
 
 import pytest
 from examples.screenshots import pages, results
@@ -26,6 +27,7 @@ from examples.screenshots.tables import datasets, open_archive, search_results
 from examples.screenshots.tour import fresh
 from sqlalchemy import func, select, text
 from sqlalchemy.orm import Session
+from tests import servers, supabase_server
 from tests.store.trouble import full_after
 
 from calotype import Digest, Store
@@ -784,7 +786,13 @@ def test_an_import_that_names_no_archive_goes_where_no_tour_deletes_it(tmp_path,
     assert command("link", TAGS[0], folder=tmp_path).stdout.startswith(f"{TAGS[0]}: 0 results")
 
 
-def test_the_tour_runs(tmp_path):
+FULL = os.environ.get("CALOTYPE_APPLICATIONS") == "full"
+
+
+@pytest.mark.parametrize("place", ["here", "elsewhere"] if FULL else ["here"])
+def test_the_tour_runs(place, request, tmp_path):
+    if place == "elsewhere":
+        bucket = request.getfixturevalue("elsewhere")
     done = subprocess.run(
         [sys.executable, "-m", "examples.screenshots", "tour", tmp_path / "demo"],
         capture_output=True,
@@ -795,6 +803,53 @@ def test_the_tour_runs(tmp_path):
     assert done.stdout.endswith("left: 0 rows, 0 files\n")
     (failure,) = map(json.loads, [line for line in done.stdout.splitlines() if line[:1] == "{"])
     assert failure["error"] == "not-an-image"
+    if place == "elsewhere":
+        assert "http://127.0.0.1:" in done.stdout  # a URL that the service signed
+        assert not (tmp_path / "demo/archive.db").exists()
+        assert not (tmp_path / "demo/imagecache").exists()
+        assert lying(bucket) == []
+
+
+@pytest.fixture
+def elsewhere(monkeypatch) -> supabase_server.Bucket:
+    """The bucket of an archive that is configured to be in PostgreSQL and Supabase."""
+    storage = supabase_server.running()
+    images = storage.bucket()
+    monkeypatch.setenv("SCREENSHOTS_DATABASE", servers.schema())
+    monkeypatch.setenv("SCREENSHOTS_IMAGES", images)
+    monkeypatch.setenv("CALOTYPE_SUPABASE_KEY", storage.key)
+    return storage.buckets[images.rpartition("/")[2]]
+
+
+def lying(bucket) -> list[str]:
+    return [name for name in bucket.objects if name.startswith("sha256/")]
+
+
+def test_an_archive_is_the_same_with_postgresql_and_supabase(elsewhere, tmp_path, source, clock):
+    """Its configuration says where, and nothing else is another."""
+    engine, store = open_archive(tmp_path / "home", clock=clock)
+    with store:
+        both = [import_all((engine, store), source, tag) for tag in TAGS]
+        assert [(done.searches, len(done.failures)) for done in both] == [(5, 0), (5, 0)]
+        assert len(lying(elsewhere)) == store.stats().blobs > 0
+        shown = results.results(engine, TAGS[0])[0]
+        url = results.get_image_url_for_result(engine, store, shown.id)
+        with urlopen(url) as answer:
+            assert Digest.of(answer.read()) == shown.image_hash
+        assert results.health(engine, store) == []
+        results.delete_dataset(engine, TAGS[0])
+        storage = ImageStorage(engine, store, "supabase")
+        assert not storage.delete_image(results.results(engine)[0].image_hash)
+        for _ in range(2):  # Supabase keeps a day longer what was let go of
+            clock.ahead += 2 * DAY
+            store.gc()
+        assert len(lying(elsewhere)) == store.stats().blobs
+        linked = {each.image_hash for each in results.results(engine)}
+        assert linked == {str(each.digest) for each in store.assets()}
+        assert storage.clear_cache() == len(linked)
+        assert lying(elsewhere) == []
+    engine.dispose()
+    assert not list((tmp_path / "home").iterdir())
 
 
 def test_the_clean_up_asks_before_it_frees_a_suspicious_share(tmp_path, capsys):

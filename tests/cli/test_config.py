@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from tests import servers
 from tests.cli.desk import said_in_one_line
 
 from calotype import config
@@ -75,7 +76,7 @@ def test_a_store_in_the_applications_database(desk, monkeypatch):
     monkeypatch.setenv("CALOTYPE_STORE", "conf")
     desk.put("a")
     assert (desk.folder / "app.db").exists() and (desk.folder / "conf/b").is_dir()
-    assert desk("fsck", "--json").object["problems"] == 0
+    assert desk("fsck", "--json").objects[-1]["problems"] == 0
 
 
 def test_a_variable_may_name_a_file_that_holds_the_value(desk, monkeypatch):
@@ -213,3 +214,154 @@ def test_a_backend_alone_says_not_where_the_store_is(desk, monkeypatch):
     monkeypatch.delenv("CALOTYPE_STORE")
     monkeypatch.setenv("CALOTYPE_BACKENDS__MAIN__URL", "file:media")
     desk("ls", code=10)
+
+
+# -- several backends ---------------------------------------------------------------------------
+
+
+@pytest.fixture
+def two(desk):
+    """A store in whose configuration another backend is named; none was made yet."""
+    desk.file("calotype.toml", b'path = "store"\n[backends.two]\nurl = "file:two"\n')
+    desk.patch.delenv("CALOTYPE_STORE")
+    return desk
+
+
+def roles(desk):
+    return {each["name"]: each["role"] for each in desk("backend", "list", "--json").objects}
+
+
+def test_a_store_is_made_with_the_backends_that_are_configured(two):
+    two("init", ".")
+    assert roles(two) == {"main": "primary", "two": "mirror"}
+    two.put("a")
+    assert len(list((two.folder / "two/sha256").glob("*/*/*"))) == 1
+    two("init", ".")
+    assert roles(two) == {"main": "primary", "two": "mirror"}
+
+
+def test_a_backend_is_added_as_it_is_configured(two, monkeypatch):
+    two.put("a")
+    assert roles(two) == {"main": "primary"}
+    (remark,) = [each for each in two("doctor", "--json").objects if each["level"] == "warn" and each["subject"] == "bytes"]  # fmt: skip
+    assert remark["cure"] == "calotype backend add two"
+    monkeypatch.setenv("CALOTYPE_BACKENDS__TWO__ROLE", "read")
+    two("backend", "add", "two")
+    assert roles(two) == {"main": "primary", "two": "read"}
+    assert two("backend", "list", "--json").objects[1]["url"] == f"file:{two.folder}/two"
+    assert "bytes" not in [each["subject"] for each in two("doctor", "--json").objects if each["level"] == "warn"]  # fmt: skip
+    said = said_in_one_line(two("backend", "add", "three", code=2))
+    assert "backends.three.url" in said
+
+
+def test_the_role_in_the_catalog_counts(two, monkeypatch):
+    two("init", ".")
+    two("backend", "copy", "two")
+    two("backend", "primary", "two")
+    monkeypatch.setenv("CALOTYPE_BACKENDS__TWO__ROLE", "mirror")
+    assert roles(two) == {"main": "mirror", "two": "primary"}
+    two("backend", "drop", "main")
+    monkeypatch.setenv("CALOTYPE_BACKENDS__TWO__ROLE", "primary")
+    two.put("a")
+    assert roles(two) == {"two": "primary"}
+
+
+@pytest.mark.parametrize("verb", [["put", "calotype.toml"], ["stats"], ["gc"], ["fsck"]])
+def test_another_url_than_the_catalogs_is_refused_before_anything_is_written(
+    two, monkeypatch, verb
+):
+    two("init", ".")
+    monkeypatch.setenv("CALOTYPE_BACKENDS__TWO__URL", "file:elsewhere")
+    said = said_in_one_line(two(*verb, code=1))
+    assert "'two' is file:" in said and "elsewhere" in said and "calotype backend add" in said
+    assert not (two.folder / "elsewhere").exists()
+    assert not (two.folder / "store/blobs").exists()
+
+
+def test_what_is_configured_as_the_primary_is_added_as_a_mirror(two, monkeypatch):
+    monkeypatch.setenv("CALOTYPE_BACKENDS__TWO__ROLE", "primary")
+    two("init", ".")
+    assert roles(two) == {"main": "primary", "two": "mirror"}
+
+
+def test_another_one_than_main_may_be_the_primary(desk, monkeypatch):
+    monkeypatch.delenv("CALOTYPE_STORE")
+    monkeypatch.setenv("CALOTYPE_CATALOG", "sqlite:///app.db")
+    monkeypatch.setenv("CALOTYPE_BACKENDS__MAIN__URL", "file:main")
+    monkeypatch.setenv("CALOTYPE_BACKENDS__FAST__URL", "file:fast")
+    monkeypatch.setenv("CALOTYPE_BACKENDS__FAST__ROLE", "primary")
+    desk.put("a")
+    assert (desk.folder / "fast/sha256").is_dir() and not (desk.folder / "main").exists()
+    desk("backend", "add", "main")
+    assert roles(desk) == {"fast": "primary", "main": "mirror"}
+    monkeypatch.setenv("CALOTYPE_BACKENDS__MAIN__ROLE", "primary")
+    assert "fast and main is the primary" in said_in_one_line(desk("ls", code=1))
+
+
+def test_the_first_backend_is_the_primary_where_none_is_called_main(desk, monkeypatch):
+    monkeypatch.delenv("CALOTYPE_STORE")
+    monkeypatch.setenv("CALOTYPE_CATALOG", "sqlite:///app.db")
+    monkeypatch.setenv("CALOTYPE_BACKENDS__ONE__URL", "file:one")
+    desk.put("a")
+    assert (desk.folder / "one/sha256").is_dir()
+    monkeypatch.setenv("CALOTYPE_BACKENDS__TWO__URL", "file:two")
+    assert "one and two is the primary" in said_in_one_line(desk("ls", code=1))
+    monkeypatch.setenv("CALOTYPE_BACKENDS__ONE__ROLE", "primary")
+    desk("backend", "add", "two")
+    desk("backend", "copy", "two")
+    assert roles(desk) == {"one": "primary", "two": "mirror"}
+    desk("backend", "primary", "two")
+    desk("backend", "drop", "one")
+    monkeypatch.delenv("CALOTYPE_BACKENDS__ONE__URL")
+    monkeypatch.delenv("CALOTYPE_BACKENDS__ONE__ROLE")
+    assert roles(desk) == {"two": "primary"}
+    assert desk("get", desk.put("a"), "-o", "-").out == "a"
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("[backends.two]\nurl = 'file:b'\nrole = 'slave'", "There are primary, mirror, read."),
+        ("[backends.two]\nrole = 'read'", "Set backends.two.url as well."),
+        ("[backends.two]\nulr = 'file:b'", "'backends.two.url'"),
+        ("[backends.Two]\nurl = 'file:b'", "No such setting"),
+        ("[backends]\nurl = 'file:b'", "No such setting"),
+    ],
+)
+def test_half_a_backend_is_an_error_that_says_which(desk, text, said):
+    desk("init", "store")
+    desk.file("store/calotype.toml", f"path = '.'\n{text}\n".encode())
+    line = said_in_one_line(desk("ls", code=1))
+    assert said in line and "store/calotype.toml" in line
+
+
+def test_the_password_of_a_backend_is_masked_and_may_lie_in_a_file(desk, monkeypatch):
+    url = "postgresql://ana:secret@host/db?password=secret"
+    desk.file("url", url.encode())
+    monkeypatch.setenv("CALOTYPE_BACKENDS__ARCHIVE__URL_FILE", "url")
+    masked = "postgresql://ana:***@host/db?password=***"
+    assert origins(desk)["backends.archive.url"] == (masked, "CALOTYPE_BACKENDS__ARCHIVE__URL_FILE")
+    assert "secret" not in desk("config", "--origin").out
+
+
+def test_a_variable_that_says_where_leaves_the_backends_of_a_file_alone(two, monkeypatch):
+    monkeypatch.setenv("CALOTYPE_PATH", str(two.folder / "other"))
+    assert "backends.two.url" not in origins(two)
+    two("init", "other")
+    assert not (two.folder / "two").exists()
+
+
+def test_a_password_in_the_configuration_opens_what_the_catalog_notes_without(desk, monkeypatch):
+    """The server lets anybody in; what counts is that the two URLs are one place."""
+    bare = servers.schema()
+    with_password = bare.replace("postgresql://postgres:", "postgresql://postgres:secret", 1)
+    assert with_password != bare
+    monkeypatch.setenv("CALOTYPE_BACKENDS__ARCHIVE__URL", with_password)
+    digest = desk.put("a")
+    desk("backend", "add", "archive")
+    desk("backend", "copy", "archive")
+    assert "secret" not in desk("backend", "list", "--json").out
+    assert "secret" not in desk("doctor").out
+    (file,) = (desk.folder / "store/blobs/sha256").glob("*/*/*")
+    file.unlink()
+    assert desk("get", digest, "-o", "-").out == "a"

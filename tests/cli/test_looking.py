@@ -189,6 +189,18 @@ def test_stats_counts_the_whole_store(desk):
     assert (found["references"], found["logical_bytes"], found["saved_percent"]) == (2, 2, 50.0)
 
 
+def test_stats_says_what_each_backend_has_and_lacks(desk):
+    desk.put("abc")
+    desk("backend", "add", "two", "file:two")
+    assert desk("stats").lines[-2:] == [
+        "in main     primary, 1 of 1 blob, 3 B",
+        "in two      mirror, 0 of 1 blob, 0 B; 3 B missing",
+    ]
+    main, two = desk("stats", "--json").object["backends"]
+    assert (main["name"], main["role"], main["copies"], main["bytes"]) == ("main", "primary", 1, 3)
+    assert (two["copies"], two["lacking"], two["lacking_bytes"]) == (0, 1, 3)
+
+
 def test_usage_counts_one_scope_now_and_on_the_days_before(desk):
     desk.put("a")
     desk("quota", "default", "1 kB")

@@ -7,13 +7,22 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from tests.model import candidates, columns, markers, put_batch, slots
+from tests.model import backends, candidates, columns, markers, put_batch, slots
 from tests.model.explorer import Model, Outcome, explore
 from tests.model.put_gc import put_gc
 from tests.model.rows import KEPT, OWNED
 from tests.model.store import ALL, Terms
 
-FAMILIES = ("put_gc", "fsck", "candidates", "columns", "put_batch", "slots", "markers")
+FAMILIES = (
+    "put_gc",
+    "fsck",
+    "candidates",
+    "columns",
+    "put_batch",
+    "slots",
+    "markers",
+    "backends",
+)
 
 SINGLE = ((0, OWNED),)
 TWO = ((0, OWNED), (1, KEPT))
@@ -74,6 +83,10 @@ def _slot(what: str, **terms: Any) -> Case:
     return Case("slots", what, slots.Slots(slots.Terms(**terms)).model)
 
 
+def _places(what: str, **terms: Any) -> Case:
+    return Case("backends", what, backends.Backends(backends.Terms(**terms)).model)
+
+
 QUICK = (
     _put("two scopes, attach, power cut", attacher=True),
     _put("two collectors, power cut", putters=SINGLE, collectors=2),
@@ -101,6 +114,9 @@ QUICK = (
     _slot("three digests", roles=1, digests=3, history=4),
     _marker("an older catalog is put back"),
     _marker("two clones", clone=True),
+    _places("one key each, damage", keys=(1, 1)),
+    _places("two keys and one, damage", keys=(2, 1)),
+    _places("two keys each, damage, a mirror", switch=False, copied=(1,)),
 )
 """In every run of the tests."""
 
@@ -126,6 +142,9 @@ FULL = (
     _batch("a batch beside a put", batches=((0, 1), (0,))),
     _slot("two roles, three digests", digests=3),
     _marker("an older catalog, two recoveries", runs=2),
+    _places("one key and two, damage twice", keys=(1, 2), rot=2),
+    _places("two keys each", rot=0),
+    _places("two keys each, damage"),
 )
 """With CALOTYPE_MODEL=full."""
 

@@ -6,6 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
+from tests.model.backends import Backends
+from tests.model.backends import Terms as PlaceTerms
 from tests.model.candidates import TRIGGERS, Candidates
 from tests.model.candidates import Terms as LookTerms
 from tests.model.cases import SINGLE
@@ -29,6 +31,9 @@ KNOWN = "I8 what is known stays known"
 TALES = "fsck tells no tales"
 OTHERS = "one refused does not keep others"
 LEAK = "I17 nothing leaks"
+BYTES = "I1 live copies have bytes"
+WITHOUT_BLOB = "I1 live copies have a blob"
+LAST_SOUND = "I15 the last sound bytes stay"
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +95,11 @@ def _marker(what: str, breaks: str, **terms: Any) -> Mutant:
 
 def _slot(what: str, breaks: str) -> Mutant:
     return Mutant("slots", what, Slots(SlotTerms(mutant=what)).model, breaks)
+
+
+def _place(what: str, breaks: str) -> Mutant:
+    wrong = PlaceTerms(mutant=what, keys=(1, 1))
+    return Mutant("backends", what, Backends(wrong).model, breaks)
 
 
 MUTANTS = (
@@ -155,4 +165,12 @@ MUTANTS = (
     _marker("the same epoch", OWN),
     _marker("live where it was erased", OWN),
     _marker("adopted where it was erased", OWN),
+    _place("copied without hashing", BYTES),
+    _place("settled without a look at the blob", WITHOUT_BLOB),
+    _place("settled though fenced off", BYTES),
+    _place("a row is witness enough", LAST_SOUND),
+    _place("witness not looked at again", LAST_SOUND),
+    _place("role not looked at again", "there is a primary"),
+    _place("removed while it is written to", "copies are where a backend is"),
+    _place("only the primary's copies doomed", WITHOUT_BLOB),
 )

@@ -8,6 +8,8 @@ import signal
 import time
 from collections import Counter
 
+from tests.combinations import Combination
+
 from calotype import Digest, Store
 from calotype.errors import Blocked, NotFound, QuotaExceeded
 
@@ -77,15 +79,15 @@ BYTES = noise("tight")
 """What the users of the tight loop put, and let go of."""
 
 
-def either(kind: str, place: str, number: int, until: float) -> Counter[str]:
+def either(kind: str, where: Combination, number: int, until: float) -> Counter[str]:
     """``collect`` or ``use``, until the monotonic clock says ``until``; what was done, counted."""
-    return collect(place, until) if kind == "collect" else use(place, number, until)
+    return collect(where, until) if kind == "collect" else use(where, number, until)
 
 
-def collect(place: str, until: float) -> Counter[str]:
+def collect(where: Combination, until: float) -> Counter[str]:
     """gc in a loop; how often it ran, and what it erased."""
     counts: Counter[str] = Counter()
-    with Store(place) as store:
+    with where.open() as store:
         while time.monotonic() < until:
             report = store.gc(now=True)
             assert not report.failed, report
@@ -93,14 +95,14 @@ def collect(place: str, until: float) -> Counter[str]:
     return counts
 
 
-def use(place: str, number: int, until: float) -> Counter[str]:
+def use(where: Combination, number: int, until: float) -> Counter[str]:
     """Put, hand over to another owner, read, let go: the bytes must be there all the while.
 
     Rests now and then, so that sometimes nobody has them.
     """
     dice = random.Random(number)
     counts: Counter[str] = Counter()
-    with Store(place) as store:
+    with where.open() as store:
         scope = store.scope(f"scope {number % 2}")
         while time.monotonic() < until:
             digest = scope.put(BYTES, owner=f"first/{number}").digest
@@ -124,10 +126,10 @@ def use(place: str, number: int, until: float) -> Counter[str]:
     return counts
 
 
-def purge_or_defy(work: str, place: str, until: float) -> Counter[str]:
+def purge_or_defy(work: str, where: Combination, until: float) -> Counter[str]:
     """``purge`` and unblock, or go on putting and reading; what was done, counted."""
     counts: Counter[str] = Counter()
-    with Store(place) as store:
+    with where.open() as store:
         while time.monotonic() < until:
             (_purge if work == "purge" else _defy)(store, counts)
     return counts

@@ -12,6 +12,8 @@ from multiprocessing.connection import Connection
 from multiprocessing.context import BaseContext
 from typing import Generic, TypeVar
 
+from tests.combinations import NAMES
+
 T = TypeVar("T")
 
 LEAD = 0.8
@@ -108,6 +110,18 @@ def _on_time(work: Callable[..., T], arguments: tuple[object, ...], start: float
     return work(*arguments)
 
 
+LENGTH = os.environ.get("CALOTYPE_RACE_SECONDS")
+
+
+LONG = "sqlite-local"
+"""The combination that is raced on at length, also where others are not."""
+
+
+def pairs(*quick: str) -> list[str]:
+    """The combinations to race on: these, or all of them where CALOTYPE_RACE_SECONDS is set."""
+    return list(quick) if LENGTH is None else NAMES
+
+
 def seconds(quick: float) -> float:
     """How long a race lasts: ``quick``, or what CALOTYPE_RACE_SECONDS says."""
-    return float(os.environ.get("CALOTYPE_RACE_SECONDS", quick))
+    return float(LENGTH or quick)

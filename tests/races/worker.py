@@ -20,9 +20,10 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
+from tests.combinations import Combination
+
 from calotype import Digest, Store
-from calotype.backends import Key, Staged
-from calotype.backends.local import LocalBackend
+from calotype.backends import Backend, Stages
 from calotype.errors import Locked, NotFound
 from calotype.scope import Scope
 
@@ -274,10 +275,10 @@ class Part:
     sluggish: bool = False
 
 
-def run(store: str, log: str, part: Part, until: float) -> None:
+def run(where: Combination, log: str, part: Part, until: float) -> None:
     """The process: two threads, until the monotonic clock says ``until``."""
     lines = Log(Path(log))
-    with Store(store) as opened, _slowed() if part.sluggish else nullcontext():
+    with where.open() as opened, _slowed(opened) if part.sluggish else nullcontext():
         racers = [Racer(opened, lines, f"{part.name}-{number}") for number in range(2)]
         racers[1].inherit(_told_before(Path(log)))
         first = racers[0].race
@@ -301,14 +302,16 @@ def _told_before(log: Path) -> list[dict[str, Any]]:
 
 
 @contextmanager
-def _slowed() -> Iterator[None]:
-    """Publishing waits before and after, sometimes long enough to be given up by all."""
-    publish = LocalBackend.publish
+def _slowed(store: Store) -> Iterator[None]:
+    """Writing waits before and after, sometimes long enough to be given up by all."""
+    kind: type[Backend] = type(store._rooms.mounts._first)
+    name = "publish" if issubclass(kind, Stages) else "put"
+    write = getattr(kind, name)
 
-    def slowly(self: LocalBackend, items: Sequence[tuple[Key, Staged]]) -> None:
+    def slowly(*arguments: object) -> None:
         time.sleep(random.random() / 10)
-        publish(self, items)
+        write(*arguments)
         time.sleep(random.random() / 5)
 
-    with mock.patch.object(LocalBackend, "publish", slowly):
+    with mock.patch.object(kind, name, slowly):
         yield

@@ -33,9 +33,13 @@ class Machine(RuleBasedStateMachine):
         super().__init__()
         self.root = Path(tempfile.mkdtemp(prefix="calotype-machine-"))
         self.clock = Clock()
-        self.place = Place(self.kind, self.root, self.clock)
+        self.place = self.a_place()
         self.store = self.place.open()
         self.model = Model()
+
+    def a_place(self) -> Any:
+        """Where the store is, never used before; its ``open`` opens it."""
+        return Place(self.kind, self.root, self.clock)
 
     @property
     def now(self) -> int:

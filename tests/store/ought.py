@@ -264,11 +264,12 @@ def _released(use: Use) -> Instant:
     return use.released_at or 0
 
 
-def noted(rows: sqlite3.Connection) -> Model:
-    """What a catalog's rows say, read without the store's code."""
-    tables = {row[0] for row in rows.execute("SELECT name FROM sqlite_master")}
-    if "calotype_asset" not in tables:
-        return Model()
+def noted(rows: Any) -> Model:
+    """What a catalog's rows say, read without the store's code: from a connection to either."""
+    if isinstance(rows, sqlite3.Connection):
+        tables = {row[0] for row in rows.execute("SELECT name FROM sqlite_master")}
+        if "calotype_asset" not in tables:
+            return Model()
     assets = rows.execute(
         "SELECT scope, digest, kept_until, filename, metadata, created_at FROM calotype_asset"
     )

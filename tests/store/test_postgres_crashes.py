@@ -9,13 +9,14 @@ from contextlib import contextmanager
 
 import psycopg
 import pytest
+from sqlalchemy import create_engine
 from tests import servers
 from tests.store.pictures import noise, picture
 from tests.store.places import Place
 from tests.store.surgery import content, problems, rows
 from tests.wire import Wire
 
-from calotype import Store
+from calotype import Digest, Store
 from calotype.errors import CalotypeError, Locked, Unavailable
 
 
@@ -212,3 +213,41 @@ def test_crashes_of_the_server_lose_nothing_that_was_acknowledged(server, tmp_pa
         clock.advance(days=31)
         store.gc()
         assert len(list((tmp_path / "media").glob("sha256/*/*/*"))) == store.stats().blobs
+
+
+# A pool of one connection
+
+
+@pytest.mark.parametrize("kind", ["file", "database"])
+def test_one_connection_is_enough_for_every_verb(place, kind, tmp_path):
+    """Nothing waits for a second connection while it has the first."""
+    engine = create_engine(
+        place.url.replace("postgresql:", "postgresql+psycopg:"),
+        pool_size=1,
+        max_overflow=0,
+        pool_timeout=5,
+    )
+    backend = "database:" if kind == "database" else f"file:{place.blobs}"
+    large = noise(9 << 20)
+    with Store(engine=engine, backend=backend, clock=place.clock) as store:
+        digest = store.put(picture(), owner="page/1").digest
+        store.put(large[at : at + 700_000] for at in range(0, len(large), 700_000))
+        store.put_many([noise(400, number) for number in range(20)], owner="many/1").result()
+        with store.open(Digest.of(large)) as file:
+            first = file.read(1 << 20)
+            store.put(picture(1), owner="page/1")
+            assert first + file.read() == large
+        store.backends.add("two", f"file:{tmp_path}/two")
+        assert store.backends.copy("two").result().copied == 23
+        store.backends.primary("two")
+        assert store.backends.drop("main").removed
+        store.release("page/1")
+        assert store.gc(now=True).doomed == 2
+        assert problems(store) == []
+        assert store.check([digest]) == {digest: None}
+        with beside(lambda: store.put(noise(50, "beside"))) as raised:
+            store.put_many([noise(60, number) for number in range(20)]).result()
+        assert raised == []
+        store.purge(Digest.of(large))
+        assert store.stats().blobs == 41
+    engine.dispose()

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-import pytest
-from tests.store.pictures import noise
-from tests.store.surgery import change
+from dataclasses import replace
 
-from calotype.model import Stats
+import pytest
+from tests.store.listening import overheard
+from tests.store.pictures import noise
+from tests.store.surgery import change, problems
+
+from calotype.figures import Stats
 
 
 def test_an_empty_store_has_nothing_of_anything(store):
@@ -109,7 +112,9 @@ def test_what_gc_took_counts_no_more(store):
     store.put(noise(100), owner="scan/1")
     store.release("scan/1")
     store.gc(now=True)
-    assert store.stats() == Stats(0, 0, 0, 0, 0, 0, 0.0, 0, 0, 0.0, 0, 0)
+    stats = store.stats()
+    assert replace(stats, backends=()) == Stats(0, 0, 0, 0, 0, 0, 0.0, 0, 0, 0.0, 0, 0)
+    assert [(each.copies, each.bytes, each.lacking) for each in stats.backends] == [(0, 0, 0)]
 
 
 def test_orphans_are_listed_one_by_one(store):
@@ -131,3 +136,62 @@ def test_an_output_that_someone_also_has_is_a_blob_like_any_other(store):
     stats = store.stats()
     assert (stats.blobs, stats.bytes, stats.derived_blobs, stats.derived_bytes) == (1, 100, 1, 50)
     assert stats.orphaned == 0
+
+
+# -- what lies in each backend ------------------------------------------------------------------
+
+
+def held(store):
+    return {
+        each.name: (each.role, each.copies, each.bytes, each.lacking, each.lacking_bytes)
+        for each in store.stats().backends
+    }
+
+
+def test_each_backend_says_what_it_has_and_what_is_missing_there(store, tmp_path):
+    store.put(noise(100, 1))
+    store.put(noise(20, 2), owner="scan/1")
+    store.backends.add("two", f"file:{tmp_path}/two")
+    store.backends.add("three", f"file:{tmp_path}/three", role="read")
+    store.put(noise(3, 3))
+    assert held(store) == {
+        "main": ("primary", 3, 123, 0, 0),
+        "two": ("mirror", 1, 3, 2, 120),
+        "three": ("read", 0, 0, 3, 123),
+    }
+    assert list(held(store)) == ["main", "two", "three"]
+    store.backends.copy("two").result()
+    store.backends.primary("two")
+    assert list(store.stats().backends) == store.backends.list()
+    assert held(store)["two"] == ("primary", 3, 123, 0, 0)
+
+
+def test_a_copy_that_was_found_damaged_is_missing(store, tmp_path):
+    store.put(noise(100, 1))
+    digest = store.put(noise(20, 2)).digest
+    store.backends.add("two", f"file:{tmp_path}/two")
+    store.backends.copy("two").result()
+    change(
+        store,
+        f"UPDATE calotype_replica SET suspect_at = 5 WHERE digest = '{digest}' AND backend = 'two'",
+    )
+    assert held(store)["two"] == ("mirror", 2, 120, 1, 20)
+    [two] = [each for each in store.stats().backends if each.name == "two"]
+    assert (two.suspect, two.coverage) == (1, 50.0)
+    store.fsck(repair=True).result()
+    assert held(store)["two"] == ("mirror", 2, 120, 0, 0)
+    assert problems(store) == []
+
+
+def test_more_backends_are_no_more_statements(memory, tmp_path):
+    def asked() -> list[str]:
+        with overheard(memory) as heard:
+            memory.stats()
+        return [sql for sql in heard if "calotype_replica" in sql]
+
+    memory.put(noise(20, 2))
+    one = asked()
+    for name in ("two", "three", "four"):
+        memory.backends.add(name, f"file:{tmp_path}/{name}")
+    assert len(asked()) == len(one) == 1
+    assert "calotype_blob" not in one[0]

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
 from unittest import mock
 
 from sqlalchemy import Engine, event
 
+from calotype.backends import Backend
 from calotype.backends.local import LocalBackend
 from calotype.backends.staged import LocalStaged
+from calotype.catalog import Catalog
 from calotype.errors import Unavailable
 
 
@@ -107,6 +109,37 @@ def troubled(trouble: Trouble) -> Iterator[None]:
             yield
     finally:
         event.remove(Engine, "do_connect", connect)
+
+
+@contextmanager
+def troubled_anywhere(trouble: Trouble, kind: type[Backend]) -> Iterator[None]:
+    """Stores meet ``trouble`` at transactions that write and at backends of this kind."""
+    write = Catalog.write
+
+    @contextmanager
+    def writing(catalog: Catalog, **how: Any) -> Iterator[Any]:
+        trouble.step(disk=False)
+        with write(catalog, **how) as connection:
+            yield connection
+            trouble.step(disk=False)
+        trouble.step(disk=False)
+
+    def stepping(real: Any) -> Any:
+        def call(*arguments: Any, **options: Any) -> Any:
+            trouble.step(disk=True)
+            answer = real(*arguments, **options)
+            trouble.step(disk=True)
+            return answer
+
+        return call
+
+    names = [name for name in ("_place", "put", "delete", "delete_all") if hasattr(kind, name)]
+    with ExitStack() as stack:
+        stack.enter_context(mock.patch.object(Catalog, "write", writing))
+        for name in names:
+            patched = mock.patch.object(kind, name, stepping(getattr(kind, name)))
+            stack.enter_context(patched)
+        yield
 
 
 @contextmanager

@@ -22,6 +22,9 @@ from calotype.errors import Corrupt, NoStore
 from calotype.quantities import Instant
 from calotype.quantities import now as clock_now
 
+FIRST = "main"
+"""The name of the backend that a store is made with, unless it has another."""
+
 LOOK_AGAIN = 1.0
 """Seconds until a reader asks again whether the catalog is still here; a writer always learns."""
 
@@ -29,10 +32,11 @@ LOOK_AGAIN = 1.0
 class Catalog:
     """One catalog, opened when it is first needed. Safe across threads, processes and fork.
 
-    ``database`` says where it is. ``backend_url`` is noted in a catalog that this object makes, and
-    must be one of those that are noted in a catalog that is there; unless it is ``implied``, for
-    nobody named it. ``occupied`` tells whether bytes lie there already: then a catalog that is
-    missing was lost, and none is made over them. ``made`` is told of one that this object made.
+    ``database`` says where it is. ``backend_url`` is noted, by its name, in a catalog that this
+    object makes, and must be one of those that are noted in a catalog that is there; unless it is
+    ``implied``, for nobody named it. ``occupied`` tells whether bytes lie there already: then a
+    catalog that is missing was lost, and none is made over them. ``made`` is told of one that this
+    object made.
     """
 
     def __init__(
@@ -40,6 +44,7 @@ class Catalog:
         database: Database,
         *,
         backend_url: str,
+        backend_name: str = FIRST,
         implied: bool = False,
         clock: Callable[[], Instant] = clock_now,
         occupied: Callable[[], bool] = lambda: False,
@@ -51,6 +56,7 @@ class Catalog:
         self.own = self.database.own
         self.memory = self.database.memory
         self.backend_url = beside(self.path, backend_url)
+        self.backend_name = backend_name
         self.implied = implied
         self._occupied = occupied
         self._made = made
@@ -69,6 +75,11 @@ class Catalog:
     def is_sqlite(self) -> bool:
         """True on SQLite, False on PostgreSQL."""
         return self.engine.dialect.name == "sqlite"
+
+    @property
+    def first_backend(self) -> tuple[str, str]:
+        """Name and URL of the backend that this catalog begins with, where it is made."""
+        return self.backend_name, self.backend_url
 
     @property
     def name(self) -> str:
@@ -144,7 +155,7 @@ class Catalog:
 
     def _fill(self, connection: Connection) -> None:
         if schema.number(connection) is None:
-            schema.create(connection, self.backend_url, self.clock())
+            schema.create(connection, self.first_backend, self.clock())
             self._filled = True
 
     @contextmanager

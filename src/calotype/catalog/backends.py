@@ -127,11 +127,15 @@ def unfinished(connection: Connection, name: str) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Coverage:
-    """What lies in a backend: live copies and their bytes, and how many of them are damaged."""
+    """What lies in a backend: live copies and their bytes, how many of them are damaged.
+
+    ``sound_bytes`` are those of the others.
+    """
 
     copies: int = 0
     bytes: int = 0
     suspect: int = 0
+    sound_bytes: int = 0
 
 
 def coverage(connection: Connection) -> dict[str, Coverage]:
@@ -142,14 +146,12 @@ def coverage(connection: Connection) -> dict[str, Coverage]:
             func.count(),
             func.coalesce(func.sum(replica.c.size), 0),
             func.count(replica.c.suspect_at),
+            func.coalesce(func.sum(replica.c.size).filter(replica.c.suspect_at.is_(None)), 0),
         )
         .where(IS_LIVE)
         .group_by(replica.c.backend)
     )
-    return {
-        name: Coverage(int(copies), int(size), int(suspect))
-        for name, copies, size, suspect in connection.execute(counted)
-    }
+    return {name: Coverage(*map(int, counts)) for name, *counts in connection.execute(counted)}
 
 
 def _sound(name: str) -> ColumnElement[bool]:

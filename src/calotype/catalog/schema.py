@@ -52,16 +52,16 @@ def number(connection: Connection) -> int | None:
     return int(value)
 
 
-def create(connection: Connection, backend_url: str, now: Instant) -> None:
+def create(connection: Connection, backend: tuple[str, str], now: Instant) -> None:
     """Make every table, trigger and first row, in the transaction of ``connection``."""
     tables.metadata.create_all(connection)
     triggers.ensure(connection)
     connection.exec_driver_sql(VERSION_DDL)
     connection.exec_driver_sql(VERSION_ROW)
-    first_rows(connection, backend_url, now)
+    first_rows(connection, backend, now)
 
 
-def first_rows(connection: Connection, backend_url: str, now: Instant) -> None:
+def first_rows(connection: Connection, backend: tuple[str, str], now: Instant) -> None:
     """The rows that every catalog has: its identity, its first backend, its signing key."""
     facts = {
         "schema": str(CURRENT),
@@ -73,16 +73,16 @@ def first_rows(connection: Connection, backend_url: str, now: Instant) -> None:
     connection.execute(
         tables.meta.insert(), [{"key": key, "value": value} for key, value in facts.items()]
     )
-    connection.execute(tables.backend.insert(), first_backend(backend_url))
+    connection.execute(tables.backend.insert(), first_backend(*backend))
     connection.execute(
         tables.signing_key.insert(),
         {"id": secrets.token_hex(4), "secret": secrets.token_hex(32), "created_at": now},
     )
 
 
-def first_backend(url: str) -> dict[str, str | int]:
+def first_backend(name: str, url: str) -> dict[str, str | int]:
     """The row of the backend that a store begins with."""
-    return {"name": "main", "url": url, "role": "primary", "epoch": 1, "erase_seq": 0}
+    return {"name": name, "url": url, "role": "primary", "epoch": 1, "erase_seq": 0}
 
 
 def require_current(found: int, catalog: Catalog) -> None:

@@ -7,13 +7,21 @@ from sqlalchemy import ColumnElement, Connection, and_, exists, false, func, not
 from calotype.catalog.columns import Hosts
 from calotype.catalog.holdings import LIVE_REFERENCES, visible
 from calotype.catalog.tables import asset, blob, derivation, reference
-from calotype.model import Stats, Usage
+from calotype.figures import Stats
+from calotype.model import Usage
 from calotype.quantities import Instant
 
 
 def count_blobs(connection: Connection) -> int:
     """How many blobs there are."""
     return connection.scalar(select(func.count()).select_from(blob)) or 0
+
+
+def weigh_blobs(connection: Connection) -> tuple[int, int]:
+    """How many blobs there are, derived ones too, and their bytes."""
+    sums = select(func.count(), func.coalesce(func.sum(blob.c.size), 0)).select_from(blob)
+    count, size = connection.execute(sums).one()
+    return int(count), int(size)
 
 
 def _derived_only() -> ColumnElement[bool]:

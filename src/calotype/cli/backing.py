@@ -6,7 +6,8 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from calotype.cli.exits import Exit
+from calotype.catalog.backends import MIRROR
+from calotype.cli.exits import Exit, Usage
 from calotype.cli.names import shown
 from calotype.cli.options import EVERYWHERE, Common, flag, option, require_size
 from calotype.cli.printing import Row, plural
@@ -48,20 +49,30 @@ def list_(*, common: Common = EVERYWHERE) -> int:
 
 def add(
     name: Name,
-    url: Annotated[str, Parameter(help="file:DIR, s3://BUCKET/PREFIX, ...", metavar="URL")],
+    url: Annotated[
+        str | None,
+        Parameter(help="file:DIR, s3://BUCKET/PREFIX, ...; or as configured.", metavar="URL"),
+    ] = None,
     /,
     *,
     role: Annotated[
-        str, option("--role", "mirror (puts are copied to it) or read.", metavar="ROLE")
-    ] = "mirror",
+        str | None, option("--role", "mirror (puts are copied to it) or read.", metavar="ROLE")
+    ] = None,
     common: Common = EVERYWHERE,
 ) -> int:
     """Have the bytes in another place as well; 'backend copy' brings what there is.
 
+    Without a URL it is the one that is configured as backends.NAME.url.
+
     Example: `calotype backend add archive s3://bucket/media`
     """
+    configured = common.settings().backends().get(name)
+    place = url or (configured.url if configured is not None else None)
+    if place is None:
+        raise Usage("A backend where?", hint=f"Give a URL, or set backends.{name}.url.")
+    meant = role or (configured.added_as if configured is not None else MIRROR)
     with common.open_store() as store:
-        made = store.backends.add(name, url, role)
+        made = store.backends.add(name, place, meant)
     text = f"{made.name} is a {made.role}; 'calotype backend copy {made.name}' brings "
     common.printer.record(record(made), f"{text}{plural(made.lacking, 'blob')} there")
     return Exit.OK

@@ -23,6 +23,7 @@ from calotype.cli.printing import Printer, Row, instant, name_of, plural
 from calotype.cli.wire import asset as asset_record
 from calotype.cli.wire import blob as blob_record
 from calotype.cli.wire import record, reference
+from calotype.figures import BackendState
 from calotype.model import Asset, Blob, Reference
 from calotype.quantities import duration
 
@@ -197,9 +198,18 @@ def stats(*, common: Common = EVERYWHERE) -> int:
             ("orphaned", f"{found.orphaned}, {printer.size(found.orphaned_bytes)}"),
             ("logical", printer.size(found.logical_bytes)),
             ("saved", f"{printer.size(found.saved_bytes)}, {found.saved_percent:.1f} %"),
+            *[(f"in {each.name}", _covered(each, printer)) for each in found.backends],
         ]
     )
     return Exit.OK
+
+
+def _covered(state: BackendState, printer: Printer) -> str:
+    """``primary, 12 of 12 blobs, 3.1 MB``, and what is missing there."""
+    blobs = state.copies - state.suspect + state.lacking
+    held = f"{state.role}, {blobs - state.lacking} of {plural(blobs, 'blob')}"
+    missing = f"; {printer.size(state.lacking_bytes)} missing" if state.lacking else ""
+    return f"{held}, {printer.size(state.bytes)}{missing}"
 
 
 def usage(

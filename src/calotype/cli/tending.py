@@ -13,7 +13,7 @@ from calotype.cli.exits import Exit, Unconfirmed, Usage
 from calotype.cli.names import shown
 from calotype.cli.options import EVERYWHERE, Common, flag, option
 from calotype.cli.printing import Row
-from calotype.doctoring import catalog_of, examine, migrate, script
+from calotype.doctoring import catalog_of, examine, migrate, not_yet_added, script
 from calotype.errors import Unavailable
 
 TOML = """\
@@ -33,7 +33,7 @@ def init(
     *,
     common: Common = EVERYWHERE,
 ) -> int:
-    """Make a store: a folder with calotype.toml, catalog.db and blobs/.
+    """Make a store: a folder with calotype.toml, catalog.db and blobs/, and what is configured.
 
     Example: `calotype init media`
     """
@@ -56,8 +56,12 @@ def init(
         ) from error
     from calotype.config import load
 
-    with load(place).store() as store:
+    settings = load(place)
+    configured = settings.backends()
+    with settings.store() as store:
         catalog_of(store).ensure()
+        for name in not_yet_added(store):
+            store.backends.add(name, configured[name].url, configured[name].added_as)
     common.printer.record({"store": str(place)}, f"A store in {shown(str(place))}")
     return Exit.OK
 

@@ -85,7 +85,7 @@ def _settle(connection: Connection, catalog: Catalog) -> None:
     if not inspect(connection).has_table(tables.meta.name):
         return
     if settings.get_meta(connection, "schema") is None:
-        schema.first_rows(connection, catalog.backend_url, catalog.clock())
+        schema.first_rows(connection, catalog.first_backend, catalog.clock())
     reached = connection.exec_driver_sql(f"SELECT version_num FROM {VERSION_TABLE}").scalar_one()
     settings.set_meta(connection, "schema", str(int(reached)))
     triggers.ensure(connection)

@@ -68,7 +68,7 @@ def _first(catalog: Catalog, dialect: Dialect) -> Iterator[str]:
     yield f"{schema.VERSION_DDL};"
     yield f"{schema.VERSION_ROW};"
     yield IDENTITY
-    first = insert(tables.backend).values(schema.first_backend(catalog.backend_url))
+    first = insert(tables.backend).values(schema.first_backend(*catalog.first_backend))
     literal = {"literal_binds": True}
     yield f"{first.compile(dialect=dialect, compile_kwargs=literal)};"
 
