@@ -26,6 +26,7 @@ from calotype.catalog.listing import Listing, Page
 from calotype.cli.app import COMMANDS, app
 from calotype.figures import BackendState, Stats
 from calotype.gc.plans import Plan
+from calotype.inspecting import Inspects
 from calotype.moving_in import MovesIn
 from calotype.progress import Progress, Run
 from calotype.relocating import Relocated
@@ -147,12 +148,12 @@ def answers() -> list[type]:
 
 
 def described(owner: type) -> Iterator[str]:
-    """A class with its own public methods and properties; a scope with those of its parts."""
+    """A class with its own public methods and properties, and those of its parts."""
     yield f"## {owner.__name__}\n"
     yield prose(owner) + "\n"
     if owner is Store:
         yield code(call(owner.__name__, owner))
-    parts = [MovesIn, TakesUploads] if owner is Scope else []
+    parts = {Scope: [MovesIn, TakesUploads], Store: [Inspects]}.get(owner, [])
     for name, what in [each for part in [owner, *parts] for each in members(part)]:
         yield f"### {name}\n"
         yield code(call(name, what))

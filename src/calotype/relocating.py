@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
@@ -23,7 +23,16 @@ from calotype.backends import Stand
 from calotype.catalog import Catalog, backends, bare, homes, left_behind, moving, schema
 from calotype.catalog.columns import Hosts
 from calotype.catalog.failures import translated
-from calotype.catalog.merging import Difference, Row, count, differences, page
+from calotype.catalog.merging import (
+    Difference,
+    Pages,
+    Row,
+    count,
+    differences,
+    no_pages,
+    pages_of,
+    pages_on,
+)
 from calotype.catalog.moving import Copying, Moved
 from calotype.catalog.places import MEMORY, beside, database_of, from_beside
 from calotype.catalog.repeating import repeated
@@ -36,8 +45,6 @@ from calotype.quantities import SECOND, when
 HELD = 30 * 24 * 3600 * SECOND
 """How long files are held that only an application's column kept."""
 
-Pages = Callable[[Table, Row | None], Sequence[Row]]
-"""The rows of a table after a key."""
 
 COPIED = [table for table in metadata.sorted_tables if table not in (stored, chunk)]
 """All tables but those of bytes: a catalog with bytes of its own stays where they are."""
@@ -132,7 +139,7 @@ class Relocation:
             finished = self._looked_at(self._require_movable())
             tally = Relocated(self._target.name, moved=False)
             if not finished:
-                there = _pages(self._target) if self._is_begun() else _nothing
+                there = pages_of(self._target.database) if self._is_begun() else no_pages
                 for difference in self._differences(there):
                     tally = tally.with_(difference)
                     yield _progress(tally, None, difference)
@@ -238,7 +245,7 @@ class Relocation:
         with self._source.database.reading() as here:
             total = sum(count(here, table) for table in COPIED)
         tally, started = Relocated(self._target.name), time.monotonic()
-        for difference in self._differences(_pages(self._target)):
+        for difference in self._differences(pages_of(self._target.database)):
             if difference.any:
                 self._write(begun, difference)
             tally = tally.with_(difference)
@@ -261,7 +268,7 @@ class Relocation:
         with self._target.database.rebuilding() as there, _sound(self._target.name):
             moving.require_mine(there, begun)
             with self._held_still(moved) as here:
-                for difference in self._differences(_on(there), _on(here)):
+                for difference in self._differences(pages_on(there), pages_on(here)):
                     difference.settle(there)
                     tally = tally.with_(difference)
                 bare.complete(there)
@@ -324,7 +331,7 @@ class Relocation:
         return held
 
     def _differences(self, there: Pages, here: Pages | None = None) -> Iterator[Difference]:
-        here = here or _pages(self._source)
+        here = here or pages_of(self._source.database)
         for table in COPIED:
             yield from differences(
                 table,
@@ -354,25 +361,6 @@ def _require_bytes_elsewhere(here: Connection) -> None:
                 "nothing was changed.",
                 hint="Move them out first: calotype backend add, copy, primary and drop.",
             )
-
-
-def _on(connection: Connection) -> Pages:
-    return partial(page, connection)
-
-
-def _pages(catalog: Catalog) -> Pages:
-    """Pages of a database that is in use, each read for itself."""
-
-    def pages(table: Table, after: Row | None) -> Sequence[Row]:
-        with catalog.database.reading() as connection:
-            return page(connection, table, after)
-
-    return pages
-
-
-def _nothing(table: Table, after: Row | None) -> Sequence[Row]:  # noqa: ARG001 - they are Pages'
-    """Where no tables are."""
-    return ()
 
 
 def _without_marks(pages: Pages, table: Table, after: Row | None) -> Sequence[Row]:

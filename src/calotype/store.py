@@ -4,34 +4,28 @@ from __future__ import annotations
 
 import threading
 import weakref
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from calotype.accesses import Accesses
 from calotype.backends import Backend
-from calotype.backing import Backends, states
+from calotype.backing import Backends
 from calotype.belonging import claim_first
 from calotype.blocking import take_back, tell
-from calotype.catalog import settings, totals
+from calotype.catalog import settings
 from calotype.catalog.columns import Hosts
-from calotype.catalog.listing import PAGE, orphans
 from calotype.digest import Digest
 from calotype.errors import Misconfigured
-from calotype.explaining import Explainer
-from calotype.figures import Stats
-from calotype.fsck.sides import Findings, Seen
-from calotype.fsck.whole import Fsck
 from calotype.gc.erasing import Tally as Erased
 from calotype.gc.plans import Gc, Plan
 from calotype.gc.terms import Terms
-from calotype.model import Blob, Check, Explanation, Finding, Grant, Report
+from calotype.inspecting import Inspects
+from calotype.model import Grant, Report
 from calotype.mounting import Mounts
 from calotype.names import plain
 from calotype.opening import catalog_in, database_at, open_backend, place_of, public
-from calotype.prefixes import resolve
 from calotype.presence import require_there
 from calotype.progress import Progress, Run
 from calotype.purging import Purger
@@ -48,10 +42,8 @@ if TYPE_CHECKING:
 
     from calotype.relocating import Relocated
 
-EMPTY = Stats(0, 0, 0, 0, 0, 0, 0.0, 0, 0, 0.0, 0, 0)
 
-
-class Store(Scope):
+class Store(Inspects, Scope):
     """A store and its own scope (``"default"`` unless told otherwise).
 
     ``Store("media")`` is ``media/catalog.db`` and ``media/blobs/``, made by the first put; before
@@ -291,81 +283,6 @@ class Store(Scope):
         work = Relocation(source, target_of(url, schema, source), self._rooms.hosts, force=force)
         return Run(work.plan if dry_run else work.steps, name="copy_catalog")
 
-    # -- looking ----------------------------------------------------------------------------
-
-    def explain(self, digest: str) -> Explanation:
-        """What keeps a digest's bytes in the whole store, and until when."""
-        rooms = self._rooms
-        return Explainer(rooms.catalog, rooms.hosts, rooms.grace).explain(Digest.parse(digest))
-
-    def fsck(
-        self,
-        read_data: bool = False,
-        budget: Duration | None = None,
-        repair: bool = False,
-        recover: bool = False,
-        adopt: bool = False,
-        rebuild: bool = False,
-        dry_run: bool = False,
-        *,
-        progress: Callable[[Progress], None] | None = None,
-    ) -> Run[Finding, Check]:
-        """Compare catalog and backend in both directions: a Run of Finding.
-
-        ``read_data`` re-reads bytes, the longest unread first, within ``budget``; ``repair``
-        mends what can be mended. Orphans, strays and foreign objects are information.
-        ``recover`` first keeps bytes that have no row, and unlocks erasing where catalog and bytes
-        are not of one age; with ``adopt`` also where another copy of the catalog has the bytes.
-        ``rebuild`` makes a lost catalog from the bytes alone. A ``dry_run`` of these three changes
-        nothing.
-        ``progress`` is told about once a second how many objects and bytes were looked at.
-        """
-        rooms = self._rooms
-        first: Callable[[Seen], Findings] = _nothing
-        if recover or adopt or rebuild:
-            from calotype.recovering import Recovery
-
-            work = Recovery(rooms.catalog, rooms.mounts, rooms.hosts, adopt, dry_run)
-            first = work.rebuild if rebuild else work.recover
-        return Fsck(rooms.catalog, rooms.mounts, rooms.hosts).run(
-            read_data=read_data,
-            budget=duration(budget) if budget is not None else None,
-            repair=repair,
-            progress=progress,
-            first=first,
-        )
-
-    def orphans(self) -> Iterator[Blob]:
-        """Blobs that nothing keeps now, every scope's trash included, by digest."""
-        catalog, after = self._rooms.catalog, ""
-        while catalog.exists():
-            with catalog.read() as connection:
-                page = orphans(connection, catalog.clock(), self._rooms.hosts, PAGE, after)
-            yield from page
-            if len(page) < PAGE:
-                return
-            after = page[-1].digest
-
-    def resolve_anywhere(self, prefix: str) -> Digest:
-        """The digest of any scope's blob that begins with 6 characters or more.
-
-        A whole digest is answered as it is, known or not.
-        """
-        hint = "Look at its spelling."
-        return resolve(self._rooms.catalog, prefix, None, where="the store", hint=hint)
-
-    def stats(self) -> Stats:
-        """The whole store in numbers, and what of it lies in each backend."""
-        catalog = self._rooms.catalog
-        if not catalog.exists():
-            return EMPTY
-        self._rooms.mounts.refresh()
-        with catalog.read() as connection:
-            found = totals.stats(connection, catalog.clock(), self._rooms.hosts)
-            blobs, size = found.blobs + found.derived_blobs, found.bytes + found.derived_bytes
-            backends = states(connection, self._rooms.mounts, blobs, size)
-        return replace(found, backends=tuple(backends))
-
     def set_quota(self, scope: str, quota: Size | None) -> None:
         """Limit the bytes of a scope's assets (trash included), or lift the limit."""
         limit = size(quota) if quota is not None else None
@@ -394,11 +311,6 @@ class Store(Scope):
             return False
         with catalog.read() as connection:
             return settings.get_meta(connection, "full_look") == "1"
-
-
-def _nothing(_: Seen) -> Findings:
-    """Where nothing comes first."""
-    return iter(())
 
 
 def _sorted(digests: Iterable[str] | None) -> tuple[str, ...] | None:

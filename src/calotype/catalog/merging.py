@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from operator import itemgetter
 from typing import Any
 
 from sqlalchemy import Connection, Integer, Table, bindparam, delete, func, select, tuple_
 
+from calotype.catalog.database import Database
 from calotype.catalog.prepared import Prepared, PreparedInsert, prepared_insert
 
 WINDOW = 1000
@@ -76,6 +77,30 @@ def page(connection: Connection, table: Table, after: Row | None) -> Sequence[Ro
     """The first ``WINDOW`` rows after that key."""
     named = {f"after_{n}": each for n, each in enumerate(after or ())}
     return _page(table, after is not None).tuples(connection, **named, window=WINDOW)
+
+
+Pages = Callable[[Table, Row | None], Sequence[Row]]
+"""What ``page`` gives, of some database."""
+
+
+def pages_on(connection: Connection) -> Pages:
+    """Pages of one transaction."""
+    return partial(page, connection)
+
+
+def pages_of(database: Database) -> Pages:
+    """Pages of a database that is in use, each read for itself."""
+
+    def pages(table: Table, after: Row | None) -> Sequence[Row]:
+        with database.reading() as connection:
+            return page(connection, table, after)
+
+    return pages
+
+
+def no_pages(table: Table, after: Row | None) -> Sequence[Row]:  # noqa: ARG001 - they are Pages'
+    """Where no tables are."""
+    return ()
 
 
 def count(connection: Connection, table: Table) -> int:
