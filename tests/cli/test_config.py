@@ -243,6 +243,7 @@ def test_a_store_is_made_with_the_backends_that_are_configured(two):
 def test_a_backend_is_added_as_it_is_configured(two, monkeypatch):
     two.put("a")
     assert roles(two) == {"main": "primary"}
+    assert "Leave the URL away" in said_in_one_line(two("backend", "add", "two", "file:b", code=2))
     (remark,) = [each for each in two("doctor", "--json").objects if each["level"] == "warn" and each["subject"] == "bytes"]  # fmt: skip
     assert remark["cure"] == "calotype backend add two"
     monkeypatch.setenv("CALOTYPE_BACKENDS__TWO__ROLE", "read")
