@@ -37,7 +37,10 @@ def overheard(store: Store) -> Iterator[list[str]]:
 
 
 def scans(store: Store, statements: list[str]) -> set[tuple[str, str]]:
-    """(table, statement) of each table of ours or the test's that a statement reads whole."""
+    """(table, statement) of each table of ours or the test's that a statement reads whole.
+
+    That of the backends is left out: it has a few rows, and every process looks at it now and then.
+    """
     found = set()
     with _engine(store).connect() as connection:
         driver = connection.connection.driver_connection
@@ -45,7 +48,7 @@ def scans(store: Store, statements: list[str]) -> set[tuple[str, str]]:
             if sql.split()[0] in ("SELECT", "INSERT", "UPDATE", "DELETE", "WITH"):
                 plan = driver.execute(f"EXPLAIN QUERY PLAN {sql}").fetchall()
                 found |= {(t, sql) for *_, line in plan for t in SCAN.findall(line)}
-    return found
+    return {(table, sql) for table, sql in found if table != "calotype_backend"}
 
 
 @contextmanager

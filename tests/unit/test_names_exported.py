@@ -70,7 +70,7 @@ SIGNATURES = {
 
 def python(code: str) -> str:
     """What a fresh interpreter prints; it fails where the code does."""
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=100)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     return done.stdout.strip()
 

@@ -276,6 +276,13 @@ def between(connection: Connection, name: str, first: str, last: str) -> list[Pa
     return [_to_past(row) for row in rows.mappings()]
 
 
+def next_key(connection: Connection, name: str, first: str) -> Key | None:
+    """The first key of a backend's replicas from ``first`` on."""
+    there = select(replica.c.key).where(replica.c.backend == name, replica.c.key >= first)
+    found = connection.scalar(there.order_by(replica.c.key).limit(1))
+    return Key.parse(found) if found is not None else None
+
+
 def bare(connection: Connection, after: str, limit: int) -> list[str]:
     """Digests of blobs without any live replica."""
     there = select(1).where(replica.c.digest == blob.c.digest, IS_LIVE).correlate(blob).exists()

@@ -95,22 +95,28 @@ class Side:
     def objects(self, seen: Seen) -> Findings:
         """List first, then query: what is listed had its row before its bytes (I7)."""
         listed = groupby(self.backend.scan(), key=_shard)
-        shards = iter(range(256))
+        done = 0
         for shard, objects in listed:
             if shard is None:
                 for thing in objects:
                     seen.objects += 1
                     yield self._finding("foreign", "not an object of ours", key=thing.name)
                 continue
-            yield from self._empty_shards(shards, shard, seen)
+            yield from self._bare_shards(done, shard, seen)
             yield from self._shard(shard, list(objects), seen)
-        yield from self._empty_shards(shards, 256, seen)
+            done = shard + 1
+        yield from self._bare_shards(done, 256, seen)
 
-    def _empty_shards(self, shards: Iterator[int], upto: int, seen: Seen) -> Findings:
-        for shard in shards:
-            if shard == upto:
+    def _bare_shards(self, first: int, end: int, seen: Seen) -> Findings:
+        """Those from ``first`` to before ``end`` that have rows; nothing was listed in them."""
+        while first < end:
+            with self.catalog.read() as connection:
+                key = copies.next_key(connection, self.name, f"sha256/{first:02x}/")
+            shard = end if key is None else int(key.digest[:2], 16)
+            if shard >= end:
                 return
             yield from self._shard(shard, [], seen)
+            first = shard + 1
 
     def _shard(self, shard: int, objects: Sequence[Listed], seen: Seen) -> Findings:
         with self.catalog.read() as connection:
