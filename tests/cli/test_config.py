@@ -141,6 +141,9 @@ def test_a_value_that_cannot_be_right_says_where_it_was_written(desk, monkeypatc
         ("postgresql://ana:se:cr@et@host/db", "postgresql://ana:***@host/db"),
         ("redis://:secret@host/0", "redis://:***@host/0"),
         ("postgresql://host/db?password=secret&x=1", "postgresql://host/db?password=***&x=1"),
+        ("postgresql://ana:sec/secret@host/db", "postgresql://ana:***@host/db"),
+        ("postgresql://host/db?sslpassword=secret", "postgresql://host/db?sslpassword=***"),
+        ("s3://bucket/a?access_key=secret&region=x", "s3://bucket/a?access_key=***&region=x"),
         ("https://host:8080/a@b", "https://host:8080/a@b"),
     ],
 )
