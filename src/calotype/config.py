@@ -183,9 +183,13 @@ class Settings:
 
 
 def _masked(text: str) -> str:
-    """``text`` without the passwords and keys that a URL may hold."""
+    """``text`` without the passwords and keys that a URL may hold.
+
+    A password of PostgreSQL's may have a slash that nobody has escaped.
+    """
+    text = re.sub(r"^(postgres[\w+]*://[^/:@]*):.*@", r"\1:***@", text)
     text = re.sub(r"://([^/:@]*):[^/]*@", r"://\1:***@", text)
-    return re.sub(r"(?i)([?&](?:password|secret|token|key)=)[^&]*", r"\1***", text)
+    return re.sub(r"(?i)([?&][\w-]*(?:password|secret|token|key)=)[^&]*", r"\1***", text)
 
 
 def load(

@@ -141,6 +141,9 @@ def test_a_value_that_cannot_be_right_says_where_it_was_written(desk, monkeypatc
         ("postgresql://ana:se:cr@et@host/db", "postgresql://ana:***@host/db"),
         ("redis://:secret@host/0", "redis://:***@host/0"),
         ("postgresql://host/db?password=secret&x=1", "postgresql://host/db?password=***&x=1"),
+        ("postgresql://ana:sec/secret@host/db", "postgresql://ana:***@host/db"),
+        ("postgresql://host/db?sslpassword=secret", "postgresql://host/db?sslpassword=***"),
+        ("s3://bucket/a?access_key=secret&region=x", "s3://bucket/a?access_key=***&region=x"),
         ("https://host:8080/a@b", "https://host:8080/a@b"),
     ],
 )
@@ -243,6 +246,7 @@ def test_a_store_is_made_with_the_backends_that_are_configured(two):
 def test_a_backend_is_added_as_it_is_configured(two, monkeypatch):
     two.put("a")
     assert roles(two) == {"main": "primary"}
+    assert "Leave the URL away" in said_in_one_line(two("backend", "add", "two", "file:b", code=2))
     (remark,) = [each for each in two("doctor", "--json").objects if each["level"] == "warn" and each["subject"] == "bytes"]  # fmt: skip
     assert remark["cure"] == "calotype backend add two"
     monkeypatch.setenv("CALOTYPE_BACKENDS__TWO__ROLE", "read")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
@@ -13,6 +13,9 @@ from calotype.cli.options import EVERYWHERE, Common, flag, option, require_size
 from calotype.cli.printing import Row, plural
 from calotype.cli.progressing import follow
 from calotype.cli.wire import record
+
+if TYPE_CHECKING:
+    from calotype.config import Settings
 
 Name = Annotated[str, Parameter(help="Its name in the store.", metavar="NAME")]
 
@@ -66,16 +69,24 @@ def add(
 
     Example: `calotype backend add archive s3://bucket/media`
     """
-    configured = common.settings().backends().get(name)
-    place = url or (configured.url if configured is not None else None)
-    if place is None:
-        raise Usage("A backend where?", hint=f"Give a URL, or set backends.{name}.url.")
-    meant = role or (configured.added_as if configured is not None else MIRROR)
+    place, meant = _wanted(name, url, common.settings())
     with common.open_store() as store:
-        made = store.backends.add(name, place, meant)
+        made = store.backends.add(name, place, role or meant)
     text = f"{made.name} is a {made.role}; 'calotype backend copy {made.name}' brings "
     common.printer.record(record(made), f"{text}{plural(made.lacking, 'blob')} there")
     return Exit.OK
+
+
+def _wanted(name: str, url: str | None, settings: Settings) -> tuple[str, str]:
+    """Where, and what for: as given or as configured; ``Usage`` for both, and for neither."""
+    configured = settings.backends().get(name)
+    if configured is None and url is not None:
+        return url, MIRROR
+    if configured is not None and url is None:
+        return configured.url, configured.added_as
+    if url is None:
+        raise Usage("A backend where?", hint=f"Give a URL, or set backends.{name}.url.")
+    raise Usage(f"The backend {name!r} is configured.", hint="Leave the URL away.")
 
 
 def copy(
