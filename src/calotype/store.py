@@ -310,7 +310,7 @@ class Store(Scope):
         ``progress`` is told about once a second how many objects and bytes were looked at.
         """
         rooms = self._rooms
-        first: Callable[[Seen], Findings] = _nothing
+        first: Callable[[Seen], Findings] | None = None
         if recover or adopt or rebuild:
             from calotype.recovering import Recovery
 
@@ -379,11 +379,6 @@ class Store(Scope):
             return False
         with catalog.read() as connection:
             return settings.get_meta(connection, "full_look") == "1"
-
-
-def _nothing(_: Seen) -> Findings:
-    """Where nothing comes first."""
-    return iter(())
 
 
 def _sorted(digests: Iterable[str] | None) -> tuple[str, ...] | None:
