@@ -204,10 +204,8 @@ class Backends:
                 settings.lock(connection, "backends")
                 known = rows.known(connection)
                 if any(each.url == new.url for each in known):
-                    raise Misconfigured(
-                        f"The store has {new.url} already.",
-                        hint="'calotype backend list' shows it.",
-                    )
+                    hint = "'calotype backend list' shows it."
+                    raise Misconfigured(f"The store has {new.url} already.", hint=hint)
                 rows.add(connection, new)
         except IntegrityError as error:
             raise Misconfigured(

@@ -55,7 +55,7 @@ class Inspects:
         ``progress`` is told about once a second how many objects and bytes were looked at.
         """
         rooms = self._rooms
-        first: Callable[[Seen], Findings] = _nothing
+        first: Callable[[Seen], Findings] | None = None
         if recover or adopt or rebuild:
             from calotype.recovering import Recovery
 
@@ -99,8 +99,3 @@ class Inspects:
             blobs, size = found.blobs + found.derived_blobs, found.bytes + found.derived_bytes
             backends = states(connection, self._rooms.mounts, blobs, size)
         return replace(found, backends=tuple(backends))
-
-
-def _nothing(_: Seen) -> Findings:
-    """Where nothing comes first."""
-    return iter(())

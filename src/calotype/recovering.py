@@ -31,7 +31,7 @@ from calotype.catalog import Catalog, backends, copies, homes, schema, settings
 from calotype.catalog.columns import Hosts
 from calotype.catalog.failures import translated
 from calotype.digest import Digest
-from calotype.errors import CalotypeError, Misconfigured, StillReferenced, Unavailable
+from calotype.errors import CalotypeError, Misconfigured, NoStore, StillReferenced, Unavailable
 from calotype.fsck.sides import Findings, Seen, finding
 from calotype.mounting import Mount, Mounts
 from calotype.presence import require_there
@@ -85,9 +85,13 @@ class Recovery:
     def rebuild(self, seen: Seen) -> Findings:
         """Make a catalog that was lost from the primary's bytes alone, every one of them read.
 
-        ``Misconfigured`` where there is a catalog, unless an earlier rebuilding of it was killed.
+        ``Misconfigured`` where there is a catalog, unless an earlier rebuilding of it was killed;
+        ``NoStore`` where there are no bytes.
         """
         mount = self.mounts.opened_with
+        if next(iter(mount.backend.scan("sha256/")), None) is None:
+            hint = "Give the place of the store that was lost."
+            raise NoStore(f"There are no bytes in {mount.url}.", hint=hint)
         if self.dry_run:
             self._require_none()
             seen.over = True

@@ -1,9 +1,8 @@
 """Relocating: the catalog copied to another database, row by row, while the bytes stay.
 
-Most of the rows are copied while the store is in use. Then it is held still: every row of every
-table is compared once more, so that what was written meanwhile is there as well, and the copy is
-proven. At the end of the same moment the old catalog is closed for good, before the new one is
-opened up; whatever happens in between, there are never two in use.
+Most rows are copied while the store is in use. Then it is held still: every row of every table is
+compared once more, so that the copy is proven. At the end of the same moment the old catalog is
+closed for good, before the new one is opened up; there are never two in use.
 """
 
 from __future__ import annotations
@@ -273,7 +272,7 @@ class Relocation:
                     tally = tally.with_(difference)
                 bare.complete(there)
                 tally = replace(tally, held=self._hold(here, there))
-                homes.settle(there, self._home(here))
+                homes.hand_on(self._source.database, here, self._target.database, there)
                 if moved is None:
                     moving.close(here, self._forward(begun))
             moving.open_up(there, schema.CURRENT)
@@ -282,12 +281,6 @@ class Relocation:
     def _forward(self, begun: Copying) -> Moved:
         at = when(self._source.clock()).isoformat(timespec="seconds")
         return Moved(self._target.name, at, begun.copy, schema.CURRENT)
-
-    def _home(self, here: Connection) -> Stand | None:
-        """The new place; but a source that was not at home itself has no bytes to give away."""
-        home, stand = homes.home(here), self._source.database.stand()
-        own = home is None or (stand is not None and home.mark == stand.mark)
-        return self._target.database.stand() if own else home
 
     def _redirected(self, begun: Copying) -> Moved:
         """A source that was moved elsewhere names this place now: no other copy can be finished.
@@ -298,8 +291,7 @@ class Relocation:
         with self._source.database.rebuilding() as here:
             found = moving.standing(here)
             moving.reopen(here)
-            if isinstance(found, Moved):
-                homes.settle(here, Stand(f"moved to {found.to}"))
+            homes.settle(here, Stand(f"moved to {found.to}" if isinstance(found, Moved) else ""))
             moving.close(here, forward)
         return forward
 

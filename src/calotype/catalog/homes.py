@@ -8,6 +8,7 @@ from dataclasses import asdict
 from sqlalchemy import Connection
 
 from calotype.backends import Stand
+from calotype.catalog.database import Database
 from calotype.catalog.settings import forget_meta, get_meta, set_meta
 
 HOME = "home"
@@ -26,3 +27,10 @@ def settle(connection: Connection, here: Stand | None) -> None:
         forget_meta(connection, HOME)
     else:
         set_meta(connection, HOME, json.dumps(asdict(here)))
+
+
+def hand_on(source: Database, here: Connection, target: Database, there: Connection) -> None:
+    """Have a copy at home in its new place; one of a catalog that was not at home stays a copy."""
+    before, stand = home(here), source.stand()
+    own = before is None or (stand is not None and before.mark == stand.mark)
+    settle(there, target.stand() if own else before)

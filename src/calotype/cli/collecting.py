@@ -182,7 +182,8 @@ def fsck(
         action = f"; {finding.action}" if finding.action else ""
         printer.record(record(finding), cells.rstrip() + action)
 
-    with common.open_store() as store, resumable(AGAIN), meter(printer, "fsck") as show:
+    opened = common.new_store() if rebuild else common.open_store()
+    with opened as store, resumable(AGAIN), meter(printer, "fsck") as show:
         run = store.fsck(read_data, budget, repair, recover, adopt, rebuild, dry_run, progress=show)
         for finding in run:
             seen(finding)

@@ -34,7 +34,7 @@ class Fsck:
         budget: int | None = None,
         repair: bool = False,
         progress: Callable[[Progress], None] | None = None,
-        first: Callable[[Seen], Findings],
+        first: Callable[[Seen], Findings] | None = None,
     ) -> Run[Finding, Check]:
         """Look at everything and yield what is noticed; safe beside any other work.
 
@@ -53,9 +53,10 @@ class Fsck:
         read_data: bool,
         budget: int | None,
         repair: bool,
-        first: Callable[[Seen], Findings],
+        first: Callable[[Seen], Findings] | None,
     ) -> Generator[Finding, None, Check]:
-        yield from _noted(first(seen), seen)
+        if first is not None:
+            yield from _noted(first(seen), seen)
         if not seen.over and self.catalog.exists():
             require_there(self.catalog, self.mounts.primary)
             sides = [Side(self.catalog, self.mounts, each, repair) for each in self.mounts.all]
