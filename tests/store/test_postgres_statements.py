@@ -26,11 +26,11 @@ from sqlalchemy.schema import CreateTable
 from sqlalchemy.sql.elements import ClauseElement
 from tests.store.listening import collected
 from tests.store.pictures import noise
-from tests.store.surgery import backend_of, change, findings, key_of, write
+from tests.store.surgery import backend_of, change, findings, key_of, keys, write
 from tests.store.test_statements import HOSTS, tour
 
 from calotype import Digest, Store, catalog
-from calotype.backends import Key
+from calotype.backends import Admission, Key
 from calotype.catalog import garbage, slots, tables
 from calotype.catalog.intents import Intent
 from calotype.catalog.prepared import Prepared, _compiled
@@ -336,6 +336,20 @@ def moves_in(store: Store, folder: Path) -> None:
     assert store.import_tree(folder, "tree/1").result().unchanged == 1
 
 
+def sends(store: Store) -> None:
+    """A direct upload, to a backend that takes it on our word."""
+
+    def admit(_: object, key: Key, size: int, media_type: str, until: int) -> Admission:
+        return Admission("PUT", "", {}, until)
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(type(backend_of(store)), "admit", admit, raising=False)
+        upload = store.direct_upload(Digest.of(b"sent"), 4, "text/plain")
+        [key] = keys(store, Digest.of(b"sent"), "writing")
+        write(store, key, b"sent")
+        assert store.complete(upload.id).status == "created"
+
+
 def test_every_function_that_asks_the_catalog_is_run_and_what_it_says_compiles(clock, tmp_path):
     with Store.memory(clock=clock, public_url="https://p.example") as store:
         store.put(b"first")
@@ -344,6 +358,7 @@ def test_every_function_that_asks_the_catalog_is_run_and_what_it_says_compiles(c
         with collected(store) as statements, called() as entered:
             tour(store)
             detours(store)
+            sends(store)
             moves_in(store, tmp_path)
             moves_on(store, tmp_path)
     known = askers()
