@@ -60,7 +60,7 @@ class Content:
     """Received bytes: their digest and size, and where they wait to be kept or dropped.
 
     ``again`` receives them once more, from a source that has them still; ``found`` is what the
-    system said of a file when it was opened.
+    system said of a file when it was opened. ``home`` is the backend beside which they are staged.
     """
 
     digest: Digest
@@ -69,6 +69,7 @@ class Content:
     pixel_limit: int = media.PIXEL_LIMIT
     again: Callable[[], Content] | None = None
     found: os.stat_result | None = None
+    home: Stages | None = field(default=None, repr=False)
     _published: bool = field(default=False, repr=False)
 
     @cached_property
@@ -108,7 +109,7 @@ class Content:
         if fresh.digest != self.digest:
             fresh.discard()
             raise Unavailable("The file changed while it was put.", hint="Put it again.")
-        self.held = fresh.held
+        self.held, self.home = fresh.held, fresh.home
         self._published = False
 
     def lay_down(self, backend: Backend) -> None:
@@ -116,18 +117,17 @@ class Content:
         staging = staging_of(backend)
         if staging is not None and isinstance(self.held, InMemory):
             _ = self.facts
-            self.held = self._copied(staging)
-
-    def goes_elsewhere(self) -> None:
-        """Have what is staged copied: another backend is the primary by now."""
-        self._published = True
+            self.held, self.home = self._copied(staging), staging
 
     def staged(self, backend: Stages) -> Staged:
-        """The bytes as a staged file of ``backend``; a second time it is a new one."""
+        """The bytes as a staged file of ``backend``; a second time it is a new one.
+
+        So it is where they are staged beside another one, which was the primary before.
+        """
         if self._published and self.again is not None:
             self.let_go()
             self.recall()
-        if not isinstance(self.held, InMemory | _Spooled) and not self._published:
+        if self.home is backend and not self._published:
             self._published = True
             return cast(Staged, self.held)
         return self._copied(backend)
@@ -258,6 +258,7 @@ def _gather(chunks: Iterator[bytes], backend: Backend, limits: Limits, in_memory
     start = io.BytesIO()
     size = 0
     spill: Staged | _Spooled | None = None
+    staging = staging_of(backend)
     try:
         for chunk in chunks:
             size += len(chunk)
@@ -267,7 +268,6 @@ def _gather(chunks: Iterator[bytes], backend: Backend, limits: Limits, in_memory
                 start.write(chunk)
                 continue
             if spill is None:
-                staging = staging_of(backend)
                 spill = staging.stage() if staging is not None else _Spooled()
                 spill.write(start.getvalue())
                 start = io.BytesIO()
@@ -276,8 +276,10 @@ def _gather(chunks: Iterator[bytes], backend: Backend, limits: Limits, in_memory
         if spill is not None:
             spill.discard()
         raise
-    held = spill if spill is not None else InMemory(start.getvalue())
-    return Content(Digest.known(sha.hexdigest()), size, held, limits.pixels)
+    digest = Digest.known(sha.hexdigest())
+    if spill is None:
+        return Content(digest, size, InMemory(start.getvalue()), limits.pixels)
+    return Content(digest, size, spill, limits.pixels, home=staging)
 
 
 def _check_size(size: int, limits: Limits) -> None:
