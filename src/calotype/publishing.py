@@ -29,7 +29,7 @@ def rest(backend: Backend, contents: Sequence[Content]) -> None:
     data = [content.held.data for content in small if isinstance(content.held, InMemory)]
     large = [cast(Staged, each.held) for each in contents if each not in small]
     for content, file in zip(small, staging.stage_all(data), strict=True):
-        content.held = file
+        content.held, content.home = file, staging
     staging.rest(large)
 
 

@@ -96,10 +96,10 @@ class Putter:
             sound = self._known([arrival for _, arrival in rest], first=tries == 0)
             hits = [each for each in rest if each[1].content.digest in sound]
             misses = [each for each in rest if each[1].content.digest not in sound]
-            with self._another_round(hits):
+            with self._another_round():
                 done.update(self._link(hits, sound, mended))
             for part in _recallable(misses):
-                with self._another_round(part):
+                with self._another_round():
                     done.update(self._keep(part, mended))
         raise Locked(
             "The bytes were let go again each time they were kept.",
@@ -282,7 +282,7 @@ class Putter:
         return self._holdings(connection, good, blobs, mended)
 
     @contextmanager
-    def _another_round(self, items: Sequence[tuple[int, Arrival]]) -> Iterator[None]:
+    def _another_round(self) -> Iterator[None]:
         """Pass over what somebody else came in the way with: it goes round again.
 
         Their rows, their locks, or another backend that is the primary by now.
@@ -293,8 +293,6 @@ class Putter:
             return
         except NotWritten:
             self.mounts.refresh()
-            for _, arrival in items:
-                arrival.content.goes_elsewhere()
         except Locked as error:
             if not error.gave_way:
                 raise

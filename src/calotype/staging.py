@@ -62,7 +62,7 @@ class Content:
     """Received bytes: their digest and size, and where they wait to be kept or dropped.
 
     ``again`` receives them once more, from a source that has them still; ``found`` is what the
-    system said of a file when it was opened.
+    system said of a file when it was opened. ``home`` is the backend beside which they are staged.
     """
 
     digest: Digest
@@ -71,6 +71,7 @@ class Content:
     pixel_limit: int = media.PIXEL_LIMIT
     again: Callable[[], Content] | None = None
     found: os.stat_result | None = None
+    home: Stages | None = field(default=None, repr=False)
     _published: bool = field(default=False, repr=False)
 
     @cached_property
@@ -110,7 +111,7 @@ class Content:
         if fresh.digest != self.digest:
             fresh.discard()
             raise Unavailable("The file changed while it was put.", hint="Put it again.")
-        self.held = fresh.held
+        self.held, self.home = fresh.held, fresh.home
         self._published = False
 
     def lay_down(self, backend: Backend) -> None:
@@ -118,18 +119,17 @@ class Content:
         staging = staging_of(backend)
         if staging is not None and isinstance(self.held, InMemory):
             _ = self.facts
-            self.held = self._copied(staging)
-
-    def goes_elsewhere(self) -> None:
-        """Have what is staged copied: another backend is the primary by now."""
-        self._published = True
+            self.held, self.home = self._copied(staging), staging
 
     def staged(self, backend: Stages) -> Staged:
-        """The bytes as a staged file of ``backend``; a second time it is a new one."""
+        """The bytes as a staged file of ``backend``; a second time it is a new one.
+
+        So it is where they are staged beside another one, which was the primary before.
+        """
         if self._published and self.again is not None:
             self.let_go()
             self.recall()
-        if not isinstance(self.held, InMemory | _Spooled) and not self._published:
+        if self.home is backend and not self._published:
             self._published = True
             return cast(Staged, self.held)
         return self._copied(backend)
@@ -261,7 +261,7 @@ class Gathering:
     """Bytes that come piece by piece: hashed, counted, and held in memory or staged."""
 
     def __init__(self, backend: Backend, limits: Limits, in_memory: int = SMALL) -> None:
-        self._backend = backend
+        self._staging = staging_of(backend)
         self._limits = limits
         self._in_memory = in_memory
         self._sha = hashlib.sha256()
@@ -279,17 +279,18 @@ class Gathering:
             self._start.write(chunk)
             return
         if self._spill is None:
-            staging = staging_of(self._backend)
-            self._spill = staging.stage() if staging is not None else _Spooled()
+            self._spill = self._staging.stage() if self._staging is not None else _Spooled()
             self._spill.write(self._start.getvalue())
             self._start = io.BytesIO()
         self._spill.write(chunk)
 
     def content(self) -> Content:
         """What has come, as a whole."""
-        held = self._spill if self._spill is not None else InMemory(self._start.getvalue())
         found = Digest.known(self._sha.hexdigest())
-        return Content(found, self._size, held, self._limits.pixels)
+        pixels = self._limits.pixels
+        if self._spill is None:
+            return Content(found, self._size, InMemory(self._start.getvalue()), pixels)
+        return Content(found, self._size, self._spill, pixels, home=self._staging)
 
     def discard(self) -> None:
         """Let go of what has come."""

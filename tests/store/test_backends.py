@@ -402,8 +402,11 @@ def test_a_process_learns_of_a_backend_that_another_one_added(durable, tmp_path,
         assert other.purge(digest).erased == 2
 
 
-def test_a_large_put_goes_on_where_the_primary_is_by_now(durable, tmp_path, monkeypatch):
+@pytest.mark.parametrize("soon", [False, True], ids=["heard late", "heard at once"])
+def test_a_large_put_goes_on_where_the_primary_is_by_now(durable, tmp_path, monkeypatch, soon):
     large = noise(9 << 20)
+    if soon:
+        monkeypatch.setattr(catalog, "LOOK_AGAIN", 0.0)
     with durable.open() as one, durable.open() as other:
         other.put(picture())
         one.backends.add("two", f"file:{tmp_path}/two")
