@@ -38,7 +38,7 @@ class Fault(StrEnum):
     COPY = "this catalog is a copy, and the other one may be in use"
     TAKEN = "another copy of this catalog has taken it over"
     OLDER = "this catalog is older than the bytes: more was erased than it knows of"
-    LOST = "its marker calotype.json is gone"
+    LOST = "its marker calotype.json is gone or damaged"
     UNFINISHED = "a recovery of it is not finished"
 
 
@@ -122,9 +122,9 @@ def look(catalog: Catalog, mount: Mount, notes: Sequence[Listed] = ()) -> Standi
     )
     here = home is None or home.mark == _mark(catalog.database.stand())
     along = not here and _came_along(mount, marker, home)
-    fault = None if here or along else Fault.COPY
-    if isinstance(backend, Notes):
-        fault = _of_marker(found) or fault
+    fault = _of_marker(found) if isinstance(backend, Notes) else None
+    if fault is not Fault.OTHER and not (here or along):
+        fault = Fault.COPY  # of whatever age it is: the bytes are the other one's
     return replace(found, fault=fault, along=along)
 
 
@@ -191,7 +191,7 @@ def _of_marker(found: Standing) -> Fault | None:
     marker, known = found.marker, found.known
     if marker is None:
         erased = known.erase_seq if known.generation else 0
-        return Fault.LOST if erased or found.erased else None
+        return Fault.LOST if erased or found.erased or found.content is not None else None
     if marker.store != found.store:
         return Fault.OTHER
     if marker.epoch > known.epoch:

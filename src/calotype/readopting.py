@@ -114,7 +114,10 @@ class Readopter:
         try:
             with self.mount.backend.open(key) as file:
                 if Digest.of(file) != key.digest:
-                    raise Corrupt("its bytes do not hash to its name")
+                    raise Corrupt(
+                        f"{key.digest} is damaged: its bytes do not hash to its name.",
+                        hint="Put the same file again: that mends it.",
+                    )
                 size = file.seek(0, 2)
                 facts = media.read(file, size)
         except CalotypeError as error:

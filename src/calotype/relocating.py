@@ -1,8 +1,7 @@
 """Relocating: the catalog copied to another database, row by row, while the bytes stay.
 
 Most rows are copied while the store is in use. Then it is held still: every row of every table is
-compared once more, so that the copy is proven. At the end of the same moment the old catalog is
-closed for good, before the new one is opened up; there are never two in use.
+compared once more. In the same moment the old catalog is closed, before the new one is opened up.
 """
 
 from __future__ import annotations
@@ -264,6 +263,7 @@ class Relocation:
         The old catalog's end is committed before the new one's beginning.
         """
         tally = Relocated(self._target.name)
+        old, new = self._source.database.stand(), self._target.database.stand()
         with self._target.database.rebuilding() as there, _sound(self._target.name):
             moving.require_mine(there, begun)
             with self._held_still(moved) as here:
@@ -272,7 +272,7 @@ class Relocation:
                     tally = tally.with_(difference)
                 bare.complete(there)
                 tally = replace(tally, held=self._hold(here, there))
-                homes.hand_on(self._source.database, here, self._target.database, there)
+                homes.hand_on(here, old, there, new)
                 if moved is None:
                     moving.close(here, self._forward(begun))
             moving.open_up(there, schema.CURRENT)

@@ -89,7 +89,7 @@ def test_what_was_nearly_right_is_offered(desk, typed, meant):
     assert meant in said_in_one_line(desk(*typed.split(), code=2))
 
 
-@pytest.mark.parametrize("typed", ["ls --sql", "fsck --recover"])
+@pytest.mark.parametrize("typed", ["ls --sql", "fsck --forever"])
 def test_what_is_only_a_little_alike_is_not_offered(desk, typed):
     assert "mean" not in said_in_one_line(desk(*typed.split(), code=2))
 

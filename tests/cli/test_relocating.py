@@ -11,6 +11,7 @@ from tests import servers
 from tests.cli.desk import PROGRAM, Desk, said_in_one_line
 
 from calotype import Store
+from calotype.catalog import schema
 
 
 @pytest.fixture
@@ -89,7 +90,7 @@ def test_upgrade_sql_prints_and_changes_nothing(desk, there):
     said = desk("upgrade", "--sql").out
     assert said.startswith("BEGIN;\n") and said.endswith("COMMIT;\n")
     assert desk("upgrade", "--sql", "--json").object["sql"].startswith("BEGIN;")
-    assert desk("upgrade").lines == ["schema 3"]
+    assert desk("upgrade").lines == [f"schema {schema.CURRENT}"]
     assert "nothing to do" in desk("upgrade", "--sql").out
     assert "upgrade" in said_in_one_line(desk("upgrade", "--sql", "--downgrade", "1", code=2))
     desk("upgrade", "--downgrade", "1")

@@ -730,7 +730,8 @@ def test_a_number_that_is_given_twice_is_told_in_our_words():
     [
         "DELETE FROM calotype_chunk WHERE number = 1",
         "UPDATE calotype_chunk SET bytes = substr(bytes, 2) WHERE number = 1",
-        "DELETE FROM calotype_chunk",
+        "DELETE FROM calotype_chunk WHERE version IN"
+        " (SELECT version FROM calotype_object WHERE name LIKE 'sha256/%')",
     ],
 )
 def test_lost_chunks_are_mended_by_the_next_put(tmp_path, damage):

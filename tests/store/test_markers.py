@@ -73,6 +73,11 @@ def test_staging_with_productions_dump_erases_nothing_there(world):
         store.release("page/2")
         assert store.gc(now=True).erased == 1
         assert store.put(body(1)).status == "duplicate"
+    with pytest.raises(EraseLocked, match="is a copy"):  # an older one by now, and still a copy
+        staging.gc(now=True)
+    assert "locked" in kinds(staging, recover=True)
+    with world.open() as store:
+        assert kinds(store, read_data=True) == ["stray"]  # what staging has put
 
 
 def test_of_two_clones_the_one_that_adopts_has_the_bytes(world):

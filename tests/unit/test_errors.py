@@ -30,6 +30,7 @@ CODES = {
     "NotAnImage": "not-an-image",
     "DecompressionBomb": "decompression-bomb",
     "Locked": "locked",
+    "EraseLocked": "erase-locked",
     "GcLimit": "gc-limit",
     "Denied": "denied",
     "UrlExpired": "url-expired",

@@ -44,10 +44,10 @@ class Marker:
         return _written({"format": FORMAT, **asdict(self)})
 
     @classmethod
-    def of(cls, content: bytes) -> Self:
-        """As ``to_bytes`` wrote it; ``Corrupt`` for anything else."""
-        found = _read(MARKER, content)
+    def of(cls, content: bytes) -> Self | None:
+        """As ``to_bytes`` wrote it; None for what is damaged, ``Corrupt`` for a later version's."""
         try:
+            found = _read(MARKER, content)
             stand = found["stand"]
             return cls(
                 str(found["store"]),
@@ -57,8 +57,8 @@ class Marker:
                 Stand(**stand) if isinstance(stand, dict) else None,
                 found["recovering"] is True,
             )
-        except (KeyError, TypeError, ValueError) as error:
-            raise _strange(MARKER) from error
+        except (KeyError, TypeError, ValueError):
+            return None
 
 
 def erased_name(seq: int) -> str:
@@ -79,11 +79,17 @@ def erased_to_bytes(keys: Sequence[Key]) -> bytes:
 
 
 def erased_keys(name: str, content: bytes) -> list[Key]:
-    """The keys that a batch's note names; ``Corrupt`` for what is none."""
-    keys = _read(name, content).get("keys")
-    found = [Key.parse(str(each)) for each in keys] if isinstance(keys, list) else [None]
+    """The keys that a batch's note names; ``Corrupt`` for what is damaged."""
+    try:
+        keys = _read(name, content)["keys"]
+        found = [Key.parse(str(each)) for each in keys] if isinstance(keys, list) else [None]
+    except (KeyError, ValueError):
+        found = [None]
     if not all(found):
-        raise _strange(name)
+        raise Corrupt(
+            f"The note {name} is damaged: nobody knows which keys it named.",
+            hint="Restore it from a copy. Or remove it, and run 'calotype fsck' again in a day.",
+        )
     return [key for key in found if key is not None]
 
 
@@ -106,7 +112,10 @@ def blocked_to_bytes(reason: str) -> bytes:
 
 def blocked_reason(name: str, content: bytes) -> str:
     """Why a digest was blocked."""
-    return str(_read(name, content).get("reason", ""))
+    try:
+        return str(_read(name, content).get("reason", ""))
+    except ValueError:
+        return "its note is damaged"
 
 
 def is_note(name: str) -> bool:
@@ -125,17 +134,21 @@ def _written(facts: dict[str, object]) -> bytes:
 
 
 def _read(name: str, content: bytes) -> dict[str, object]:
+    """The note's facts; ``ValueError`` for what is none."""
     try:
         found = json.loads(content)
-    except (ValueError, RecursionError):
-        found = None
-    if not isinstance(found, dict) or found.get("format") != FORMAT:
-        raise _strange(name)
-    return found
+    except RecursionError as error:
+        raise ValueError("nested too deeply") from error
+    match found:
+        case {"format": int(number)} if number == FORMAT:
+            return dict(found)
+        case {"format": int()}:
+            raise _later(name)
+    raise ValueError("not a note")
 
 
-def _strange(name: str) -> Corrupt:
+def _later(name: str) -> Corrupt:
     return Corrupt(
-        f"The note {name} is not one that this version can read.",
-        hint="A newer calotype may have written it: use that one. Else restore it from a copy.",
+        f"The note {name} is of a later version than this program's.",
+        hint="Upgrade calotype: pip install -U calotype.",
     )

@@ -8,7 +8,6 @@ from dataclasses import asdict
 from sqlalchemy import Connection
 
 from calotype.backends import Stand
-from calotype.catalog.database import Database
 from calotype.catalog.settings import forget_meta, get_meta, set_meta
 
 HOME = "home"
@@ -29,8 +28,8 @@ def settle(connection: Connection, here: Stand | None) -> None:
         set_meta(connection, HOME, json.dumps(asdict(here)))
 
 
-def hand_on(source: Database, here: Connection, target: Database, there: Connection) -> None:
+def hand_on(here: Connection, old: Stand | None, there: Connection, new: Stand | None) -> None:
     """Have a copy at home in its new place; one of a catalog that was not at home stays a copy."""
-    before, stand = home(here), source.stand()
-    own = before is None or (stand is not None and before.mark == stand.mark)
-    settle(there, target.stand() if own else before)
+    before = home(here)
+    own = before is None or (old is not None and before.mark == old.mark)
+    settle(there, new if own else before)

@@ -91,9 +91,10 @@ class Announcer:
 
     def _own(self, backend: Notes) -> tuple[Marker, bytes]:
         content = backend.read_note(MARKER)
-        if content is None:
+        marker = Marker.of(content) if content is not None else None
+        if content is None or marker is None:
             raise locked(self.mount.name, Fault.LOST)
-        marker, known = Marker.of(content), self.standing.known
+        known = self.standing.known
         ours = (self.standing.store, known.epoch, known.generation, False)
         if (marker.store, marker.epoch, marker.generation, marker.recovering) != ours:
             raise locked(self.mount.name, Fault.TAKEN)
