@@ -179,7 +179,7 @@ class Putter:
         """
         lines: dict[int, Line] = {}
         content = arrival.content
-        with self._another_round([(0, arrival)]):
+        with self._another_round():
             lines = self._settled(name, [(0, arrival)], [intent], {content.digest: content}, set())
         if not lines:
             return None

@@ -286,11 +286,10 @@ class Gathering:
 
     def content(self) -> Content:
         """What has come, as a whole."""
+        home = self._staging if self._spill is not None else None
+        held = self._spill or InMemory(self._start.getvalue())
         found = Digest.known(self._sha.hexdigest())
-        pixels = self._limits.pixels
-        if self._spill is None:
-            return Content(found, self._size, InMemory(self._start.getvalue()), pixels)
-        return Content(found, self._size, self._spill, pixels, home=self._staging)
+        return Content(found, self._size, held, self._limits.pixels, home=home)
 
     def discard(self) -> None:
         """Let go of what has come."""
