@@ -196,12 +196,14 @@ def _of_marker(found: Standing) -> Fault | None:
         return Fault.OTHER
     if marker.epoch > known.epoch:
         return Fault.TAKEN
-    if marker.epoch < known.epoch or marker.recovering:
+    if marker.epoch < known.epoch:
         return Fault.UNFINISHED
     if not known.generation:
         return Fault.OLDER
     if marker.generation != known.generation:
         return Fault.TAKEN
+    if marker.recovering:
+        return Fault.UNFINISHED
     return Fault.OLDER if found.erased > known.erase_seq else None
 
 
