@@ -12,19 +12,10 @@ from calotype.errors import CalotypeError
 from calotype.names import Owner
 
 Status = Literal["created", "duplicate", "restored", "healed"]
-FindingKind = Literal[
-    "orphan",
-    "stray",
-    "foreign",
-    "missing",
-    "corrupt",
-    "leak",
-    "drift",
-    "broken",
-    "unreachable",
-    "locked",
-    "adopted",
-]
+FindingKind = (
+    Literal["orphan", "stray", "foreign", "missing", "corrupt", "leak", "drift", "broken"]
+    | Literal["unreachable", "locked", "adopted"]
+)
 Verdict = Literal["kept", "trash", "garbage", "doomed", "erased", "unknown"]
 Metadata = Mapping[str, object]
 
@@ -371,8 +362,7 @@ class Report:
 class Finding:
     """One thing fsck noticed. ``action`` is what was done about it, empty for nothing.
 
-    orphan, stray, foreign, unreachable and adopted are information; the others a problem until
-    mended.
+    orphan, stray, foreign, unreachable, adopted are information; the others a problem till mended.
     """
 
     kind: FindingKind
