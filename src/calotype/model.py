@@ -360,10 +360,7 @@ class Report:
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing fsck noticed. ``action`` is what was done about it, empty for nothing.
-
-    orphan, stray, foreign, unreachable, adopted are information; the others a problem till mended.
-    """
+    """One thing fsck noticed, and ``action``, what was done about it: empty for nothing."""
 
     kind: FindingKind
     digest: Digest | None
@@ -374,7 +371,7 @@ class Finding:
 
     @property
     def is_problem(self) -> bool:
-        """True where bytes, rows or promises are not as they should be and still are not."""
+        """True where bytes, rows or promises are not as they should be, and were not mended."""
         told = self.kind in ("orphan", "stray", "foreign", "unreachable", "adopted")
         return not told and not self.action.startswith("mended")
 
