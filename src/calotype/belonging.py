@@ -196,12 +196,14 @@ def _of_marker(found: Standing) -> Fault | None:
         return Fault.OTHER
     if marker.epoch > known.epoch:
         return Fault.TAKEN
-    if marker.epoch < known.epoch or marker.recovering:
+    if marker.epoch < known.epoch:
         return Fault.UNFINISHED
     if not known.generation:
         return Fault.OLDER
     if marker.generation != known.generation:
         return Fault.TAKEN
+    if marker.recovering:
+        return Fault.UNFINISHED
     return Fault.OLDER if found.erased > known.erase_seq else None
 
 
@@ -243,7 +245,8 @@ def _is_along(catalog: Catalog, mount: Mount) -> bool:
 def _came_along(mount: Mount, marker: Marker | None, home: Stand | None) -> bool:
     """True where the bytes were copied or moved with the catalog: it may do what it likes there.
 
-    Both are elsewhere than they were, and what was there is still there, or gone, of both.
+    Both are elsewhere than they were. But not where the catalog is left and its bytes are gone:
+    then they were moved for that one, and this one is a copy of it.
     """
     if mount.url == INSIDE:
         return True
@@ -252,7 +255,8 @@ def _came_along(mount: Mount, marker: Marker | None, home: Stand | None) -> bool
     now = mount.backend.stand()
     if now is None or now.mark == marker.stand.mark:
         return False
-    return _is_left(home) == _is_left(marker.stand)
+    catalog, objects = _is_left(home), _is_left(marker.stand)
+    return (catalog is None) == (objects is None) and not (catalog and not objects)
 
 
 def _is_left(before: Stand | None) -> bool | None:

@@ -12,19 +12,10 @@ from calotype.errors import CalotypeError
 from calotype.names import Owner
 
 Status = Literal["created", "duplicate", "restored", "healed"]
-FindingKind = Literal[
-    "orphan",
-    "stray",
-    "foreign",
-    "missing",
-    "corrupt",
-    "leak",
-    "drift",
-    "broken",
-    "unreachable",
-    "locked",
-    "adopted",
-]
+FindingKind = (
+    Literal["orphan", "stray", "foreign", "missing", "corrupt", "leak", "drift", "broken"]
+    | Literal["unreachable", "locked", "adopted"]
+)
 Verdict = Literal["kept", "trash", "garbage", "doomed", "erased", "unknown"]
 Metadata = Mapping[str, object]
 
@@ -345,11 +336,7 @@ class Report:
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing fsck noticed. ``action`` is what was done about it, empty for nothing.
-
-    orphan, stray, foreign, unreachable and adopted are information; the others a problem until
-    mended.
-    """
+    """One thing fsck noticed, and ``action``, what was done about it: empty for nothing."""
 
     kind: FindingKind
     digest: Digest | None
@@ -360,7 +347,7 @@ class Finding:
 
     @property
     def is_problem(self) -> bool:
-        """True where bytes, rows or promises are not as they should be and still are not."""
+        """True where bytes, rows or promises are not as they should be, and were not mended."""
         told = self.kind in ("orphan", "stray", "foreign", "unreachable", "adopted")
         return not told and not self.action.startswith("mended")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -471,3 +472,17 @@ def locked(store: Store) -> bool:
         return any(each.kind == "locked" for each in store.fsck())
     except Corrupt:
         return True
+
+
+def test_one_that_is_just_taken_over_is_not_taken_back_without_being_asked(shop, tmp_path):
+    """The other one is not at its end yet, and its epoch has the same number."""
+    backend = backend_of(shop)
+    content = backend.read_note(MARKER)
+    other = replace(marker(shop), generation="0" * 16, recovering=True)
+    assert backend.write_note(MARKER, other.to_bytes(), instead_of=content)
+    with pytest.raises(EraseLocked, match="taken it over"):
+        erases(shop)
+    assert kinds(shop, recover=True) == ["locked"]
+    assert marker(shop) == other
+    assert kinds(shop, recover=True, adopt=True) == []
+    assert marker(shop).epoch == 2

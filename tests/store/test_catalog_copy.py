@@ -23,6 +23,7 @@ from tests.wire import Wire
 
 from calotype import Digest, Store, catalog
 from calotype.catalog import merging, moving, schema
+from calotype.catalog.homes import HOME
 from calotype.catalog.tables import metadata
 from calotype.errors import CalotypeError, Corrupt, Locked, Misconfigured, NoStore, Unavailable
 from calotype.progress import Progress
@@ -97,7 +98,7 @@ def table_rows(store: Store) -> dict[str, list[tuple]]:
     for table in metadata.sorted_tables:
         found[table.name] = sorted(rows(store, f"SELECT * FROM {table.name}"), key=repr)
     found["calotype_meta"] = [
-        each for each in found["calotype_meta"] if each[0] not in moving.MARKS
+        each for each in found["calotype_meta"] if each[0] not in moving.MARKS | {HOME}
     ]
     found["calotype_backend"] = [(each[0], *each[2:]) for each in found["calotype_backend"]]
     return found

@@ -28,10 +28,12 @@ from tests.store.listening import collected
 from tests.store.pictures import noise
 from tests.store.surgery import backend_of, change, findings, key_of, keys, write
 from tests.store.test_statements import HOSTS, tour
+from tests.store.worlds import put_at
 
 from calotype import Digest, Store, catalog
 from calotype.backends import Admission, Key
-from calotype.catalog import garbage, slots, tables
+from calotype.backends.markers import MARKER
+from calotype.catalog import garbage, homes, slots, tables
 from calotype.catalog.intents import Intent
 from calotype.catalog.prepared import Prepared, _compiled
 from calotype.errors import GcLimit, Unavailable
@@ -350,6 +352,19 @@ def sends(store: Store) -> None:
         assert store.complete(upload.id).status == "created"
 
 
+def recovers(store: Store) -> None:
+    """A marker that is gone, a home that nobody noted, bytes without a row."""
+    backend = backend_of(store)
+    gone = store.put(b"to be erased", owner="scan/9").digest
+    store.release("scan/9")
+    store.gc(now=True, digests=[gone])
+    backend.delete_note(MARKER)
+    put_at(store, Digest.of(b"stray"), b"stray")
+    with store._rooms.catalog.write() as connection:
+        homes.settle(connection, None)
+    assert "adopted" in [each.kind for each in store.fsck(recover=True)]
+
+
 def test_every_function_that_asks_the_catalog_is_run_and_what_it_says_compiles(clock, tmp_path):
     with Store.memory(clock=clock, public_url="https://p.example") as store:
         store.put(b"first")
@@ -360,6 +375,7 @@ def test_every_function_that_asks_the_catalog_is_run_and_what_it_says_compiles(c
             detours(store)
             sends(store)
             moves_in(store, tmp_path)
+            recovers(store)
             moves_on(store, tmp_path)
     known = askers()
     left = sorted(name for code, name in known.items() if code not in entered)
