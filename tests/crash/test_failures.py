@@ -20,7 +20,7 @@ STEPS = {
 }
 """Every how many calls one fails with EIO, alone; elsewhere ``SPARSE``."""
 
-SPARSE = 8
+SPARSE = 16
 
 
 @needs_tracing

@@ -12,22 +12,22 @@ from tests.crash.sweeping import FULL, every, needs_tracing, swept
 
 KILLS = {
     "put-checkpoint": 8,
-    "put-many": 4,
+    "put-many": 8,
     "put-first": 4,
-    "import": 5,
-    "import-again": 5,
-    "import-table": 8,
+    "import": 10,
+    "import-again": 10,
+    "import-table": 16,
 }
 """Scenarios of several hundred points that differ little, and every how many of them is tried."""
 
 CUTS = {
-    "put-checkpoint": 8,
-    "put-many": 8,
+    "put-checkpoint": 16,
+    "put-many": 16,
     "put-first": 6,
     "put-staged": 4,
-    "import": 10,
-    "import-again": 10,
-    "import-table": 16,
+    "import": 20,
+    "import-again": 20,
+    "import-table": 32,
 }
 """The same for power cuts."""
 
@@ -36,5 +36,5 @@ CUTS = {
 @pytest.mark.parametrize("scenario", SCENARIOS)
 def test_neither_a_kill_nor_a_power_cut_breaks_a_promise(scenario, record_property) -> None:
     kill = "kill-any" if FULL else "kill" + every(KILLS.get(scenario, 1))
-    cut = "cut" + every(CUTS.get(scenario, 2))
+    cut = "cut" + every(CUTS.get(scenario, 3))
     assert swept(scenario, "order", kill, cut, record=record_property) == []
