@@ -18,6 +18,7 @@ from calotype.backends.folders import mark_of
 from calotype.backends.markers import ERASED, MARKER, Marker, erased_seq
 from calotype.catalog import Catalog, backends, homes, settings
 from calotype.catalog.backends import Known
+from calotype.catalog.failures import disk_failed
 from calotype.catalog.reserve import Freeing
 from calotype.errors import CalotypeError, EraseLocked, Unavailable
 from calotype.mounting import Mount, Mounts
@@ -159,6 +160,8 @@ def claim_first(catalog: Catalog, mounts: Mounts) -> None:
         try:
             claim(catalog, mounts, mount)
         except CalotypeError as error:
+            if disk_failed(error):  # nothing more may be acknowledged then
+                raise
             logger.warning("no marker in backend %s yet: %s", mount.name, error)
 
 

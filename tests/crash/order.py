@@ -6,6 +6,7 @@ takes what was not synced; SQLite's own order between its log and its file is SQ
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import PurePosixPath
 
@@ -17,6 +18,9 @@ _MOVES = frozenset(("rename", "renameat", "renameat2"))
 _LINKS = frozenset(("link", "linkat"))
 _FOLDERS = frozenset(("mkdir", "mkdirat"))
 _UNLINKS = frozenset(("unlink", "unlinkat"))
+_SPARE = re.compile(r"/blobs/spare(/|$)")
+"""Room that a folder keeps back, of which nothing is promised."""
+
 _SYNCS = frozenset(("fsync", "fdatasync"))
 
 
@@ -33,6 +37,7 @@ def unsafe(calls: Sequence[Call], word: str, *, lazy: bool) -> list[str]:
         if not call.failed:
             disk.take(call)
     lost = [path for path in disk.unsynced() if not (lazy and path.endswith(_LOG))]
+    lost = [path for path in lost if not _SPARE.search(path)]
     return [*disk.broken, *(f"not on disk when it said {word}: {path}" for path in lost)]
 
 

@@ -17,7 +17,7 @@ from tests.store.surgery import content, objects, problems
 
 from calotype import Digest, Store
 from calotype.catalog import schema
-from calotype.errors import Corrupt, Misconfigured, SchemaAhead, Unavailable
+from calotype.errors import Corrupt, EraseLocked, Misconfigured, SchemaAhead, Unavailable
 
 VERBS: dict[str, Callable[[Store, Digest], object]] = {
     "put": lambda store, digest: store.put(b"new"),
@@ -315,9 +315,11 @@ def test_a_catalog_copied_over_another_stores_erases_none_of_its_files(folder, d
         store.release("set/1")
     shutil.copy(folder.database, other.database)
     with other.open() as store:
-        store.gc(now=True, force=True)
-        store.fsck(read_data=True, repair=True).result()
-        store.gc(now=True, full=True, force=True)
+        with pytest.raises(EraseLocked, match="another store"):
+            store.gc(now=True, force=True)
+        assert store.fsck(read_data=True, repair=True).result().findings["locked"] == 1
+        with pytest.raises(EraseLocked):
+            store.gc(now=True, full=True, force=True)
         assert objects(store) == before
 
 

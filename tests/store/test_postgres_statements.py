@@ -341,11 +341,11 @@ def moves_in(store: Store, folder: Path) -> None:
 def sends(store: Store) -> None:
     """A direct upload, to a backend that takes it on our word."""
 
-    def admit(_: object, key: Key, size: int, media_type: str, until: int) -> Admission:
+    def admit(key: Key, size: int, media_type: str, until: int) -> Admission:
         return Admission("PUT", "", {}, until)
 
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(type(backend_of(store)), "admit", admit, raising=False)
+        patched.setattr(backend_of(store), "admit", admit, raising=False)
         upload = store.direct_upload(Digest.of(b"sent"), 4, "text/plain")
         [key] = keys(store, Digest.of(b"sent"), "writing")
         write(store, key, b"sent")

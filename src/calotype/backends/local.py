@@ -173,8 +173,8 @@ class LocalBackend:
 
     def write_note(self, name: str, content: bytes, *, instead_of: bytes | None = None) -> bool:
         """Write a note durably, if what is there is ``instead_of``; False, and nothing, else."""
-        if not os.path.isdir(f"{self._root}/tmp"):
-            self._make_root()
+        with telling("write in", self._root, "tmp"), self._drafts():
+            pass
         written = beside.write(self._root, self.stage, name, content, instead_of)
         self._short = not beside.keep_spare(self._root)
         return written
