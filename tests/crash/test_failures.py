@@ -10,7 +10,7 @@ STEPS = {
     "put-new": 1,
     "attach": 1,
     "release": 1,
-    "gc": 2,
+    "gc": 4,
     "put-checkpoint": 60,
     "put-first": 12,
     "import": 12,

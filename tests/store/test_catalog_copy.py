@@ -270,6 +270,7 @@ def test_what_is_written_meanwhile_is_there_as_well(kind, tmp_path, clock, monke
     def write() -> None:
         with place.open() as store:
             for number in range(10_000):
+                time.sleep(0 if number < 100 else 0.1)
                 try:
                     put.append(
                         store.put(b"%d" % number, owner=f"late/{number % 7}", role="r").digest
