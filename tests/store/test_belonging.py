@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import shutil
+import sqlite3
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,7 +16,7 @@ from tests.store.surgery import backend_of, change, content, findings, objects, 
 from tests.store.test_markers import body, filled, kinds
 from tests.store.worlds import marker, put_at
 
-from calotype import Store
+from calotype import Store, publishing
 from calotype.backends.local import LocalBackend
 from calotype.backends.markers import (
     BLOCKED,
@@ -187,6 +189,59 @@ def test_a_restored_folder_goes_on_and_one_with_older_rows_does_not(shop, tmp_pa
     shutil.copy(tmp_path / "backup/catalog.db", tmp_path / "shop/catalog.db")
     with Store(tmp_path / "shop", clock=clock) as store, pytest.raises(EraseLocked):
         erases(store, "page/3")
+
+
+def put_back(root: Path) -> None:
+    """The copy of the catalog in place of it."""
+    for end in ("-wal", "-shm"):
+        (root / f"shop/catalog.db{end}").unlink(missing_ok=True)
+    shutil.copy(root / "older.db", root / "shop/catalog.db")
+
+
+def test_a_put_that_the_copy_saw_under_way_is_kept(shop, tmp_path, clock, monkeypatch):
+    real = publishing.keep
+
+    def keep(*given, **more):
+        done = real(*given, **more)
+        with closing(sqlite3.connect(tmp_path / "shop/catalog.db")) as raw:
+            raw.execute(f"VACUUM INTO '{tmp_path}/older.db'")
+        return done
+
+    with monkeypatch.context() as patched:
+        patched.setattr(publishing, "keep", keep)
+        digest = shop.put(picture(), owner="page/9").digest
+    erases(shop)
+    shop.close()
+    put_back(tmp_path)
+    clock.advance(hours=1)
+    with Store(tmp_path / "shop", clock=clock) as store:
+        assert rows(store, f"SELECT state FROM calotype_replica WHERE digest = '{digest}'") == [
+            ("writing",)
+        ]
+        with pytest.raises(EraseLocked):
+            store.gc(now=True)
+        assert "adopted" in kinds(store, recover=True)
+        assert store.gc(now=True).intents == 1
+        assert content(store, digest) == picture()
+        assert sum(digest in name for name in objects(store)) == 1
+        assert kinds(store) == ["missing"]
+
+
+def test_a_stray_that_was_to_be_erased_is_kept_by_recovery(shop, tmp_path, clock):
+    shop.close()
+    shutil.copy(tmp_path / "shop/catalog.db", tmp_path / "older.db")
+    with Store(tmp_path / "shop", clock=clock) as store:
+        digest = store.put(picture()).digest
+    put_back(tmp_path)
+    with Store(tmp_path / "shop", clock=clock) as store:
+        clock.advance(seconds=1)
+        assert kinds(store, repair=True) == ["stray"]
+        assert kinds(store, recover=True) == ["adopted"]
+        assert kinds(store, recover=True) == []
+        clock.advance(days=31)
+        assert store.gc(now=True).erased == 1
+        assert content(store, digest) == picture()
+        assert kinds(store) == []
 
 
 # -- marked late, lost, another's

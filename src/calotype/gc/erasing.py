@@ -103,9 +103,9 @@ class Eraser:
         ``EraseLocked`` where the bytes may be another catalog's.
         """
         require_there(self.catalog, self.mount)
-        self._abort_stale(tally)
         standing = claim(self.catalog, self.mounts, self.mount)
         standing.require()
+        self._abort_stale(tally)  # of an older catalog they may have been kept long since
         announcer = Announcer(self.catalog, self.mount, standing)
         yield from self._erase_due(tally, stop, announcer)
         announcer.prune(self.catalog.clock())
