@@ -2,7 +2,7 @@
 
 The backend's marker and the catalog's row agree, or one of them is older, or another's. And the
 catalog is where it was: a copy that was dumped, cloned or restored elsewhere is another one. Only
-one that lies in a folder that was copied together with its bytes has bytes of its own.
+one in a folder that really holds its bytes too, as before, was copied or moved together with them.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from enum import StrEnum
 from pathlib import Path
 
 from calotype.backends import Listed, Notes, Stand, Stands
-from calotype.backends.folders import mark_of
+from calotype.backends.folders import is_same_mount
 from calotype.backends.markers import ERASED, MARKER, Marker, erased_seq
 from calotype.catalog import Catalog, backends, homes, settings
 from calotype.catalog.backends import Known
@@ -61,8 +61,8 @@ _MENDS = {
 class Standing:
     """How a backend and the catalog stand to each other; without a ``fault`` they belong together.
 
-    ``content`` is the marker as it was read. ``along`` says that the catalog is another place's
-    copy, and the bytes are as well.
+    ``content`` is the marker as it was read. ``home`` is where the catalog was noted to be, and
+    ``here`` where it is. ``along`` says that it is another place's, and the bytes are as well.
     """
 
     name: str
@@ -74,13 +74,16 @@ class Standing:
     fault: Fault | None = None
     along: bool = False
     home: Stand | None = None
+    here: Stand | None = None
     notes: tuple[Listed, ...] = ()
 
     @property
     def why(self) -> str:
         """What is wrong, and where the other catalog is, if that is known."""
         at = self.home.path if self.fault is Fault.COPY and self.home is not None else ""
-        return f"{self.fault}{f' ({at})' if at else ''}"
+        if not at or (self.here is not None and self.here.path == at):
+            return str(self.fault)
+        return f"{self.fault} ({at}{'' if _is_there(at) else ', where none is now'})"
 
     @property
     def mends(self) -> str:
@@ -117,13 +120,22 @@ def look(catalog: Catalog, mount: Mount, notes: Sequence[Listed] = ()) -> Standi
         home = homes.home(connection)
     if known is None:
         raise locked(mount.name, "the store has it no more", "'calotype backend list' shows which.")
+    here = catalog.database.stand()
     found = Standing(
-        mount.name, mount.url, store, known, marker, content, home=home, notes=tuple(notes)
+        mount.name,
+        mount.url,
+        store,
+        known,
+        marker,
+        content,
+        home=home,
+        here=here,
+        notes=tuple(notes),
     )
-    here = home is None or home.mark == _mark(catalog.database.stand())
-    along = not here and _came_along(mount, marker, home)
+    at_home = home is None or home.mark == _mark(here)
+    along = not at_home and _came_along(mount, marker, home, here)
     fault = _of_marker(found) if isinstance(backend, Notes) else None
-    if fault is not Fault.OTHER and not (here or along):
+    if fault is not Fault.OTHER and not (at_home or along):
         fault = Fault.COPY  # of whatever age it is: the bytes are the other one's
     return replace(found, fault=fault, along=along)
 
@@ -242,34 +254,46 @@ def _is_along(catalog: Catalog, mount: Mount) -> bool:
     return found.along and found.fault is None
 
 
-def _came_along(mount: Mount, marker: Marker | None, home: Stand | None) -> bool:
+def _came_along(
+    mount: Mount, marker: Marker | None, home: Stand | None, here: Stand | None
+) -> bool:
     """True where the bytes were copied or moved with the catalog: it may do what it likes there.
 
-    Both are elsewhere than they were. But not where the catalog is left and its bytes are gone:
-    then they were moved for that one, and this one is a copy of it.
+    They really lie in the catalog's folder, in the place that both have noted; no link leads to
+    them and nothing is mounted between. And they are other bytes than were noted: a copy. Or the
+    same ones, and of both nothing is left in the old place: moved.
     """
     if mount.url == INSIDE:
         return True
     if marker is None or marker.stand is None or not isinstance(mount.backend, Stands):
         return False
-    now = mount.backend.stand()
-    if now is None or now.mark == marker.stand.mark:
+    before, now = marker.stand, mount.backend.stand()
+    if now is None or home is None or here is None:
         return False
-    catalog, objects = _is_left(home), _is_left(marker.stand)
-    return (catalog is None) == (objects is None) and not (catalog and not objects)
+    inner = _inner(here, now)
+    if inner is None or inner != _inner(home, before):
+        return False
+    if not is_same_mount(str(Path(here.path).parent), now.path):
+        return False
+    left = _is_there(before.path) or _is_there(home.path)
+    return now.mark != before.mark or (now.path != before.path and not left)
 
 
-def _is_left(before: Stand | None) -> bool | None:
-    """True where something stands at its old place still; None where that cannot be told."""
-    if before is None or not before.path:
+def _inner(catalog: Stand, objects: Stand) -> tuple[str, str] | None:
+    """The catalog's name, and the way from its folder to the bytes below it; None where none is."""
+    if not catalog.path or not objects.path:
         return None
-    path = Path(before.path)
+    file, root = Path(catalog.path), Path(objects.path)
+    inside = file.parent in root.parents
+    return (file.name, str(root.relative_to(file.parent))) if inside else None
+
+
+def _is_there(path: str) -> bool:
+    """True also where that cannot be told."""
     try:
-        if path.is_dir():
-            return mark_of(before.path) == before.mark
-        return path.exists() and f"{mark_of(str(path.parent))}/{path.name}" == before.mark
+        return Path(path).exists()
     except OSError:
-        return False
+        return True
 
 
 def _mark(stand: Stand | None) -> str:

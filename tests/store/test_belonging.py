@@ -244,6 +244,48 @@ def test_a_stray_that_was_to_be_erased_is_kept_by_recovery(shop, tmp_path, clock
         assert kinds(store) == []
 
 
+@pytest.mark.parametrize("whole", [True, False])
+def test_production_that_moved_is_not_a_copy_of_staging_that_sees_it(shop, tmp_path, clock, whole):
+    """It went to a larger disk, and a link leads there; or its bytes alone did."""
+    shop.close()
+    (tmp_path / "other").mkdir()
+    shutil.copy(tmp_path / "shop/catalog.db", tmp_path / "other/catalog.db")
+    (tmp_path / "other/blobs").symlink_to("../shop/blobs")
+    moved = tmp_path / ("shop" if whole else "shop/blobs")
+    shutil.copytree(moved, tmp_path / "large")
+    shutil.rmtree(moved)
+    moved.symlink_to(tmp_path / "large")
+    with Store(tmp_path / "other", clock=clock) as staging, pytest.raises(EraseLocked):
+        erases(staging)
+    with Store(tmp_path / "shop", clock=clock) as store:
+        assert erases(store) == 1
+
+
+def test_both_renamed_go_on_and_what_is_left_behind_does_not(shop, tmp_path, clock):
+    erases(shop)
+    shop.close()
+    for place in ("moved", "half"):
+        (tmp_path / place).mkdir()
+    shutil.copy(tmp_path / "shop/catalog.db", tmp_path / "half/catalog.db")
+    (tmp_path / "shop/blobs").rename(tmp_path / "half/blobs")
+    with Store(tmp_path / "half", clock=clock) as store, pytest.raises(EraseLocked) as refused:
+        erases(store)
+    assert "where none" not in str(refused.value)
+    (tmp_path / "shop/catalog.db").rename(tmp_path / "moved/catalog.db")
+    (tmp_path / "half/blobs").rename(tmp_path / "moved/blobs")
+    with Store(tmp_path / "moved", clock=clock) as store:
+        assert erases(store, "page/1") == 1
+        store.close()
+    shutil.copy(tmp_path / "half/catalog.db", tmp_path / "moved/another.db")
+    other = Store(
+        catalog=f"sqlite:///{tmp_path}/moved/another.db",
+        backend=f"file:{tmp_path}/moved/blobs",
+        clock=clock,
+    )
+    with other, pytest.raises(EraseLocked, match=r"catalog\.db, where none is now"):
+        erases(other, "page/2")
+
+
 # -- marked late, lost, another's
 
 

@@ -217,6 +217,29 @@ def mark_of(path: str) -> str:
     return f"{disk & 0xFFFFFFFFFFFFFFFF:x}:{os.stat(path).st_ino:x}"  # noqa: PTH116
 
 
+def is_same_mount(one: str, other: str) -> bool:
+    """True where nothing is mounted between two folders, neither a disk nor a folder of this one.
+
+    False where that cannot be told.
+    """
+    with suppress(OSError, StopIteration):
+        return _mount_of(one) == _mount_of(other)
+    return False
+
+
+def _mount_of(path: str) -> tuple[int, str]:
+    """The device, and on Linux the mount's own id: one folder may be mounted in several places."""
+    device = os.stat(path).st_dev  # noqa: PTH116
+    if sys.platform != "linux":
+        return device, ""
+    descriptor = os.open(path, _WAY)
+    try:
+        with open(f"/proc/self/fdinfo/{descriptor}", encoding="ascii") as facts:  # noqa: PTH123
+            return device, next(line for line in facts if line.startswith("mnt_id:"))
+    finally:
+        os.close(descriptor)
+
+
 def _lock(descriptor: int, kind: str) -> bool:
     """False where another has it; a file system that knows no locks leaves it to a file's age."""
     if sys.platform == "win32":
