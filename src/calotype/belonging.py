@@ -40,6 +40,7 @@ class Fault(StrEnum):
     OLDER = "this catalog is older than the bytes: more was erased than it knows of"
     LOST = "its marker calotype.json is gone or damaged"
     UNFINISHED = "a recovery of it is not finished"
+    NOWHERE = "PostgreSQL does not say which server it is, so this catalog may be a copy"
 
 
 _RECOVER = "Run 'calotype fsck --recover': it compares both, and unlocks."
@@ -54,6 +55,9 @@ _MENDS = {
     Fault.OLDER: _RECOVER,
     Fault.LOST: _RECOVER,
     Fault.UNFINISHED: _RECOVER,
+    Fault.NOWHERE: (
+        "Have a superuser GRANT EXECUTE ON FUNCTION pg_control_system() to the catalog's user."
+    ),
 }
 
 
@@ -135,7 +139,9 @@ def look(catalog: Catalog, mount: Mount, notes: Sequence[Listed] = ()) -> Standi
     at_home = home is None or home.mark == _mark(here)
     along = not at_home and _came_along(mount, marker, home, here)
     fault = _of_marker(found) if isinstance(backend, Notes) else None
-    if fault is not Fault.OTHER and not (at_home or along):
+    if here is None and mount.url != INSIDE:
+        fault = Fault.NOWHERE
+    elif fault is not Fault.OTHER and not (at_home or along):
         fault = Fault.COPY  # of whatever age it is: the bytes are the other one's
     return replace(found, fault=fault, along=along)
 
@@ -233,9 +239,9 @@ def _settle(catalog: Catalog, mounts: Mounts, found: Standing) -> bool:
     True where that changed something. Numbers of batches from before begin again.
     """
     moved = found.along and all(_is_along(catalog, mount) for mount in mounts.all)
-    if found.home is not None and found.known.generation and not moved:
-        return False
     here = catalog.database.stand()
+    if (found.home is not None or here is None) and found.known.generation and not moved:
+        return False
     with catalog.write(freeing=Freeing.BYTES) as connection:
         settings.lock(connection, "backends")
         known = backends.of_name(connection, found.name)

@@ -106,7 +106,9 @@ class Recovery:
     # -- taking over ------------------------------------------------------------------------
 
     def _may(self, found: Standing) -> bool:
-        return found.fault is not Fault.OTHER and (self.adopt or found.fault not in TO_ADOPT)
+        if found.fault in (Fault.OTHER, Fault.NOWHERE):
+            return False
+        return self.adopt or found.fault not in TO_ADOPT
 
     def _take(self, mount: Mount, found: Standing) -> None:
         """Begin another epoch where need be, in the catalog first; then have the marker say so."""
