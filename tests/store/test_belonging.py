@@ -368,6 +368,22 @@ def test_a_dropped_place_can_be_had_again(shop, tmp_path):
     assert kinds(shop) == []
 
 
+def test_a_folder_that_was_moved_away_from_its_mirror_adopts_both(shop, tmp_path, clock):
+    shop.backends.add("two", f"file:{tmp_path}/two")
+    shop.backends.copy("two").result()
+    erases(shop)
+    shop.close()
+    shutil.copytree(tmp_path / "shop", tmp_path / "moved")
+    shutil.rmtree(tmp_path / "shop")
+    with Store(tmp_path / "moved", clock=clock) as store:
+        with pytest.raises(EraseLocked, match="'two'"):
+            erases(store, "page/1")
+        assert kinds(store, recover=True, adopt=True) == []
+        assert store.gc(now=True).erased == 1
+        assert erases(store, "page/2") == 2
+        assert kinds(store) == []
+
+
 def test_a_mirror_is_recovered_with_the_primary(shop, tmp_path, clock):
     shop.backends.add("two", f"file:{tmp_path}/two")
     shop.backends.copy("two").result()
