@@ -445,6 +445,24 @@ def test_a_block_is_told_to_every_backend_and_taken_back(shop, tmp_path):
     assert notes(shop, BLOCKED) == list(two.scan(BLOCKED)) == []
 
 
+def test_a_block_is_made_up_for_where_it_was_not_told(shop, tmp_path):
+    """The primary lost its note, and the mirror's disk was away; nothing is written in its place."""
+    shop.backends.add("two", f"file:{tmp_path}/two")
+    shop.backends.copy("two").result()
+    (tmp_path / "two").rename(tmp_path / "away")
+    digest = shop.put(body(0)).digest
+    shop.purge(digest, reason="a complaint")
+    assert not (tmp_path / "two" / BLOCKED).exists()
+    shutil.rmtree(tmp_path / "two", ignore_errors=True)
+    (tmp_path / "away").rename(tmp_path / "two")
+    [name] = notes(shop, BLOCKED)
+    backend_of(shop).delete_note(name)
+    shop.gc(now=True)
+    for backend in (backend_of(shop), LocalBackend(tmp_path / "two")):
+        assert [each.name for each in backend.scan(BLOCKED)] == [name]
+    assert shop.gc(now=True).erased == 0
+
+
 def test_what_was_purged_after_the_copy_is_let_go_of_by_recovery(shop, tmp_path, clock):
     digest = shop.put(noise(80), owner="page/9").digest
     shop.close()
