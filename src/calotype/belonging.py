@@ -49,7 +49,10 @@ _ADOPT = (
     "other one can erase nothing then. If not, give this one a backend of its own."
 )
 _MENDS = {
-    Fault.OTHER: "Give this store a backend of its own, or open the other store's catalog.",
+    Fault.OTHER: (
+        "Give this store a backend of its own, or open the other store's catalog. If nobody uses "
+        f"that store any more: remove {MARKER} there, then run 'calotype fsck --recover'."
+    ),
     Fault.COPY: _ADOPT,
     Fault.TAKEN: _ADOPT,
     Fault.OLDER: _RECOVER,

@@ -326,6 +326,24 @@ def test_another_stores_bytes_are_not_erased_whatever_is_asked(shop, tmp_path, c
     assert erases(shop) == 1
 
 
+def test_a_store_that_is_begun_anew_in_its_old_place_is_told_the_way_out(shop, tmp_path, clock):
+    for number in range(4):
+        assert erases(shop, f"page/{number}") == 1
+    shop.close()
+    for file in (tmp_path / "shop").glob("catalog.db*"):
+        file.unlink()
+    with Store(tmp_path / "shop", clock=clock) as store:
+        filled(store)
+        with pytest.raises(EraseLocked, match="another store") as refused:
+            erases(store)
+        assert f"remove {MARKER} there, then run 'calotype fsck --recover'" in refused.value.hint
+        (tmp_path / "shop/blobs" / MARKER).unlink()
+        assert kinds(store, recover=True) == []
+        assert store.gc(now=True).erased == 1
+        assert len(objects(store)) == 3
+        assert kinds(store) == []
+
+
 def test_a_place_of_another_store_is_not_added(shop, tmp_path, clock):
     with Store(tmp_path / "other", clock=clock) as other:
         other.create()
