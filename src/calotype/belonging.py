@@ -186,12 +186,16 @@ def claim_first(catalog: Catalog, mounts: Mounts) -> None:
 def marked(catalog: Catalog, mount: Mount) -> int | None:
     """How far the backend's marker is known to be, where it is this catalog's; None where not.
 
-    Asked of the backend once in this process; the catalog's own row is heeded from then on.
+    Asked of the backend once in this process, and now and then where it does not answer; the
+    catalog's own row is heeded from then on.
     """
     if mount.marked is None:
+        if not mount.askable:
+            return None
         try:
             found = look(catalog, mount)
         except CalotypeError:
+            mount.leave_unread()
             return None
         mount.marked = found.erased if found.fault is None else -1
     if mount.marked < 0:

@@ -30,7 +30,7 @@ from calotype.backends.markers import (
 )
 from calotype.catalog import Catalog
 from calotype.doctoring import examine
-from calotype.errors import Blocked, Corrupt, EraseLocked, Misconfigured
+from calotype.errors import Blocked, Corrupt, EraseLocked, Misconfigured, Unavailable
 from calotype.gc.announcing import KEPT
 
 
@@ -129,6 +129,21 @@ def test_other_names_are_no_notes(shop, tmp_path, name):
     file.parent.mkdir(exist_ok=True)
     file.write_bytes(b"x")
     assert kinds(shop) == ["foreign"]
+
+
+def test_a_marker_that_cannot_be_read_is_not_asked_for_at_every_put(shop, tmp_path, monkeypatch):
+    asked = []
+
+    def read_note(self, name):
+        asked.append(name)
+        raise Unavailable("It is away.", hint="Wait.")
+
+    monkeypatch.setattr(LocalBackend, "read_note", read_note)
+    with Store(tmp_path / "shop") as store:
+        for number in range(10, 14):
+            digest = store.put(noise(number)).digest
+            assert any(digest in name and "~" in name for name in objects(store))
+    assert asked == [MARKER]
 
 
 # -- moved and copied
