@@ -2,7 +2,7 @@
 
 The backend's marker and the catalog's row agree, or one of them is older, or another's. And the
 catalog is where it was: a copy that was dumped, cloned or restored elsewhere is another one. Only
-one that lies in a folder that was copied together with its bytes has bytes of its own.
+one in a folder that really holds its bytes too, as before, was copied or moved together with them.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from enum import StrEnum
 from pathlib import Path
 
 from calotype.backends import Listed, Notes, Stand, Stands
-from calotype.backends.folders import mark_of
+from calotype.backends.folders import is_same_mount
 from calotype.backends.markers import ERASED, MARKER, Marker, erased_seq
 from calotype.catalog import Catalog, backends, homes, settings
 from calotype.catalog.backends import Known
@@ -41,6 +41,7 @@ class Fault(StrEnum):
     OLDER = "this catalog is older than the bytes: more was erased than it knows of"
     LOST = "its marker calotype.json is gone or damaged"
     UNFINISHED = "a recovery of it is not finished"
+    NOWHERE = "PostgreSQL does not say which server it is, so this catalog may be a copy"
 
 
 _RECOVER = "Run 'calotype fsck --recover': it compares both, and unlocks."
@@ -49,12 +50,18 @@ _ADOPT = (
     "other one can erase nothing then. If not, give this one a backend of its own."
 )
 _MENDS = {
-    Fault.OTHER: "Give this store a backend of its own, or open the other store's catalog.",
+    Fault.OTHER: (
+        "Give this store a backend of its own, or open the other store's catalog. If nobody uses "
+        f"that store any more: remove {MARKER} there, then run 'calotype fsck --recover'."
+    ),
     Fault.COPY: _ADOPT,
     Fault.TAKEN: _ADOPT,
     Fault.OLDER: _RECOVER,
     Fault.LOST: _RECOVER,
     Fault.UNFINISHED: _RECOVER,
+    Fault.NOWHERE: (
+        "Have a superuser GRANT EXECUTE ON FUNCTION pg_control_system() to the catalog's user."
+    ),
 }
 
 
@@ -62,8 +69,8 @@ _MENDS = {
 class Standing:
     """How a backend and the catalog stand to each other; without a ``fault`` they belong together.
 
-    ``content`` is the marker as it was read. ``along`` says that the catalog is another place's
-    copy, and the bytes are as well.
+    ``content`` is the marker as it was read. ``home`` is where the catalog was noted to be, and
+    ``here`` where it is. ``along`` says that it is another place's, and the bytes are as well.
     """
 
     name: str
@@ -75,13 +82,16 @@ class Standing:
     fault: Fault | None = None
     along: bool = False
     home: Stand | None = None
+    here: Stand | None = None
     notes: tuple[Listed, ...] = ()
 
     @property
     def why(self) -> str:
         """What is wrong, and where the other catalog is, if that is known."""
         at = self.home.path if self.fault is Fault.COPY and self.home is not None else ""
-        return f"{self.fault}{f' ({at})' if at else ''}"
+        if not at or (self.here is not None and self.here.path == at):
+            return str(self.fault)
+        return f"{self.fault} ({at}{'' if _is_there(at) else ', where none is now'})"
 
     @property
     def mends(self) -> str:
@@ -118,13 +128,24 @@ def look(catalog: Catalog, mount: Mount, notes: Sequence[Listed] = ()) -> Standi
         home = homes.home(connection)
     if known is None:
         raise locked(mount.name, "the store has it no more", "'calotype backend list' shows which.")
+    here = catalog.database.stand()
     found = Standing(
-        mount.name, mount.url, store, known, marker, content, home=home, notes=tuple(notes)
+        mount.name,
+        mount.url,
+        store,
+        known,
+        marker,
+        content,
+        home=home,
+        here=here,
+        notes=tuple(notes),
     )
-    here = home is None or home.mark == _mark(catalog.database.stand())
-    along = not here and _came_along(mount, marker, home)
+    at_home = home is None or home.mark == _mark(here)
+    along = not at_home and _came_along(mount, marker, home, here)
     fault = _of_marker(found) if isinstance(backend, Notes) else None
-    if fault is not Fault.OTHER and not (here or along):
+    if here is None and mount.url != INSIDE:
+        fault = Fault.NOWHERE
+    elif fault is not Fault.OTHER and not (at_home or along):
         fault = Fault.COPY  # of whatever age it is: the bytes are the other one's
     return replace(found, fault=fault, along=along)
 
@@ -168,12 +189,16 @@ def claim_first(catalog: Catalog, mounts: Mounts) -> None:
 def marked(catalog: Catalog, mount: Mount) -> int | None:
     """How far the backend's marker is known to be, where it is this catalog's; None where not.
 
-    Asked of the backend once in this process; the catalog's own row is heeded from then on.
+    Asked of the backend once in this process, and now and then where it does not answer; the
+    catalog's own row is heeded from then on.
     """
     if mount.marked is None:
+        if not mount.askable:
+            return None
         try:
             found = look(catalog, mount)
         except CalotypeError:
+            mount.leave_unread()
             return None
         mount.marked = found.erased if found.fault is None else -1
     if mount.marked < 0:
@@ -224,9 +249,9 @@ def _settle(catalog: Catalog, mounts: Mounts, found: Standing) -> bool:
     True where that changed something. Numbers of batches from before begin again.
     """
     moved = found.along and all(_is_along(catalog, mount) for mount in mounts.all)
-    if found.home is not None and found.known.generation and not moved:
-        return False
     here = catalog.database.stand()
+    if (found.home is not None or here is None) and found.known.generation and not moved:
+        return False
     with catalog.write(freeing=Freeing.BYTES) as connection:
         settings.lock(connection, "backends")
         known = backends.of_name(connection, found.name)
@@ -245,34 +270,46 @@ def _is_along(catalog: Catalog, mount: Mount) -> bool:
     return found.along and found.fault is None
 
 
-def _came_along(mount: Mount, marker: Marker | None, home: Stand | None) -> bool:
+def _came_along(
+    mount: Mount, marker: Marker | None, home: Stand | None, here: Stand | None
+) -> bool:
     """True where the bytes were copied or moved with the catalog: it may do what it likes there.
 
-    Both are elsewhere than they were. But not where the catalog is left and its bytes are gone:
-    then they were moved for that one, and this one is a copy of it.
+    They really lie in the catalog's folder, in the place that both have noted; no link leads to
+    them and nothing is mounted between. And they are other bytes than were noted: a copy. Or the
+    same ones, and of both nothing is left in the old place: moved.
     """
     if mount.url == INSIDE:
         return True
     if marker is None or marker.stand is None or not isinstance(mount.backend, Stands):
         return False
-    now = mount.backend.stand()
-    if now is None or now.mark == marker.stand.mark:
+    before, now = marker.stand, mount.backend.stand()
+    if now is None or home is None or here is None:
         return False
-    catalog, objects = _is_left(home), _is_left(marker.stand)
-    return (catalog is None) == (objects is None) and not (catalog and not objects)
+    inner = _inner(here, now)
+    if inner is None or inner != _inner(home, before):
+        return False
+    if not is_same_mount(str(Path(here.path).parent), now.path):
+        return False
+    left = _is_there(before.path) or _is_there(home.path)
+    return now.mark != before.mark or (now.path != before.path and not left)
 
 
-def _is_left(before: Stand | None) -> bool | None:
-    """True where something stands at its old place still; None where that cannot be told."""
-    if before is None or not before.path:
+def _inner(catalog: Stand, objects: Stand) -> tuple[str, str] | None:
+    """The catalog's name, and the way from its folder to the bytes below it; None where none is."""
+    if not catalog.path or not objects.path:
         return None
-    path = Path(before.path)
+    file, root = Path(catalog.path), Path(objects.path)
+    inside = file.parent in root.parents
+    return (file.name, str(root.relative_to(file.parent))) if inside else None
+
+
+def _is_there(path: str) -> bool:
+    """True also where that cannot be told."""
     try:
-        if path.is_dir():
-            return mark_of(before.path) == before.mark
-        return path.exists() and f"{mark_of(str(path.parent))}/{path.name}" == before.mark
+        return Path(path).exists()
     except OSError:
-        return False
+        return True
 
 
 def _mark(stand: Stand | None) -> str:

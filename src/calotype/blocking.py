@@ -6,13 +6,14 @@ import logging
 from collections.abc import Iterator
 
 from calotype.backends import Notes
-from calotype.backends.markers import blocked_name, blocked_to_bytes
+from calotype.backends.markers import BLOCKED, blocked_digest, blocked_name, blocked_to_bytes
 from calotype.belonging import look
 from calotype.catalog import Catalog, settings
 from calotype.catalog.backends import PRIMARY
 from calotype.digest import Digest
 from calotype.errors import CalotypeError
 from calotype.mounting import Mount, Mounts
+from calotype.presence import require_there
 
 logger = logging.getLogger("calotype.backends")
 
@@ -22,7 +23,7 @@ PAGE = 1000
 def tell(catalog: Catalog, mounts: Mounts, digest: Digest, reason: str) -> None:
     """Note a blocked digest in every backend that is this catalog's.
 
-    Raises where the primary cannot be told; what another one is not told, fsck notices.
+    Raises where the primary cannot be told; what another one is not told, the next gc makes up for.
     """
     for mount, notes in _own(catalog, mounts):
         try:
@@ -31,6 +32,22 @@ def tell(catalog: Catalog, mounts: Mounts, digest: Digest, reason: str) -> None:
             if mount.role == PRIMARY:
                 raise
             logger.warning("backend %s is not told of a block: %s", mount.name, error)
+
+
+def make_up(catalog: Catalog, mount: Mount) -> None:
+    """Note in a backend of this catalog what it was not told; what fails is for the next time."""
+    backend, own = mount.backend, dict(everything(catalog))
+    if not own or not isinstance(backend, Notes):
+        return
+    try:
+        noted = {blocked_digest(found.name) for found in backend.scan(BLOCKED)}
+        missing = own.keys() - noted
+        for digest in sorted(missing):
+            write(backend, digest, own[digest])
+        for digest in sorted(missing - dict(everything(catalog)).keys() if missing else ()):
+            backend.delete_note(blocked_name(digest))  # taken off the list meanwhile
+    except CalotypeError as error:
+        logger.warning("backend %s is not told of a block: %s", mount.name, error)
 
 
 def take_back(catalog: Catalog, mounts: Mounts, digest: Digest) -> bool:
@@ -67,6 +84,7 @@ def _own(catalog: Catalog, mounts: Mounts) -> Iterator[tuple[Mount, Notes]]:
             backend = mount.backend
             if not isinstance(backend, Notes):
                 continue
+            require_there(catalog, mount)
             found = look(catalog, mount)
         except CalotypeError as error:
             if mount.role == PRIMARY:

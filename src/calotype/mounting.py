@@ -21,7 +21,10 @@ from calotype.catalog.places import beside, from_beside, same
 from calotype.errors import Misconfigured, NotFound
 
 REST = 60.0
-"""Seconds in which a mirror that failed gets no copies at once; ``backend copy`` brings them."""
+"""Seconds in which a mirror that failed gets no copies at once; ``backend copy`` brings them.
+
+A put asks no earlier again for a marker that could not be read.
+"""
 
 
 @dataclass(eq=False)
@@ -29,7 +32,7 @@ class Mount:
     """A backend by its name in the store, in its role.
 
     ``marked`` is how far its marker was seen to be: None before it was looked at, -1 where it is
-    not this catalog's.
+    not this catalog's. One that could not be read is not ``askable`` again for a while.
     """
 
     name: str
@@ -40,6 +43,7 @@ class Mount:
     _opened: Backend | None = field(default=None, repr=False)
     _rests_until: float = field(default=0.0, repr=False)
     marked: int | None = field(default=None, repr=False)
+    _unread_until: float = field(default=0.0, repr=False)
 
     @property
     def backend(self) -> Backend:
@@ -63,6 +67,15 @@ class Mount:
     def rest(self) -> None:
         """Leave it alone for a while."""
         self._rests_until = time.monotonic() + REST
+
+    @property
+    def askable(self) -> bool:
+        """False for a while after its marker could not be read."""
+        return time.monotonic() >= self._unread_until
+
+    def leave_unread(self) -> None:
+        """Do not ask for its marker for a while."""
+        self._unread_until = time.monotonic() + REST
 
 
 class Mounts:

@@ -1,4 +1,8 @@
-"""Re-adopting: bytes of a backend that the catalog has no row for, read whole and kept again."""
+"""Re-adopting: bytes that the catalog never had for its own, read whole and kept again.
+
+They have no row, or one that was never live: of a put that an older catalog saw under way, or of a
+stray that was to be erased. What has a row is copied to a key of its own.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +20,7 @@ from calotype.catalog.backends import ROLES
 from calotype.catalog.copies import Past
 from calotype.catalog.intents import Intent, intend, withdraw
 from calotype.catalog.repeating import repeated
-from calotype.catalog.states import LIVE
+from calotype.catalog.states import LIVE, WRITING
 from calotype.copying import checked
 from calotype.digest import Digest
 from calotype.errors import CalotypeError, Corrupt, NotFound
@@ -36,17 +40,21 @@ TOGETHER = 100
 THREADS = 8
 """Objects that are read at a time."""
 
+_ERASED = ", at a key that was erased"
+
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
     """An object that is to be kept, and what reading it came to.
 
-    ``late`` says that another catalog may still delete it there; ``instead_of`` is the token of
-    the live replica whose key it has. ``blob`` is what was read, ``intent`` where it was copied to.
+    ``note`` says what it is. ``late`` says that this or another catalog may still delete it there;
+    ``instead_of`` is the token of the live replica whose key it has. ``blob`` is what was read,
+    ``intent`` where it was copied to.
     """
 
     key: Key
     size: int
+    note: str
     late: bool = False
     instead_of: str = ""
     blob: Blob | None = None
@@ -69,7 +77,7 @@ class Readopter:
     dry_run: bool
 
     def readopt(self, objects: Sequence[Listed], rows: Mapping[str, Past], seen: Seen) -> Findings:
-        """Keep those of ``objects`` that have no row, each read whole before.
+        """Keep those of ``objects`` that have no row or never had a live one, read whole before.
 
         A digest is kept once: what has a sound copy at a key that nobody else deletes needs none.
         """
@@ -103,9 +111,15 @@ class Readopter:
             late = thing.name in self.late
             if key is None or key.digest in sound or key.digest in self.blocked:
                 continue
-            if row is None or (row.state == LIVE and late):
-                token = row.token if row is not None else ""
-                found.append(Candidate(key, thing.size, late, token))
+            if row is None:
+                note = f"bytes without a row{_ERASED if late else ''}"
+                found.append(Candidate(key, thing.size, note, late))
+            elif row.state == LIVE and late:
+                note = f"bytes that were let go{_ERASED}"
+                found.append(Candidate(key, thing.size, note, late, row.token))
+            elif row.state != LIVE and row.verified_at is None:
+                note = "bytes of a put" if row.state == WRITING else "bytes without a live row"
+                found.append(Candidate(key, thing.size, note, late=True))
         return sorted(found, key=lambda each: each.late)
 
     def _read(self, candidate: Candidate) -> Candidate:
@@ -143,9 +157,8 @@ class Readopter:
             yield finding(self.mount.name, "stray", note, digest=digest, key=name)
         elif action and str(digest) not in sound:
             sound.add(str(digest))
-            note = "bytes without a row" if not candidate.instead_of else "bytes that were let go"
-            note += ", at a key that was erased" if candidate.late else ""
-            yield finding(self.mount.name, "adopted", note, digest=digest, key=name, action=action)
+            told = {"digest": digest, "key": name, "action": action}
+            yield finding(self.mount.name, "adopted", candidate.note, **told)
 
     def _doubt(self, candidate: Candidate) -> None:
         """Mark a live replica that was read and is not whole."""

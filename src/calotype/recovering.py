@@ -33,6 +33,7 @@ from calotype.catalog.failures import translated
 from calotype.digest import Digest
 from calotype.errors import CalotypeError, Misconfigured, NoStore, StillReferenced, Unavailable
 from calotype.fsck.sides import Findings, Seen, finding
+from calotype.model import Finding
 from calotype.mounting import Mount, Mounts
 from calotype.presence import require_there
 from calotype.purging import Purger
@@ -68,19 +69,23 @@ class Recovery:
         """
         self.catalog.require()
         self.mounts.refresh()
-        taken: list[Mount] = []
+        taken: list[tuple[Mount, Standing]] = []
         for mount in self.mounts.all:
             try:
                 require_there(self.catalog, mount)
                 found = look(self.catalog, mount, _erased(mount.backend))
                 if self._may(found):
-                    self._take(mount, found)
-                    taken.append(mount)
+                    self._begin(found)
+                    taken.append((mount, found))
             except CalotypeError as error:
-                seen.complete = False
-                yield finding(mount.name, "unreachable", str(error), action="look again later")
-        for mount in taken:
-            yield from self._recover(mount, seen)
+                yield _unreachable(mount, error, seen)
+        for mount, found in taken:  # one that is a copy has begun an epoch in every backend
+            try:
+                self._take(mount, found)
+            except CalotypeError as error:
+                yield _unreachable(mount, error, seen)
+            else:
+                yield from self._recover(mount, seen)
 
     def rebuild(self, seen: Seen) -> Findings:
         """Make a catalog that was lost from the primary's bytes alone, every one of them read.
@@ -106,18 +111,18 @@ class Recovery:
     # -- taking over ------------------------------------------------------------------------
 
     def _may(self, found: Standing) -> bool:
-        return found.fault is not Fault.OTHER and (self.adopt or found.fault not in TO_ADOPT)
+        if found.fault in (Fault.OTHER, Fault.NOWHERE):
+            return False
+        return self.adopt or found.fault not in TO_ADOPT
 
     def _take(self, mount: Mount, found: Standing) -> None:
-        """Begin another epoch where need be, in the catalog first; then have the marker say so."""
+        """Have the marker say as well that an epoch was begun, and is not finished."""
         backend = mount.backend
-        if self.dry_run or found.fault is None:
-            return
-        if found.fault is not Fault.UNFINISHED:
-            self._begin(found)
-        if not isinstance(backend, Notes):
+        if self.dry_run or not isinstance(backend, Notes):
             return
         now = look(self.catalog, mount, _erased(backend))
+        if now.fault is None:
+            return
         known, erased = now.known, max(now.known.erase_seq, now.erased)
         with self.catalog.write() as connection:
             backends.raise_erase_seq(connection, mount.name, erased)
@@ -138,7 +143,12 @@ class Recovery:
             )
 
     def _begin(self, found: Standing) -> None:
-        """A catalog that is a copy begins one in every backend: none of them was its own."""
+        """Begin another epoch in the catalog, where need be.
+
+        One that is a copy begins one in every backend: none of them was its own.
+        """
+        if self.dry_run or found.fault in (None, Fault.UNFINISHED):
+            return
         here = self.catalog.database.stand()
         with self.catalog.write() as connection:
             settings.lock(connection, "backends")
@@ -161,8 +171,7 @@ class Recovery:
             if not self.dry_run:
                 self._finish(mount)
         except CalotypeError as error:
-            seen.complete = False
-            yield finding(mount.name, "unreachable", str(error), action="look again later")
+            yield _unreachable(mount, error, seen)
 
     def _readopted(self, mount: Mount, seen: Seen) -> Findings:
         backend = mount.backend
@@ -249,6 +258,11 @@ class Recovery:
             f"There is a catalog: {self.catalog.name}; nothing was changed.",
             hint="To compare it with the bytes: 'calotype fsck --recover'.",
         )
+
+
+def _unreachable(mount: Mount, error: CalotypeError, seen: Seen) -> Finding:
+    seen.complete = False
+    return finding(mount.name, "unreachable", str(error), action="look again later")
 
 
 def _erased(backend: Backend) -> list[Listed]:

@@ -264,7 +264,10 @@ class Store(Inspects, Scope):
             return False
         noted = take_back(catalog, self._rooms.mounts, parsed)
         with catalog.write() as connection:
-            return settings.unblock(connection, parsed) or noted
+            unblocked = settings.unblock(connection, parsed)
+        if unblocked:  # gc may have told a backend once more meanwhile
+            take_back(catalog, self._rooms.mounts, parsed)
+        return unblocked or noted
 
     def copy_catalog(
         self, url: str, schema: str | None = None, *, force: bool = False, dry_run: bool = False

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import shutil
+import sqlite3
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,7 +16,7 @@ from tests.store.surgery import backend_of, change, content, findings, objects, 
 from tests.store.test_markers import body, filled, kinds
 from tests.store.worlds import marker, put_at
 
-from calotype import Store
+from calotype import Store, publishing
 from calotype.backends.local import LocalBackend
 from calotype.backends.markers import (
     BLOCKED,
@@ -28,7 +30,7 @@ from calotype.backends.markers import (
 )
 from calotype.catalog import Catalog
 from calotype.doctoring import examine
-from calotype.errors import Blocked, Corrupt, EraseLocked, Misconfigured
+from calotype.errors import Blocked, Corrupt, EraseLocked, Misconfigured, Unavailable
 from calotype.gc.announcing import KEPT
 
 
@@ -129,6 +131,21 @@ def test_other_names_are_no_notes(shop, tmp_path, name):
     assert kinds(shop) == ["foreign"]
 
 
+def test_a_marker_that_cannot_be_read_is_not_asked_for_at_every_put(shop, tmp_path, monkeypatch):
+    asked = []
+
+    def read_note(self, name):
+        asked.append(name)
+        raise Unavailable("It is away.", hint="Wait.")
+
+    monkeypatch.setattr(LocalBackend, "read_note", read_note)
+    with Store(tmp_path / "shop") as store:
+        for number in range(10, 14):
+            digest = store.put(noise(number)).digest
+            assert any(digest in name and "~" in name for name in objects(store))
+    assert asked == [MARKER]
+
+
 # -- moved and copied
 
 
@@ -189,6 +206,101 @@ def test_a_restored_folder_goes_on_and_one_with_older_rows_does_not(shop, tmp_pa
         erases(store, "page/3")
 
 
+def put_back(root: Path) -> None:
+    """The copy of the catalog in place of it."""
+    for end in ("-wal", "-shm"):
+        (root / f"shop/catalog.db{end}").unlink(missing_ok=True)
+    shutil.copy(root / "older.db", root / "shop/catalog.db")
+
+
+def test_a_put_that_the_copy_saw_under_way_is_kept(shop, tmp_path, clock, monkeypatch):
+    real = publishing.keep
+
+    def keep(*given, **more):
+        done = real(*given, **more)
+        with closing(sqlite3.connect(tmp_path / "shop/catalog.db")) as raw:
+            raw.execute(f"VACUUM INTO '{tmp_path}/older.db'")
+        return done
+
+    with monkeypatch.context() as patched:
+        patched.setattr(publishing, "keep", keep)
+        digest = shop.put(picture(), owner="page/9").digest
+    erases(shop)
+    shop.close()
+    put_back(tmp_path)
+    clock.advance(hours=1)
+    with Store(tmp_path / "shop", clock=clock) as store:
+        assert rows(store, f"SELECT state FROM calotype_replica WHERE digest = '{digest}'") == [
+            ("writing",)
+        ]
+        with pytest.raises(EraseLocked):
+            store.gc(now=True)
+        assert "adopted" in kinds(store, recover=True)
+        assert store.gc(now=True).intents == 1
+        assert content(store, digest) == picture()
+        assert sum(digest in name for name in objects(store)) == 1
+        assert kinds(store) == ["missing"]
+
+
+def test_a_stray_that_was_to_be_erased_is_kept_by_recovery(shop, tmp_path, clock):
+    shop.close()
+    shutil.copy(tmp_path / "shop/catalog.db", tmp_path / "older.db")
+    with Store(tmp_path / "shop", clock=clock) as store:
+        digest = store.put(picture()).digest
+    put_back(tmp_path)
+    with Store(tmp_path / "shop", clock=clock) as store:
+        clock.advance(seconds=1)
+        assert kinds(store, repair=True) == ["stray"]
+        assert kinds(store, recover=True) == ["adopted"]
+        assert kinds(store, recover=True) == []
+        clock.advance(days=31)
+        assert store.gc(now=True).erased == 1
+        assert content(store, digest) == picture()
+        assert kinds(store) == []
+
+
+@pytest.mark.parametrize("whole", [True, False])
+def test_production_that_moved_is_not_a_copy_of_staging_that_sees_it(shop, tmp_path, clock, whole):
+    """It went to a larger disk, and a link leads there; or its bytes alone did."""
+    shop.close()
+    (tmp_path / "other").mkdir()
+    shutil.copy(tmp_path / "shop/catalog.db", tmp_path / "other/catalog.db")
+    (tmp_path / "other/blobs").symlink_to("../shop/blobs")
+    moved = tmp_path / ("shop" if whole else "shop/blobs")
+    shutil.copytree(moved, tmp_path / "large")
+    shutil.rmtree(moved)
+    moved.symlink_to(tmp_path / "large")
+    with Store(tmp_path / "other", clock=clock) as staging, pytest.raises(EraseLocked):
+        erases(staging)
+    with Store(tmp_path / "shop", clock=clock) as store:
+        assert erases(store) == 1
+
+
+def test_both_renamed_go_on_and_what_is_left_behind_does_not(shop, tmp_path, clock):
+    erases(shop)
+    shop.close()
+    for place in ("moved", "half"):
+        (tmp_path / place).mkdir()
+    shutil.copy(tmp_path / "shop/catalog.db", tmp_path / "half/catalog.db")
+    (tmp_path / "shop/blobs").rename(tmp_path / "half/blobs")
+    with Store(tmp_path / "half", clock=clock) as store, pytest.raises(EraseLocked) as refused:
+        erases(store)
+    assert "where none" not in str(refused.value)
+    (tmp_path / "shop/catalog.db").rename(tmp_path / "moved/catalog.db")
+    (tmp_path / "half/blobs").rename(tmp_path / "moved/blobs")
+    with Store(tmp_path / "moved", clock=clock) as store:
+        assert erases(store, "page/1") == 1
+        store.close()
+    shutil.copy(tmp_path / "half/catalog.db", tmp_path / "moved/another.db")
+    other = Store(
+        catalog=f"sqlite:///{tmp_path}/moved/another.db",
+        backend=f"file:{tmp_path}/moved/blobs",
+        clock=clock,
+    )
+    with other, pytest.raises(EraseLocked, match=r"catalog\.db, where none is now"):
+        erases(other, "page/2")
+
+
 # -- marked late, lost, another's
 
 
@@ -227,6 +339,24 @@ def test_another_stores_bytes_are_not_erased_whatever_is_asked(shop, tmp_path, c
         assert kinds(other, recover=True, adopt=True)[0] == "locked"
         assert any(digest in name for name in objects(other))
     assert erases(shop) == 1
+
+
+def test_a_store_that_is_begun_anew_in_its_old_place_is_told_the_way_out(shop, tmp_path, clock):
+    for number in range(4):
+        assert erases(shop, f"page/{number}") == 1
+    shop.close()
+    for file in (tmp_path / "shop").glob("catalog.db*"):
+        file.unlink()
+    with Store(tmp_path / "shop", clock=clock) as store:
+        filled(store)
+        with pytest.raises(EraseLocked, match="another store") as refused:
+            erases(store)
+        assert f"remove {MARKER} there, then run 'calotype fsck --recover'" in refused.value.hint
+        (tmp_path / "shop/blobs" / MARKER).unlink()
+        assert kinds(store, recover=True) == []
+        assert store.gc(now=True).erased == 1
+        assert len(objects(store)) == 3
+        assert kinds(store) == []
 
 
 def test_a_place_of_another_store_is_not_added(shop, tmp_path, clock):
@@ -269,6 +399,22 @@ def test_a_dropped_place_can_be_had_again(shop, tmp_path):
     assert Marker.of(LocalBackend(tmp_path / "two").read_note(MARKER)).epoch == 2
     assert erases(shop) == 1
     assert kinds(shop) == []
+
+
+def test_a_folder_that_was_moved_away_from_its_mirror_adopts_both(shop, tmp_path, clock):
+    shop.backends.add("two", f"file:{tmp_path}/two")
+    shop.backends.copy("two").result()
+    erases(shop)
+    shop.close()
+    shutil.copytree(tmp_path / "shop", tmp_path / "moved")
+    shutil.rmtree(tmp_path / "shop")
+    with Store(tmp_path / "moved", clock=clock) as store:
+        with pytest.raises(EraseLocked, match="'two'"):
+            erases(store, "page/1")
+        assert kinds(store, recover=True, adopt=True) == []
+        assert store.gc(now=True).erased == 1
+        assert erases(store, "page/2") == 2
+        assert kinds(store) == []
 
 
 def test_a_mirror_is_recovered_with_the_primary(shop, tmp_path, clock):
@@ -330,6 +476,24 @@ def test_a_block_is_told_to_every_backend_and_taken_back(shop, tmp_path):
     assert shop.unblock(first)
     assert not shop.unblock(first)
     assert notes(shop, BLOCKED) == list(two.scan(BLOCKED)) == []
+
+
+def test_a_block_is_made_up_for_where_it_was_not_told(shop, tmp_path):
+    """The primary lost its note, and the mirror's disk was away; nothing is written in its place."""
+    shop.backends.add("two", f"file:{tmp_path}/two")
+    shop.backends.copy("two").result()
+    (tmp_path / "two").rename(tmp_path / "away")
+    digest = shop.put(body(0)).digest
+    shop.purge(digest, reason="a complaint")
+    assert not (tmp_path / "two" / BLOCKED).exists()
+    shutil.rmtree(tmp_path / "two", ignore_errors=True)
+    (tmp_path / "away").rename(tmp_path / "two")
+    [name] = notes(shop, BLOCKED)
+    backend_of(shop).delete_note(name)
+    shop.gc(now=True)
+    for backend in (backend_of(shop), LocalBackend(tmp_path / "two")):
+        assert [each.name for each in backend.scan(BLOCKED)] == [name]
+    assert shop.gc(now=True).erased == 0
 
 
 def test_what_was_purged_after_the_copy_is_let_go_of_by_recovery(shop, tmp_path, clock):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 
+import psycopg
 import pytest
 from tests import seaweed, supabase_server
 from tests.store.surgery import findings
@@ -78,6 +79,25 @@ def test_staging_with_productions_dump_erases_nothing_there(world):
     assert "locked" in kinds(staging, recover=True)
     with world.open() as store:
         assert kinds(store, read_data=True) == ["stray"]  # what staging has put
+
+
+def test_a_server_that_does_not_say_which_it_is_locks_until_it_does(tmp_path, clock):
+    world = World("postgresql", "folder", tmp_path, clock)
+    role = f"clerk_{os.urandom(4).hex()}"
+    with psycopg.connect(world.production, autocommit=True) as raw:
+        raw.execute("REVOKE EXECUTE ON FUNCTION pg_control_system() FROM PUBLIC")
+        raw.execute(f"CREATE ROLE {role} LOGIN; GRANT ALL ON SCHEMA public TO {role}")
+        store = world.open(world.production.replace("postgres:@", f"{role}:@"))
+        filled(store)
+        store.release("page/0")
+        with pytest.raises(EraseLocked, match="which server") as refused:
+            store.gc(now=True)
+        assert "GRANT EXECUTE ON FUNCTION pg_control_system()" in refused.value.hint
+        assert kinds(store, recover=True, adopt=True) == ["locked"]
+        raw.execute(f"GRANT EXECUTE ON FUNCTION pg_control_system() TO {role}")
+        assert store.gc(now=True).erased == 1
+        assert kinds(store) == []
+    world.close()
 
 
 def test_of_two_clones_the_one_that_adopts_has_the_bytes(world):

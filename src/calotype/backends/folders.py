@@ -31,6 +31,9 @@ DESCRIPTORS = os.open in os.supports_dir_fd
 _LOCAL_DISKS = frozenset((0xEF53, 0x58465342, 0x9123683E, 0xF2F52010, 0x01021994, 0x794C7630))
 """ext4, XFS, Btrfs, F2FS, tmpfs, overlayfs; servers behind FUSE and NFS never hear of a syncfs."""
 
+_XFS_GEOMETRY = 0x80705864
+"""XFS_IOC_FSGEOMETRY_V1: 112 bytes of facts, with the file system's UUID from 64 on."""
+
 _FULL_SYNC = 51 if sys.platform == "darwin" else None
 """F_FULLFSYNC: on macOS fsync alone stops at the drive's cache."""
 
@@ -213,8 +216,45 @@ def mark_of(path: str) -> str:
 
     Both stay when the disk is mounted elsewhere or the machine starts anew; a copy has another.
     """
-    disk = os.statvfs(path).f_fsid if sys.platform == "linux" else 0
-    return f"{disk & 0xFFFFFFFFFFFFFFFF:x}:{os.stat(path).st_ino:x}"  # noqa: PTH116
+    disk = _disk_of(path) if sys.platform == "linux" else "0"
+    return f"{disk}:{os.stat(path).st_ino:x}"  # noqa: PTH116
+
+
+def _disk_of(path: str) -> str:
+    """The file system's own id; that of XFS in statvfs is but its device's number."""
+    import fcntl
+
+    with suppress(OSError):
+        descriptor = os.open(path, _FOLDER)
+        try:
+            facts = fcntl.ioctl(descriptor, _XFS_GEOMETRY, bytes(112))
+        finally:
+            os.close(descriptor)
+        return facts[64:80].hex()
+    return f"{os.statvfs(path).f_fsid & 0xFFFFFFFFFFFFFFFF:x}"
+
+
+def is_same_mount(one: str, other: str) -> bool:
+    """True where nothing is mounted between two folders, neither a disk nor a folder of this one.
+
+    False where that cannot be told.
+    """
+    with suppress(OSError, StopIteration):
+        return _mount_of(one) == _mount_of(other)
+    return False
+
+
+def _mount_of(path: str) -> tuple[int, str]:
+    """The device, and on Linux the mount's own id: one folder may be mounted in several places."""
+    device = os.stat(path).st_dev  # noqa: PTH116
+    if sys.platform != "linux":
+        return device, ""
+    descriptor = os.open(path, _WAY)
+    try:
+        with open(f"/proc/self/fdinfo/{descriptor}", encoding="ascii") as facts:  # noqa: PTH123
+            return device, next(line for line in facts if line.startswith("mnt_id:"))
+    finally:
+        os.close(descriptor)
 
 
 def _lock(descriptor: int, kind: str) -> bool:

@@ -54,7 +54,7 @@ class Database(Protocol):
     def stand(self) -> Stand | None:
         """Where it is, so that no other one that is there at the same time has the same mark.
 
-        None where there is none yet.
+        None where there is none yet, or this user may not ask where it is.
         """
         ...
 

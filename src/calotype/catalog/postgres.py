@@ -119,15 +119,17 @@ class Postgres:
         """The database that the URL names."""
         return self.name
 
-    def stand(self) -> Stand:
-        """The server's own id, its timeline, the database and the schema.
+    def stand(self) -> Stand | None:
+        """The server's own id, its timeline, the database and the schema; no timeline on a standby.
 
-        The id is left out where this user may not ask for it, the timeline on a standby.
+        None where this user may not ask for the id: without it two servers may look the same.
         """
         with self.reading() as connection:
-            whose = connection.scalar(_MAY_ASK) and connection.scalar(_SYSTEM)
+            if not connection.scalar(_MAY_ASK):
+                return None
+            whose = connection.scalar(_SYSTEM)
             timeline, database, schema = connection.execute(_WHERE).one()
-        return Stand(f"{whose or ''}:{timeline}:{database}:{schema}")
+        return Stand(f"{whose}:{timeline}:{database}:{schema}")
 
     def create(self, fill: Callable[[Connection], None]) -> None:
         """Have the tables made, by one process at a time, and before them the schema."""

@@ -16,6 +16,7 @@ from sqlalchemy import Connection
 
 from calotype.backends import Deletes, Remote, Sweeps
 from calotype.belonging import claim
+from calotype.blocking import make_up
 from calotype.catalog import Catalog, copies, intents, replicas, reserve
 from calotype.catalog.copies import Copy
 from calotype.catalog.intents import INTENT_AGE
@@ -103,9 +104,11 @@ class Eraser:
         ``EraseLocked`` where the bytes may be another catalog's.
         """
         require_there(self.catalog, self.mount)
-        self._abort_stale(tally)
         standing = claim(self.catalog, self.mounts, self.mount)
         standing.require()
+        if self.terms.digests is None:
+            make_up(self.catalog, self.mount)
+        self._abort_stale(tally)  # of an older catalog they may have been kept long since
         announcer = Announcer(self.catalog, self.mount, standing)
         yield from self._erase_due(tally, stop, announcer)
         announcer.prune(self.catalog.clock())
