@@ -163,7 +163,7 @@ def claim(catalog: Catalog, mounts: Mounts, mount: Mount) -> Standing:
         found = look(catalog, mount, notes)
         if found.fault is not None:
             return found
-        if _settle(catalog, mounts, found):
+        if _settle(catalog, mounts, found, marked=not noted or found.marker is not None):
             continue
         if not isinstance(backend, Notes) or (wanted := _marker(mount, found)) == found.marker:
             mount.marked = found.erased
@@ -243,21 +243,23 @@ def _marker(mount: Mount, found: Standing) -> Marker:
     return marker if found.along else replace(marker, stand=stand)
 
 
-def _settle(catalog: Catalog, mounts: Mounts, found: Standing) -> bool:
+def _settle(catalog: Catalog, mounts: Mounts, found: Standing, *, marked: bool) -> bool:
     """Note what was not known before there were markers, or is another place for all by now.
 
-    True where that changed something. Numbers of batches from before begin again.
+    True where that changed something. Numbers of batches from before begin again. The home comes
+    after the marker: what was killed between can be moved, for its marker does not say from where.
     """
     moved = found.along and all(_is_along(catalog, mount) for mount in mounts.all)
     here = catalog.database.stand()
-    if (found.home is not None or here is None) and found.known.generation and not moved:
+    at_home = moved or (marked and found.home is None and here is not None)
+    if found.known.generation and not at_home:
         return False
     with catalog.write(freeing=Freeing.BYTES) as connection:
         settings.lock(connection, "backends")
         known = backends.of_name(connection, found.name)
         if known is not None and not known.generation:
             backends.begin_epoch(connection, known, known.epoch, 0)
-        if homes.home(connection) == found.home:
+        if at_home and homes.home(connection) == found.home:
             homes.settle(connection, here)
     return True
 
