@@ -246,15 +246,17 @@ def _settle(catalog: Catalog, mounts: Mounts, found: Standing) -> bool:
     True where that changed something. Numbers of batches from before begin again.
     """
     moved = found.along and all(_is_along(catalog, mount) for mount in mounts.all)
-    here = catalog.database.stand()
-    if (found.home is not None or here is None) and found.known.generation and not moved:
+    here, home = catalog.database.stand(), found.home
+    renamed = home is not None and here is not None and home != here and home.mark == here.mark
+    known_there = (home is not None or here is None) and found.known.generation
+    if known_there and not (moved or renamed):
         return False
     with catalog.write(freeing=Freeing.BYTES) as connection:
         settings.lock(connection, "backends")
         known = backends.of_name(connection, found.name)
         if known is not None and not known.generation:
             backends.begin_epoch(connection, known, known.epoch, 0)
-        if homes.home(connection) == found.home:
+        if homes.home(connection) == home:
             homes.settle(connection, here)
     return True
 
