@@ -250,16 +250,17 @@ def _settle(catalog: Catalog, mounts: Mounts, found: Standing, *, marked: bool) 
     after the marker: what was killed between can be moved, for its marker does not say from where.
     """
     moved = found.along and all(_is_along(catalog, mount) for mount in mounts.all)
-    here = catalog.database.stand()
-    at_home = moved or (marked and found.home is None and here is not None)
-    if found.known.generation and not at_home:
+    here, home = catalog.database.stand(), found.home
+    renamed = home is not None and here is not None and home != here and home.mark == here.mark
+    settled = moved or renamed or (marked and home is None and here is not None)
+    if found.known.generation and not settled:
         return False
     with catalog.write(freeing=Freeing.BYTES) as connection:
         settings.lock(connection, "backends")
         known = backends.of_name(connection, found.name)
         if known is not None and not known.generation:
             backends.begin_epoch(connection, known, known.epoch, 0)
-        if at_home and homes.home(connection) == found.home:
+        if settled and homes.home(connection) == home:
             homes.settle(connection, here)
     return True
 

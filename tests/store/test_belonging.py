@@ -163,6 +163,17 @@ def test_a_folder_that_was_moved_or_copied_as_a_whole_goes_on(shop, tmp_path, cl
             assert marker(store).epoch == 1
 
 
+def test_a_folder_that_was_renamed_is_copied_as_a_whole_like_any_other(shop, tmp_path, clock):
+    erases(shop)
+    shop.close()
+    (tmp_path / "shop").rename(tmp_path / "renamed")
+    with Store(tmp_path / "renamed", clock=clock) as store:
+        assert erases(store, "page/1") == 1
+    shutil.copytree(tmp_path / "renamed", tmp_path / "copy")
+    with Store(tmp_path / "copy", clock=clock) as store:
+        assert erases(store, "page/2") == 1
+
+
 def test_a_catalog_that_was_copied_without_its_bytes_erases_nothing(shop, tmp_path, clock):
     erases(shop)
     shop.close()
