@@ -163,9 +163,10 @@ def claim(catalog: Catalog, mounts: Mounts, mount: Mount) -> Standing:
         found = look(catalog, mount, notes)
         if found.fault is not None:
             return found
-        if _settle(catalog, mounts, found, marked=not noted or found.marker is not None):
+        wanted = _marker(mount, found)
+        if _settle(catalog, mounts, found, marked=not noted or wanted == found.marker):
             continue
-        if not isinstance(backend, Notes) or (wanted := _marker(mount, found)) == found.marker:
+        if not isinstance(backend, Notes) or wanted == found.marker:
             mount.marked = found.erased
             return found
         backend.write_note(MARKER, wanted.to_bytes(), instead_of=found.content)

@@ -80,9 +80,9 @@ def _deletes_first(store: Store) -> object:
     """Bytes gone while the rows still promise them."""
     erase = Eraser._erase
 
-    def early(self: Eraser, items: object, tally: object) -> None:
+    def early(self: Eraser, *given: object) -> None:
         with _hasty():
-            erase(self, items, tally)
+            erase(self, *given)
 
     with mock.patch.object(Eraser, "_erase", early):
         return SCENARIOS["gc"].act(store)

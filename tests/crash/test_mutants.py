@@ -16,7 +16,7 @@ SIGNS = (
     ("says-so-before", "eio/9", "acknowledged and lost"),
     ("foreign-error", "eio/9", "RuntimeError: not one of ours"),
     ("deletes-first", "order", "deleted before the log"),
-    ("deletes-first", "cut", "is live and not there"),
+    ("deletes-first", "cut", "older than the bytes"),
     ("leaves-rubbish", "kill", "left over: rubbish"),
     ("forgets-the-trash", "kill/7", "I17"),
 )
