@@ -291,7 +291,7 @@ def _came_along(
     if now is None or home is None or here is None:
         return False
     inner = _inner(here, now)
-    if inner is None or inner != _inner(home, before):
+    if inner is None or not _are_called(*inner, home, before):
         return False
     if not is_same_mount(str(Path(here.path).parent), now.path):
         return False
@@ -306,6 +306,11 @@ def _inner(catalog: Stand, objects: Stand) -> tuple[str, str] | None:
     file, root = Path(catalog.path), Path(objects.path)
     inside = file.parent in root.parents
     return (file.name, str(root.relative_to(file.parent))) if inside else None
+
+
+def _are_called(name: str, way: str, catalog: Stand, objects: Stand) -> bool:
+    """True where both were noted by these names: not always from one place, if one was killed."""
+    return Path(catalog.path).name == name and objects.path.endswith(f"/{way}")
 
 
 def _is_there(path: str) -> bool:

@@ -208,8 +208,9 @@ def test_a_restored_folder_goes_on_and_one_with_older_rows_does_not(shop, tmp_pa
     shutil.copytree(tmp_path / "shop", tmp_path / "backup")
     with Store(tmp_path / "shop", clock=clock) as store:
         erases(store, "page/1")
+    shutil.copytree(tmp_path / "backup", tmp_path / "restored")  # before, or it may get its inode
     shutil.rmtree(tmp_path / "shop")
-    shutil.copytree(tmp_path / "backup", tmp_path / "shop")
+    (tmp_path / "restored").rename(tmp_path / "shop")
     with Store(tmp_path / "shop", clock=clock) as store:
         assert erases(store, "page/2") == 1
     shutil.copy(tmp_path / "backup/catalog.db", tmp_path / "shop/catalog.db")
