@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
 
-from calotype.backends import Listed, Notes, Stand, Stands
+from calotype.backends import INSIDE, Listed, Notes, Stand, Stands
 from calotype.backends.folders import is_same_mount
 from calotype.backends.markers import ERASED, MARKER, Marker, erased_seq
 from calotype.catalog import Catalog, backends, homes, settings
@@ -24,9 +24,6 @@ from calotype.errors import CalotypeError, EraseLocked, Unavailable
 from calotype.mounting import Mount, Mounts
 
 logger = logging.getLogger("calotype.backends")
-
-INSIDE = "database:"
-"""The URL of a backend that goes wherever the catalog goes."""
 
 TRIES = 20
 """How often a marker is written anew that another has changed meanwhile."""

@@ -17,7 +17,7 @@ from pathlib import Path
 from sqlalchemy import Connection, Table
 from sqlalchemy.exc import IntegrityError
 
-from calotype.backends import Stand
+from calotype.backends import INSIDE, Stand
 from calotype.catalog import Catalog, backends, bare, homes, left_behind, moving, schema
 from calotype.catalog.columns import Hosts
 from calotype.catalog.failures import translated
@@ -347,7 +347,7 @@ class Relocation:
 def _require_bytes_elsewhere(here: Connection) -> None:
     """Refuse a catalog in whose own database bytes are: they would not go with it."""
     for known in backends.known(here):
-        if known.url == "database:":
+        if known.url == INSIDE:
             raise Misconfigured(
                 f"The bytes of the backend {known.name!r} are in the catalog's own database; "
                 "nothing was changed.",

@@ -24,6 +24,10 @@ _NAME = re.compile(
 )
 
 
+INSIDE = "database:"
+"""The URL of the backend in the catalog's own database, which goes wherever the catalog goes."""
+
+
 @dataclass(frozen=True, slots=True, order=True)
 class Key:
     """The name of one object: a pure function of digest, token and extension.

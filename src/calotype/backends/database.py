@@ -16,11 +16,11 @@ from typing import BinaryIO
 from sqlalchemy import Connection
 from sqlalchemy.exc import IntegrityError
 
-from calotype.backends import Key, Listed, Stand, chunks
+from calotype.backends import INSIDE, Key, Listed, Stand, chunks
 from calotype.backends.chunk_reader import chunk_reader
 from calotype.backends.chunks import CHUNK
 from calotype.backends.memory import exactly
-from calotype.backends.tables import INSIDE, Tables
+from calotype.backends.tables import Tables
 from calotype.catalog.database import Database
 from calotype.catalog.places import database_of
 from calotype.errors import CalotypeError, Corrupt, Locked, NotFound, Unavailable

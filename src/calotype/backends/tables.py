@@ -9,15 +9,12 @@ from pathlib import Path
 
 from sqlalchemy import Connection
 
-from calotype.backends import chunks
+from calotype.backends import INSIDE, chunks
 from calotype.catalog import sqlite
 from calotype.catalog.database import Database
 from calotype.catalog.failures import translated
 from calotype.catalog.reserve import PLENTY, ROW, Freeing, has_less_than
 from calotype.errors import CalotypeError, by_code
-
-INSIDE = "database:"
-"""The URL of the backend in the catalog's own database."""
 
 FOR_REUSE = 12 << 20
 """Bytes of an SQLite file's disk that it does not grow into."""
