@@ -293,8 +293,13 @@ class Backends:
         try:
             for _ in eraser.erase(Tally(), lambda: False):
                 continue
-        except EraseLocked:
-            raise
+        except EraseLocked as error:
+            raise EraseLocked(
+                str(error),
+                hint="If the bytes there are another one's, to be left alone: "
+                "'calotype backend drop --abandon'. If they are to be this one's: "
+                "'calotype fsck --recover --adopt'.",
+            ) from error
         except CalotypeError as error:
             raise Unavailable(
                 f"What was let go of in the backend {mount.name!r} cannot be erased: {error}",

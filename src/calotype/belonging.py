@@ -44,7 +44,8 @@ class Fault(StrEnum):
 _RECOVER = "Run 'calotype fsck --recover': it compares both, and unlocks."
 _ADOPT = (
     "If this catalog is to have these bytes from now on: 'calotype fsck --recover --adopt'; the "
-    "other one can erase nothing then. If not, give this one a backend of its own."
+    "other one can erase nothing then. If not, give this one a backend of its own: 'calotype "
+    "backend add', copy, primary, then drop --abandon this one."
 )
 _MENDS = {
     Fault.OTHER: (
@@ -137,7 +138,7 @@ def look(catalog: Catalog, mount: Mount, notes: Sequence[Listed] = ()) -> Standi
         here=here,
         notes=tuple(notes),
     )
-    at_home = home is None or home.mark == _mark(here)
+    at_home = not homes.is_away(home, here) or _is_given(marker, home, here)
     along = not at_home and _came_along(mount, marker, home, here)
     fault = _of_marker(found) if isinstance(backend, Notes) else None
     if here is None and mount.url != INSIDE:
@@ -318,5 +319,7 @@ def _is_there(path: str) -> bool:
         return True
 
 
-def _mark(stand: Stand | None) -> str:
-    return stand.mark if stand is not None else ""
+def _is_given(marker: Marker | None, home: Stand | None, here: Stand | None) -> bool:
+    """True where a copy was given this place for its own, and has stayed where it was then."""
+    given = here is not None and marker is not None and marker.given_to == here.mark
+    return given and not homes.is_left(home)

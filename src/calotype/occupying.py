@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 
-from calotype.backends import Backend, Notes
+from calotype.backends import Backend, Notes, Stands
 from calotype.backends.markers import BLOCKED, ERASED, MARKER, Marker, is_note
 from calotype.blocking import everything, write
-from calotype.catalog import Catalog
+from calotype.catalog import Catalog, homes
 from calotype.catalog.backends import Known
 from calotype.errors import CalotypeError, Misconfigured
 
@@ -32,7 +32,15 @@ def occupied(catalog: Catalog, backend: Backend, new: Known) -> Iterator[Known]:
         new = replace(new, epoch=before.epoch + 1, erase_seq=before.erase_seq)
     for digest, reason in everything(catalog):
         write(backend, digest, reason)
-    marker = Marker(store, new.epoch, new.generation, new.erase_seq)
+    stand = backend.stand() if isinstance(backend, Stands) else None
+    marker = Marker(
+        store,
+        new.epoch,
+        new.generation,
+        new.erase_seq,
+        stand,
+        given_to=_given_to(catalog),
+    )
     if not backend.write_note(MARKER, marker.to_bytes(), instead_of=content):
         raise _anothers(backend)
     try:
@@ -51,6 +59,14 @@ def clear(backend: Backend) -> None:
                 if is_note(found.name):
                     backend.delete_note(found.name)
         backend.delete_note(MARKER)
+
+
+def _given_to(catalog: Catalog) -> str:
+    """The mark of a catalog that is a copy: what it is given now is no other one's."""
+    with catalog.read() as connection:
+        home = homes.home(connection)
+    here = catalog.database.stand()
+    return here.mark if here is not None and homes.is_away(home, here) else ""
 
 
 def _anothers(backend: Backend) -> Misconfigured:

@@ -17,7 +17,7 @@ from pathlib import Path
 from sqlalchemy import Connection, Table
 from sqlalchemy.exc import IntegrityError
 
-from calotype.backends import INSIDE, Stand
+from calotype.backends import INSIDE
 from calotype.catalog import Catalog, backends, bare, homes, left_behind, moving, schema
 from calotype.catalog.columns import Hosts
 from calotype.catalog.failures import translated
@@ -291,7 +291,7 @@ class Relocation:
         with self._source.database.rebuilding() as here:
             found = moving.standing(here)
             moving.reopen(here)
-            homes.settle(here, Stand(f"moved to {found.to}" if isinstance(found, Moved) else ""))
+            homes.leave(here, found.to if isinstance(found, Moved) else "")
             moving.close(here, forward)
         return forward
 

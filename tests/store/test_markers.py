@@ -81,6 +81,34 @@ def test_staging_with_productions_dump_erases_nothing_there(world):
         assert kinds(store, read_data=True) == ["stray"]  # what staging has put
 
 
+def test_staging_that_is_given_a_place_of_its_own_erases_there_and_nowhere_else(world):
+    with world.open() as store:
+        filled(store)
+        before = names(store)
+    catalog = world.staging(world.dump())
+    staging = world.open(catalog)
+    staging.backends.add("own", f"file:{world.root}/own")
+    staging.backends.copy("own").result()
+    staging.backends.primary("own")
+    with pytest.raises(EraseLocked, match="is a copy") as refused:
+        staging.backends.drop("main")
+    assert "--abandon" in refused.value.hint
+    assert staging.backends.drop("main", abandon=True).removed
+    staging.release("page/0")
+    assert staging.gc(now=True).erased == 1
+    assert kinds(staging, read_data=True) == []
+    again = world.staging(world.dump(catalog), "again")  # a copy of the copy has none of its own
+    with Store(catalog=again, backend=f"file:{world.root}/own", clock=world.clock) as clone:
+        clone.release("page/1")
+        with pytest.raises(EraseLocked, match="is a copy"):
+            clone.gc(now=True)
+    with world.open() as store:
+        assert names(store) == before
+        assert kinds(store, read_data=True) == []
+        store.release("page/3")
+        assert store.gc(now=True).erased == 1
+
+
 def test_a_server_that_does_not_say_which_it_is_locks_until_it_does(tmp_path, clock):
     world = World("postgresql", "folder", tmp_path, clock)
     role = f"clerk_{os.urandom(4).hex()}"

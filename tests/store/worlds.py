@@ -57,15 +57,16 @@ class World:
             store.close()
         self.opened.clear()
 
-    def dump(self) -> Path:
-        """A copy of production's catalog as it is now."""
+    def dump(self, catalog: str = "") -> Path:
+        """A copy of a catalog as it is now: production's, unless told otherwise."""
         self.close()
+        catalog = catalog or self.production
         target = self.root / f"dump-{uuid.uuid4().hex[:8]}"
         if self.catalog == "sqlite":
-            with closing(sqlite3.connect(_file(self.production))) as raw:
+            with closing(sqlite3.connect(_file(catalog))) as raw:
                 raw.execute(f"VACUUM INTO '{target}'")
         else:
-            dumped = _run("pg_dump", "--clean", "--if-exists", self.production)
+            dumped = _run("pg_dump", "--clean", "--if-exists", catalog)
             target.write_bytes(dumped)
         return target
 
@@ -79,9 +80,9 @@ class World:
         else:
             _run("psql", "-q", "-v", "ON_ERROR_STOP=1", "-f", str(dump), catalog)
 
-    def staging(self, dump: Path) -> str:
+    def staging(self, dump: Path, name: str = "staging") -> str:
         """The URL of a catalog of its own that was made from a dump."""
-        catalog = self._database("staging")
+        catalog = self._database(name)
         self.load(dump, catalog)
         return catalog
 

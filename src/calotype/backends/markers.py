@@ -29,7 +29,8 @@ class Marker:
     """To whom a backend belongs, and how far its erasing has come.
 
     ``generation`` is a random id, renewed with the ``epoch``. ``stand`` is where the backend stood
-    when that was noted. ``recovering`` while a recovery of it is not finished.
+    when that was noted. ``recovering`` while a recovery of it is not finished. ``given_to`` is the
+    mark of a catalog that was a copy, and was given this place for its own.
     """
 
     store: str
@@ -38,6 +39,7 @@ class Marker:
     erase_seq: int
     stand: Stand | None = None
     recovering: bool = False
+    given_to: str = ""
 
     def to_bytes(self) -> bytes:
         """As it is kept."""
@@ -56,6 +58,7 @@ class Marker:
                 _number(found["erase_seq"]),
                 Stand(**stand) if isinstance(stand, dict) else None,
                 found["recovering"] is True,
+                str(found["given_to"]),
             )
         except (KeyError, TypeError, ValueError):
             return None
