@@ -278,8 +278,8 @@ def _came_along(
     """True where the bytes were copied or moved with the catalog: it may do what it likes there.
 
     They really lie in the catalog's folder, in the place that both have noted; no link leads to
-    them and nothing is mounted between. And they are other bytes than were noted: a copy. Or the
-    same ones, and of both nothing is left in the old place: moved.
+    them and nothing is mounted between. And they are other bytes than were noted: a copy. Or both
+    are where they were, or nothing is left of either there: put back in place, or moved.
     """
     if mount.url == INSIDE:
         return True
@@ -293,8 +293,9 @@ def _came_along(
         return False
     if not is_same_mount(str(Path(here.path).parent), now.path):
         return False
-    left = _is_there(before.path) or _is_there(home.path)
-    return now.mark != before.mark or (now.path != before.path and not left)
+    if now.mark != before.mark or (now.path, here.path) == (before.path, home.path):
+        return True
+    return now.path != before.path and not (_is_there(before.path) or _is_there(home.path))
 
 
 def _inner(catalog: Stand, objects: Stand) -> tuple[str, str] | None:

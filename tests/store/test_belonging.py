@@ -225,6 +225,19 @@ def put_back(root: Path) -> None:
     shutil.copy(root / "older.db", root / "shop/catalog.db")
 
 
+def test_a_folder_that_is_put_back_in_its_place_goes_on(shop, tmp_path, clock):
+    erases(shop)
+    shop.close()
+    place, saved = tmp_path / "shop", tmp_path / "saved"
+    place.rename(saved)
+    place.mkdir()
+    for each in saved.iterdir():  # the same bytes, as where a number of an inode is used again
+        each.rename(place / each.name)
+    with Store(place, clock=clock) as store:
+        assert erases(store, "page/1") == 1
+        assert kinds(store) == []
+
+
 def test_a_put_that_the_copy_saw_under_way_is_kept(shop, tmp_path, clock, monkeypatch):
     real = publishing.keep
 
