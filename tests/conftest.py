@@ -6,7 +6,9 @@ import os
 from collections.abc import Iterator
 
 import pytest
-from tests import mounts
+from tests import mounts, seaweed
+from tests import proxy as network
+from tests.proxy import Proxy
 from tests.store.places import Clock, Place
 
 from calotype import Store
@@ -37,6 +39,19 @@ def environment() -> Iterator[None]:
     for name in os.environ.keys() - before.keys():
         del os.environ[name]
     os.environ.update(before)
+
+
+@pytest.fixture
+def s3_keys() -> None:
+    """The keys of the tests' S3 service, as a user has them in the environment."""
+    os.environ.update(seaweed.ENVIRONMENT)
+
+
+@pytest.fixture
+def proxy() -> Iterator[Proxy]:
+    """A network before that service."""
+    with network.before(seaweed.endpoint()) as made:
+        yield made
 
 
 @pytest.fixture

@@ -68,6 +68,9 @@ def endpoint() -> str:
             process.stdin.close()
             process.wait(10)
             shutil.rmtree(folder, ignore_errors=True)
+            for port in (*ports, *(port + 10_000 for port in ports)):  # it leaves its sockets
+                for left in Path("/tmp").glob(f"seaweedfs-*-{port}.sock"):
+                    left.unlink(missing_ok=True)
 
     atexit.register(stop)
     made = f"http://127.0.0.1:{ports[0]}"
@@ -119,6 +122,7 @@ def _started(folder: Path, ports: list[int]) -> subprocess.Popen[bytes]:
     names = ("s3.port", "master.port", "filer.port", "volume.port")
     weed = [
         str(Path(sys.executable).parent / "weed"),
+        "-logdir=.",
         "mini",
         "-dir=data",
         "-ip=127.0.0.1",

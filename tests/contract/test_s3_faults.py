@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from tests import proxy as network
 from tests import seaweed
-from tests.proxy import Fault, Proxy
+from tests.proxy import Fault
 
 from calotype.backends.s3 import S3Backend, parts, wire
 from calotype.backends.s3.asking import Patience
@@ -24,17 +24,7 @@ HOUR = 3600 * SECOND
 SMALL, LARGE = noise(200_000, 1), noise(2 * parts.PART + 999_999, 2)
 BRIEF = Patience(connect=2, read=1.5, total=3)
 
-
-@pytest.fixture(autouse=True)
-def credentials(monkeypatch) -> None:
-    for name, text in seaweed.ENVIRONMENT.items():
-        monkeypatch.setenv(name, text)
-
-
-@pytest.fixture
-def proxy() -> Iterator[Proxy]:
-    with network.before(seaweed.endpoint()) as made:
-        yield made
+pytestmark = pytest.mark.usefixtures("s3_keys")
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import psycopg
 import pytest
-from tests import seaweed, supabase_server
+from tests import supabase_server
 from tests.store.surgery import findings
 from tests.store.worlds import BACKENDS, CATALOGS, World, bytes_of, marker, names, put_at
 
@@ -26,9 +26,7 @@ CHOSEN = ALL if os.environ.get("CALOTYPE_MARKERS") == "full" else FEW
 
 
 @pytest.fixture(params=CHOSEN, ids="-".join)
-def world(request, monkeypatch, tmp_path, clock) -> Iterator[World]:
-    for name, text in seaweed.ENVIRONMENT.items():
-        monkeypatch.setenv(name, text)
+def world(request, monkeypatch, tmp_path, clock, s3_keys) -> Iterator[World]:
     monkeypatch.setenv("CALOTYPE_SUPABASE_KEY", supabase_server.running().key)
     made = World(*request.param, tmp_path, clock)
     yield made

@@ -25,17 +25,7 @@ from calotype.errors import CalotypeError, Corrupt, Denied, NotFound, Unavailabl
 HASTY = Patience(connect=1, read=1, total=0.3)
 PATIENT = Patience(connect=5, read=60, total=60)
 
-
-@pytest.fixture(autouse=True)
-def credentials(monkeypatch) -> None:
-    for name, text in seaweed.ENVIRONMENT.items():
-        monkeypatch.setenv(name, text)
-
-
-@pytest.fixture
-def proxy() -> Iterator[Proxy]:
-    with network.before(seaweed.endpoint()) as made:
-        yield made
+pytestmark = pytest.mark.usefixtures("s3_keys")
 
 
 @pytest.fixture

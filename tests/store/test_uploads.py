@@ -45,9 +45,7 @@ everywhere = pytest.mark.parametrize("pair", PAIRS + OTHERS, ids="-".join, indir
 
 
 @pytest.fixture(params=PAIRS, ids="-".join)
-def pair(request, monkeypatch):
-    for name, text in seaweed.ENVIRONMENT.items():
-        monkeypatch.setenv(name, text)
+def pair(request, monkeypatch, s3_keys):
     monkeypatch.setenv("CALOTYPE_SUPABASE_KEY", supabase_server.running().key)
     return request.param
 
