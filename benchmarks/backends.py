@@ -7,7 +7,7 @@ import json
 import os
 import sys
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache, partial
 from pathlib import Path
 from time import perf_counter
@@ -46,12 +46,17 @@ def _catalog() -> Table:
         {"SQLite": partial(_import, tree, ""), "PostgreSQL": partial(_import, tree, "postgres")},
         ROUNDS,
     )
-    cells = [
-        [name, str(seconds), str(seconds.over(found["SQLite"])), target]
-        for (name, seconds), target in zip(found.items(), ["", "<= 1.5"], strict=True)
-    ]
+    head = ["`calotype import` of A, catalog in", "s", "ratio", "target"]
     note = f"{ROUNDS} rounds, whole commands, bytes in a local folder."
-    return Table(["`calotype import` of A, catalog in", "s", "ratio", "target"], cells, note)
+    return Table(head, _over(found, "SQLite", ["", "<= 1.5"]), note)
+
+
+def _over(found: Mapping[str, Series], name: str, targets: Sequence[str]) -> list[list[str]]:
+    """A row each: its seconds, those over the seconds of ``name``, and its target."""
+    return [
+        [each, str(seconds), str(seconds.over(found[name])), target]
+        for (each, seconds), target in zip(found.items(), targets, strict=True)
+    ]
 
 
 def _import(tree: Path, catalog: str) -> float:
@@ -72,11 +77,7 @@ def _s3() -> Table:
         },
         ROUNDS,
     )
-    ours = found["`put_many`"]
-    cells = [
-        [name, str(seconds), str(seconds.over(ours)), target]
-        for (name, seconds), target in zip(found.items(), [">= 0.8", ">= 3", ""], strict=True)
-    ]
+    cells = _over(found, "`put_many`", [">= 0.8", ">= 3", ""])
     note = f"{ROUNDS} rounds, SeaweedFS; {OBJECTS} different files of corpus A, in the page cache."
     return Table(["to an S3 service by", "s", "of put_many's time", "target"], cells, note)
 
@@ -90,11 +91,7 @@ def _database() -> Table:
         },
         ROUNDS,
     )
-    bare, ours = found.values()
-    cells = [
-        ["psycopg, binary, a row a file", str(bare), str(bare.over(ours)), ">= 0.8"],
-        ["`put_many`, backend `database:`", str(ours), str(ours.over(ours)), ""],
-    ]
+    cells = _over(found, "`put_many`, backend `database:`", [">= 0.8", ""])
     note = f"{ROUNDS} rounds; {OBJECTS} different files of corpus A, in the page cache."
     return Table(["into PostgreSQL by", "s", "of put_many's time", "target"], cells, note)
 
@@ -118,11 +115,7 @@ def _move() -> Table:
         },
         ROUNDS,
     )
-    read, copy = found.values()
-    cells = [
-        ["psycopg, binary, every row read", str(read), str(read.over(copy)), ">= 0.6"],
-        ["`backend copy` to S3", str(copy), str(copy.over(copy)), ""],
-    ]
+    cells = _over(found, "`backend copy` to S3", [">= 0.6", ""])
     note = f"{ROUNDS} rounds; {OBJECTS} different files of corpus A; copied without reading back."
     return Table(["from PostgreSQL by", "s", "of the copy's time", "target"], cells, note)
 
