@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
@@ -40,6 +41,9 @@ class Fault(StrEnum):
     UNFINISHED = "a recovery of it is not finished"
     NOWHERE = "PostgreSQL does not say which server it is, so this catalog may be a copy"
 
+
+BEHIND = frozenset({Fault.COPY, Fault.TAKEN, Fault.OLDER, Fault.UNFINISHED})
+"""What says that files may have been kept since that this catalog knows nothing of."""
 
 _RECOVER = "Run 'calotype fsck --recover': it compares both, and unlocks."
 _ADOPT = (
@@ -172,6 +176,23 @@ def claim(catalog: Catalog, mounts: Mounts, mount: Mount) -> Standing:
         f"Others write the marker of {mount.url} at the same moment, again and again.",
         hint="Try again.",
     )
+
+
+def is_behind(catalog: Catalog, mounts: Mounts) -> bool:
+    """True where a backend says that files may have been kept since that the catalog forgot."""
+    for mount in mounts.all:
+        with suppress(CalotypeError):  # what cannot be asked is not erased either
+            if claim(catalog, mounts, mount).fault in BEHIND:
+                return True
+    return False
+
+
+def given_to(catalog: Catalog) -> str:
+    """The mark of a catalog that is a copy: what it is given now is no other one's."""
+    with catalog.read() as connection:
+        home = homes.home(connection)
+    here = catalog.database.stand()
+    return here.mark if here is not None and homes.is_away(home, here) else ""
 
 
 def claim_first(catalog: Catalog, mounts: Mounts) -> None:

@@ -11,7 +11,7 @@ from calotype.belonging import look
 from calotype.catalog import Catalog, settings
 from calotype.catalog.backends import PRIMARY
 from calotype.digest import Digest
-from calotype.errors import CalotypeError
+from calotype.errors import CalotypeError, EraseLocked
 from calotype.mounting import Mount, Mounts
 from calotype.presence import require_there
 
@@ -25,11 +25,13 @@ def tell(catalog: Catalog, mounts: Mounts, digest: Digest, reason: str) -> None:
 
     Raises where the primary cannot be told; what another one is not told, the next gc makes up for.
     """
-    for mount, notes in _own(catalog, mounts):
+    for mount in mounts.all:
         try:
-            write(notes, digest, reason)
+            notes = _notes(catalog, mount)
+            if notes is not None:
+                write(notes, digest, reason)
         except CalotypeError as error:
-            if mount.role == PRIMARY:
+            if mount.role == PRIMARY and not isinstance(error, EraseLocked):
                 raise
             logger.warning("backend %s is not told of a block: %s", mount.name, error)
 
@@ -51,12 +53,17 @@ def make_up(catalog: Catalog, mount: Mount) -> None:
 
 
 def take_back(catalog: Catalog, mounts: Mounts, digest: Digest) -> bool:
-    """Remove its notes; True where there was one. Raises where a backend cannot be reached."""
-    there = False
-    for _, notes in _own(catalog, mounts):
-        there |= notes.read_note(blocked_name(digest)) is not None
-        notes.delete_note(blocked_name(digest))
-    return there
+    """Remove its notes; True where there was one.
+
+    Raises, and removes none, where one backend cannot be reached or may be another catalog's: a
+    note that stays would have the file purged again by a recovery.
+    """
+    name = blocked_name(digest)
+    found = [notes for mount in mounts.all if (notes := _notes(catalog, mount)) is not None]
+    there = [notes for notes in found if notes.read_note(name) is not None]
+    for notes in there:
+        notes.delete_note(name)
+    return bool(there)
 
 
 def write(notes: Notes, digest: str, reason: str) -> None:
@@ -78,20 +85,16 @@ def everything(catalog: Catalog) -> Iterator[tuple[str, str]]:
         after = page[-1][0]
 
 
-def _own(catalog: Catalog, mounts: Mounts) -> Iterator[tuple[Mount, Notes]]:
-    for mount in mounts.all:
-        try:
-            backend = mount.backend
-            if not isinstance(backend, Notes):
-                continue
-            require_there(catalog, mount)
-            found = look(catalog, mount)
-        except CalotypeError as error:
-            if mount.role == PRIMARY:
-                raise
-            logger.warning("backend %s is not told of a block: %s", mount.name, error)
-            continue
-        if found.fault is None:
-            yield mount, backend
-        else:
-            logger.warning("backend %s is not told of a block: %s", mount.name, found.why)
+def _notes(catalog: Catalog, mount: Mount) -> Notes | None:
+    """Where a backend keeps its notes, if it does; raises unless it is this catalog's for sure."""
+    backend = mount.backend
+    if not isinstance(backend, Notes):
+        return None
+    require_there(catalog, mount)
+    found = look(catalog, mount)
+    if found.fault is not None:
+        raise EraseLocked(
+            f"Blocks cannot be noted or taken back in the backend {mount.name!r}: {found.why}.",
+            hint=found.mends,
+        )
+    return backend

@@ -8,8 +8,9 @@ from dataclasses import replace
 
 from calotype.backends import Backend, Notes, Stands
 from calotype.backends.markers import BLOCKED, ERASED, MARKER, Marker, is_note
+from calotype.belonging import given_to
 from calotype.blocking import everything, write
-from calotype.catalog import Catalog, homes
+from calotype.catalog import Catalog
 from calotype.catalog.backends import Known
 from calotype.errors import CalotypeError, Misconfigured
 
@@ -39,7 +40,7 @@ def occupied(catalog: Catalog, backend: Backend, new: Known) -> Iterator[Known]:
         new.generation,
         new.erase_seq,
         stand,
-        given_to=_given_to(catalog),
+        given_to=given_to(catalog),
     )
     if not backend.write_note(MARKER, marker.to_bytes(), instead_of=content):
         raise _anothers(backend)
@@ -59,14 +60,6 @@ def clear(backend: Backend) -> None:
                 if is_note(found.name):
                     backend.delete_note(found.name)
         backend.delete_note(MARKER)
-
-
-def _given_to(catalog: Catalog) -> str:
-    """The mark of a catalog that is a copy: what it is given now is no other one's."""
-    with catalog.read() as connection:
-        home = homes.home(connection)
-    here = catalog.database.stand()
-    return here.mark if here is not None and homes.is_away(home, here) else ""
 
 
 def _anothers(backend: Backend) -> Misconfigured:

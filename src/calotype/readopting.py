@@ -6,11 +6,12 @@ stray that was to be erased. What has a row is copied to a key of its own.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence, Set
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, replace
 
+from sqlalchemy import Connection
 from sqlalchemy.exc import IntegrityError
 
 from calotype import media
@@ -28,7 +29,7 @@ from calotype.fsck.sides import Findings, Seen, finding
 from calotype.heart import Heart, beating
 from calotype.model import Blob
 from calotype.mounting import Mount
-from calotype.quantities import FOREVER
+from calotype.quantities import FOREVER, Instant
 from calotype.wishes import Wish
 
 SCOPE = "default"
@@ -47,15 +48,16 @@ _ERASED = ", at a key that was erased"
 class Candidate:
     """An object that is to be kept, and what reading it came to.
 
-    ``note`` says what it is. ``late`` says that this or another catalog may still delete it there;
-    ``instead_of`` is the token of the live replica whose key it has. ``blob`` is what was read,
-    ``intent`` where it was copied to.
+    ``note`` says what it is, ``forgotten`` that there is no row of it. ``late`` says that this or
+    another catalog may still delete it there; ``instead_of`` is the token of the live replica whose
+    key it has. ``blob`` is what was read, ``intent`` where it was copied to.
     """
 
     key: Key
     size: int
     note: str
     late: bool = False
+    forgotten: bool = False
     instead_of: str = ""
     blob: Blob | None = None
     intent: Intent | None = None
@@ -79,11 +81,15 @@ class Readopter:
     def readopt(self, objects: Sequence[Listed], rows: Mapping[str, Past], seen: Seen) -> Findings:
         """Keep those of ``objects`` that have no row or never had a live one, read whole before.
 
-        A digest is kept once: what has a sound copy at a key that nobody else deletes needs none.
+        A digest is kept once: what has a sound copy at a key that nobody else deletes needs no
+        other, but was put again since, and so is kept for good. What could be read, or kept,
+        another time is found ``unreachable``.
         """
         sizes = {thing.name: thing.size for thing in objects}
         sound = {str(row.digest) for row in rows.values() if self._is_sound(row, sizes)}
         wanted = self._candidates(objects, rows, sound)
+        yield from self._wanted_since(objects, rows, sound, seen)
+        self._doubt_lost({each.key.digest for each in wanted}, rows.values(), sizes)
         with ThreadPoolExecutor(THREADS) as pool:
             for first in range(0, len(wanted), TOGETHER):
                 part = [
@@ -94,12 +100,44 @@ class Readopter:
                 for each in pool.map(self._read, part):
                     seen.read_bytes += each.size
                     seen.tell()
-                    yield from self._one(each, sound)
+                    yield from self._one(each, sound, seen)
 
     def _is_sound(self, row: Past, sizes: Mapping[str, int]) -> bool:
         name = str(row.key)
         whole = row.state == LIVE and row.suspect_at is None and sizes.get(name) == row.size
         return whole and name not in self.late
+
+    def _wanted_since(
+        self, objects: Sequence[Listed], rows: Mapping[str, Past], sound: Set[str], seen: Seen
+    ) -> Findings:
+        """Keep blobs that have another object without a row: somebody has put them again."""
+        keys = [key for each in objects if each.name not in rows and (key := Key.parse(each.name))]
+        again = sorted({str(key.digest) for key in keys} & sound - self.blocked)
+        seen.forgotten = seen.forgotten or bool(again)
+        for digest in again if self.dry_run or not again else sorted(keep(self.catalog, again)):
+            told = {"digest": Digest.known(digest), "action": self._action}
+            yield finding(self.mount.name, "adopted", "put again since, at another key", **told)
+
+    @property
+    def _action(self) -> str:
+        return "would be kept" if self.dry_run else f"kept in scope {SCOPE}"
+
+    def _doubt_lost(
+        self, digests: Set[Digest], rows: Iterable[Past], sizes: Mapping[str, int]
+    ) -> None:
+        """Mark live replicas of these whose bytes are gone: another object has them by now."""
+        lost = [
+            row.token
+            for row in rows
+            if row.state == LIVE
+            and row.digest in digests
+            and row.size != sizes.get(str(row.key))
+            and row.size != self.mount.backend.size(row.key)
+        ]
+        if lost and not self.dry_run:
+            with self.catalog.write() as connection:
+                for token in lost:
+                    replicas.suspect(connection, token, self.catalog.clock())
 
     def _candidates(
         self, objects: Sequence[Listed], rows: Mapping[str, Past], sound: Set[str]
@@ -113,10 +151,10 @@ class Readopter:
                 continue
             if row is None:
                 note = f"bytes without a row{_ERASED if late else ''}"
-                found.append(Candidate(key, thing.size, note, late))
+                found.append(Candidate(key, thing.size, note, late, forgotten=True))
             elif row.state == LIVE and late:
                 note = f"bytes that were let go{_ERASED}"
-                found.append(Candidate(key, thing.size, note, late, row.token))
+                found.append(Candidate(key, thing.size, note, late, instead_of=row.token))
             elif row.state != LIVE and row.verified_at is None:
                 note = "bytes of a put" if row.state == WRITING else "bytes without a live row"
                 found.append(Candidate(key, thing.size, note, late=True))
@@ -140,10 +178,10 @@ class Readopter:
         blob = Blob(key.digest, size, facts.media_type, key.extension, *shape)
         return replace(candidate, blob=blob)
 
-    def _one(self, candidate: Candidate, sound: set[str]) -> Findings:
+    def _one(self, candidate: Candidate, sound: set[str], seen: Seen) -> Findings:
         digest, name = candidate.key.digest, str(candidate.key)
         error = candidate.error
-        action = "would be kept" if self.dry_run else ""
+        action = self._action if self.dry_run else ""
         if error is None and not self.dry_run and str(digest) not in sound:
             try:
                 action = self._keep(candidate)
@@ -153,10 +191,14 @@ class Readopter:
             return
         if error is not None:
             self._doubt(candidate)
-            note = f"not kept: {error}"
-            yield finding(self.mount.name, "stray", note, digest=digest, key=name)
+            damaged = isinstance(error, Corrupt)
+            seen.complete = seen.complete and damaged
+            kind, then = ("stray", "") if damaged else ("unreachable", "run this again")
+            told = {"digest": digest, "key": name, "action": then}
+            yield finding(self.mount.name, kind, f"not kept: {error}", **told)
         elif action and str(digest) not in sound:
             sound.add(str(digest))
+            seen.forgotten = seen.forgotten or candidate.forgotten
             told = {"digest": digest, "key": name, "action": action}
             yield finding(self.mount.name, "adopted", candidate.note, **told)
 
@@ -222,11 +264,29 @@ class Readopter:
             if intent is None:
                 tokens = [replicas.announce(connection, self.mount.name, candidate.key, blob.size)]
             replicas.set_live(connection, tokens, now)
-            if digest in there.blobs:
+            if digest in there.blobs and not candidate.forgotten:
                 return "its blob has it again"
-            holdings.insert_assets(connection, SCOPE, [Wish(blob.digest, FOREVER)], now)
-            settings.count_again(connection, SCOPE)
-            return f"kept in scope {SCOPE}"
+            _hold(connection, [digest], now)
+            return self._action
+
+
+@repeated
+def keep(catalog: Catalog, digests: Sequence[str]) -> set[str]:
+    """Have blobs kept for good in scope ``default``; those that are there."""
+    with catalog.write() as connection:
+        settings.lock_digests(connection, digests)
+        copies.lock_blobs(connection, digests)
+        there = sorted(copies.blobs(connection, digests))
+        _hold(connection, there, catalog.clock())
+    return set(there)
+
+
+def _hold(connection: Connection, digests: Sequence[str], now: Instant) -> None:
+    for digest in digests:
+        if not holdings.set_kept_until(connection, SCOPE, digest, FOREVER):
+            wish = Wish(Digest.known(digest), FOREVER)
+            holdings.insert_assets(connection, SCOPE, [wish], now)
+    settings.count_again(connection, SCOPE)
 
 
 def shards(objects: Iterator[Listed]) -> Iterator[tuple[str, list[Listed]]]:

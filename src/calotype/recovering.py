@@ -9,7 +9,7 @@ Harmless to repeat: after a kill the next one goes on, and nothing is erased unt
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from sqlalchemy import Connection
@@ -26,18 +26,19 @@ from calotype.backends.markers import (
     erased_keys,
     erased_seq,
 )
-from calotype.belonging import Fault, Standing, look
-from calotype.catalog import Catalog, backends, copies, homes, schema, settings
+from calotype.belonging import BEHIND, Fault, Standing, given_to, look
+from calotype.catalog import Catalog, backends, copies, homes, listing, schema, settings
 from calotype.catalog.columns import Hosts
 from calotype.catalog.failures import translated
 from calotype.digest import Digest
 from calotype.errors import CalotypeError, Misconfigured, NoStore, StillReferenced, Unavailable
-from calotype.fsck.sides import Findings, Seen, finding
+from calotype.fsck.sides import PAGE, Findings, Seen, finding
 from calotype.model import Finding
 from calotype.mounting import Mount, Mounts
 from calotype.presence import require_there
 from calotype.purging import Purger
-from calotype.readopting import Readopter, shards
+from calotype.quantities import FOREVER
+from calotype.readopting import SCOPE, Readopter, keep, shards
 
 TO_ADOPT = frozenset({Fault.COPY, Fault.TAKEN})
 """What only ``adopt`` goes over."""
@@ -79,13 +80,17 @@ class Recovery:
                     taken.append((mount, found))
             except CalotypeError as error:
                 yield _unreachable(mount, error, seen)
+        whole = []
         for mount, found in taken:  # one that is a copy has begun an epoch in every backend
-            try:
-                self._take(mount, found)
-            except CalotypeError as error:
-                yield _unreachable(mount, error, seen)
-            else:
-                yield from self._recover(mount, seen)
+            if (yield from self._compared(mount, found, seen)):
+                whole.append(mount)
+        try:
+            if seen.forgotten or any(found.fault in BEHIND for _, found in taken):
+                yield from self._held()
+        except CalotypeError as error:
+            yield _unreachable(self.mounts.primary, error, seen)
+        else:
+            yield from self._finished(whole, seen)
 
     def rebuild(self, seen: Seen) -> Findings:
         """Make a catalog that was lost from the primary's bytes alone, every one of them read.
@@ -121,7 +126,7 @@ class Recovery:
         if self.dry_run or not isinstance(backend, Notes):
             return
         now = look(self.catalog, mount, _erased(backend))
-        if now.fault is None:
+        if now.marker is None and now.fault is None:  # nothing was ever erased there
             return
         known, erased = now.known, max(now.known.erase_seq, now.erased)
         with self.catalog.write() as connection:
@@ -133,10 +138,10 @@ class Recovery:
             erased,
             backend.stand() if isinstance(backend, Stands) else None,
             recovering=True,
+            given_to=given_to(self.catalog),
         )
-        if now.content != found.content or not backend.write_note(
-            MARKER, marker.to_bytes(), instead_of=now.content
-        ):
+        changed = found.fault is not None and now.content != found.content
+        if changed or not backend.write_note(MARKER, marker.to_bytes(), instead_of=now.content):
             raise Unavailable(
                 f"Another catalog writes the marker of {mount.url} at this moment.",
                 hint="Let only one of them be used, then run this again.",
@@ -145,7 +150,8 @@ class Recovery:
     def _begin(self, found: Standing) -> None:
         """Begin another epoch in the catalog, where need be.
 
-        One that is a copy begins one in every backend: none of them was its own.
+        One that is a copy begins one in every backend, for none of them was its own, and is at
+        home here.
         """
         if self.dry_run or found.fault in (None, Fault.UNFINISHED):
             return
@@ -160,18 +166,26 @@ class Recovery:
                     backends.begin_epoch(connection, known, epoch, erased)
                 elif found.fault is Fault.COPY or known.name == found.name:
                     backends.begin_epoch(connection, known, known.epoch + 1, known.erase_seq)
-            homes.settle(connection, here)
+            if found.fault is Fault.COPY or not homes.is_away(homes.home(connection), here):
+                homes.settle(connection, here)
 
     # -- what is there ----------------------------------------------------------------------
 
-    def _recover(self, mount: Mount, seen: Seen) -> Findings:
+    def _compared(
+        self, mount: Mount, found: Standing, seen: Seen
+    ) -> Generator[Finding, None, bool]:
+        """Keep what the catalog has no row of; False where that came to no end."""
+        whole = True
         try:
+            self._take(mount, found)
             yield from self._blocks(mount)
-            yield from self._readopted(mount, seen)
-            if not self.dry_run:
-                self._finish(mount)
+            for each in self._readopted(mount, seen):
+                whole = whole and each.kind != "unreachable"
+                yield each
         except CalotypeError as error:
             yield _unreachable(mount, error, seen)
+            return False
+        return whole
 
     def _readopted(self, mount: Mount, seen: Seen) -> Findings:
         backend = mount.backend
@@ -196,21 +210,51 @@ class Recovery:
         noted = _blocked(backend)
         own = dict(blocking.everything(self.catalog))
         for digest in sorted(noted.keys() - own.keys()):
+            gone = Digest.known(digest)
             try:
-                Purger(self.catalog, self.hosts).purge(
-                    Digest.known(digest), block=True, reason=noted[digest]
+                assets = Purger(self.catalog, self.hosts).purge(
+                    gone, block=True, reason=noted[digest]
                 )
             except StillReferenced as error:
                 note = f"it was purged, and cannot be let go of here: {error}"
-                yield finding(mount.name, "broken", note, digest=Digest.known(digest))
+                yield finding(mount.name, "broken", note, digest=gone)
+            else:
+                if assets:
+                    note = f"another copy of this catalog has purged it: {noted[digest]}"
+                    yield finding(mount.name, "adopted", note, digest=gone, action="let go of")
         for digest in sorted(own.keys() - noted.keys()):
             blocking.write(backend, digest, own[digest])
+
+    def _held(self) -> Findings:
+        """Keep what this catalog would let go of: somebody may have wanted it since."""
+        after = ""
+        while True:
+            with self.catalog.read() as connection:
+                found = listing.orphans(connection, FOREVER - 1, self.hosts, PAGE, after)
+            passing = [str(blob.digest) for blob in found]
+            kept = set(passing) if self.dry_run else keep(self.catalog, passing)
+            for digest in sorted(kept):
+                action = "would be kept" if self.dry_run else f"kept in scope {SCOPE}"
+                told = {"digest": Digest.known(digest), "action": action}
+                yield finding("", "adopted", "bytes that this catalog would let go of", **told)
+            if len(passing) < PAGE:
+                return
+            after = passing[-1]
+
+    def _finished(self, mounts: Sequence[Mount], seen: Seen) -> Findings:
+        for mount in mounts:
+            try:
+                self._finish(mount)
+            except CalotypeError as error:
+                yield _unreachable(mount, error, seen)
 
     def _finish(self, mount: Mount) -> None:
         """Say that it is at an end, if the marker is still this catalog's."""
         backend = mount.backend
+        if self.dry_run or not isinstance(backend, Notes):
+            return
         found = look(self.catalog, mount)
-        if not isinstance(backend, Notes) or found.marker is None or not found.marker.recovering:
+        if found.marker is None or not found.marker.recovering:
             return
         known, marker = found.known, found.marker
         if (marker.epoch, marker.generation) == (known.epoch, known.generation):

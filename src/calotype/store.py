@@ -258,7 +258,10 @@ class Store(Inspects, Scope):
         )
 
     def unblock(self, digest: str) -> bool:
-        """Take a digest off the block-list; False where it was not on it."""
+        """Take a digest off the block-list; False where it was not on it.
+
+        Raises, and changes nothing, where a backend cannot be told, or may be another catalog's.
+        """
         catalog, parsed = self._rooms.catalog, Digest.parse(digest)
         if not catalog.exists():
             return False

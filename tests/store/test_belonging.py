@@ -13,7 +13,7 @@ import pytest
 from tests import invariants
 from tests.store.pictures import noise, picture
 from tests.store.surgery import backend_of, change, content, findings, objects, problems, rows
-from tests.store.test_markers import body, filled, kinds
+from tests.store.test_markers import body, digest_of, filled, kinds
 from tests.store.worlds import marker, put_at
 
 from calotype import Store, publishing
@@ -29,6 +29,7 @@ from calotype.backends.markers import (
     is_note,
 )
 from calotype.catalog import Catalog
+from calotype.digest import Digest
 from calotype.doctoring import examine
 from calotype.errors import Blocked, Corrupt, EraseLocked, Misconfigured, Unavailable
 from calotype.gc.announcing import KEPT
@@ -238,6 +239,121 @@ def test_a_folder_that_is_put_back_in_its_place_goes_on(shop, tmp_path, clock):
         assert kinds(store) == []
 
 
+def gone_back(shop, tmp_path, clock, since) -> Store:
+    """The store with the catalog that it had before ``since(store)``."""
+    shop.close()
+    shutil.copy(tmp_path / "shop/catalog.db", tmp_path / "older.db")
+    with Store(tmp_path / "shop", clock=clock) as store:
+        since(store)
+    put_back(tmp_path)
+    return Store(tmp_path / "shop", clock=clock)
+
+
+@pytest.mark.parametrize("released", ["before", "after"])
+def test_bytes_that_were_put_again_at_another_key_are_kept(shop, tmp_path, clock, released):
+    def since(store: Store) -> None:
+        assert erases(store) == 1
+        store.put(body(0), owner="page/9")
+
+    if released == "before":
+        shop.release("page/0")
+    with gone_back(shop, tmp_path, clock, since) as store:
+        assert "missing" not in kinds(store, recover=True)
+        store.release("page/0")
+        store.gc(now=True)
+        with store.open(digest_of(body(0))) as file:
+            assert file.read() == body(0)
+        assert kinds(store, read_data=True) == []
+
+
+@pytest.mark.parametrize("erased", [True, False], ids=["locked", "not-locked"])
+def test_what_an_older_catalog_would_let_go_of_is_kept(shop, tmp_path, clock, erased):
+    """It was restored since at its own key; gc before the recovery lets nothing go either."""
+
+    def since(store: Store) -> None:
+        store.put(body(0), owner="page/9")
+        if erased:
+            assert erases(store, "page/1") == 1
+        else:
+            store.put(noise(90))
+
+    shop.release("page/0")
+    with gone_back(shop, tmp_path, clock, since) as store:
+        if erased:
+            with pytest.raises(EraseLocked, match="older"):
+                store.gc(now=True)
+        assert kinds(store, recover=True, dry_run=True).count("adopted") == 2 - erased
+        assert kinds(store, recover=True).count("adopted") == 2 - erased
+        store.gc(now=True)
+        assert store.stat(digest_of(body(0))).kept == "library"
+        assert len(objects(store)) == 5 - 2 * erased
+
+
+def test_a_recovery_that_could_not_keep_something_is_not_finished(shop, tmp_path, monkeypatch):
+    digest = Digest.of(noise(90))
+    put_at(shop, digest, noise(90))
+    opened = LocalBackend.open
+
+    def away(self, key, *more):
+        if key.digest == digest:
+            raise Unavailable("The disk does not answer.", hint="Wait.")
+        return opened(self, key, *more)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(LocalBackend, "open", away)
+        run = shop.fsck(recover=True)
+        assert [each.kind for each in run] == ["unreachable", "locked", "stray"]
+        assert not run.result().complete
+    with pytest.raises(EraseLocked, match="not finished"):
+        erases(shop)
+    assert kinds(shop, recover=True) == ["adopted", "adopted"]
+    assert erases(shop, "page/1") == 1
+
+
+def test_a_block_is_not_taken_back_where_a_backend_would_go_on_to_tell_of_it(shop, tmp_path):
+    """A recovery would purge what was put again."""
+    shop.backends.add("two", f"file:{tmp_path}/two")
+    shop.backends.copy("two").result()
+    digest = digest_of(body(0))
+    shop.purge(digest)
+    (tmp_path / "two").rename(tmp_path / "away")
+    with pytest.raises(Unavailable):
+        shop.unblock(digest)
+    (tmp_path / "away").rename(tmp_path / "two")
+    (tmp_path / "two" / MARKER).rename(tmp_path / "mark")
+    with pytest.raises(EraseLocked, match="'two'"):
+        shop.unblock(digest)
+    with pytest.raises(Blocked):
+        shop.put(body(0))
+    assert len(notes(shop, BLOCKED)) == 1
+    (tmp_path / "mark").rename(tmp_path / "two" / MARKER)
+    assert shop.unblock(digest)
+    assert shop.put(body(0)).status == "created"
+    assert kinds(shop, recover=True) == []
+
+
+def test_a_copy_that_recovers_its_own_place_does_not_take_the_others(shop, tmp_path, clock):
+    shop.close()
+    (tmp_path / "staging").mkdir()
+    shutil.copy(tmp_path / "shop/catalog.db", tmp_path / "staging")
+    (tmp_path / "staging/blobs").symlink_to(tmp_path / "shop/blobs")
+    with Store(tmp_path / "staging", clock=clock) as store:
+        store.backends.add("own", f"file:{tmp_path}/own")
+        store.backends.copy("own").result()
+        assert Marker.of((tmp_path / "own" / MARKER).read_bytes()).given_to
+        found = LocalBackend(tmp_path / "own")
+        assert found.write_note(
+            MARKER,
+            replace(Marker.of(found.read_note(MARKER)), erase_seq=9).to_bytes(),
+            instead_of=found.read_note(MARKER),
+        )
+        told = [(each.kind, each.backend) for each in findings(store, recover=True)]
+        assert told == [("locked", "main")]
+        with pytest.raises(EraseLocked, match="is a copy"):
+            erases(store)
+        assert kinds(store, recover=True, adopt=True)[-1:] != ["locked"]
+
+
 def test_a_put_that_the_copy_saw_under_way_is_kept(shop, tmp_path, clock, monkeypatch):
     real = publishing.keep
 
@@ -436,8 +552,7 @@ def test_a_folder_that_was_moved_away_from_its_mirror_adopts_both(shop, tmp_path
     with Store(tmp_path / "moved", clock=clock) as store:
         with pytest.raises(EraseLocked, match="'two'"):
             erases(store, "page/1")
-        assert kinds(store, recover=True, adopt=True) == []
-        assert store.gc(now=True).erased == 1
+        assert kinds(store, recover=True, adopt=True) == ["adopted"]  # the other may have had it
         assert erases(store, "page/2") == 2
         assert kinds(store) == []
 
@@ -671,7 +786,7 @@ def test_one_that_is_just_taken_over_is_not_taken_back_without_being_asked(shop,
     assert backend.write_note(MARKER, other.to_bytes(), instead_of=content)
     with pytest.raises(EraseLocked, match="taken it over"):
         erases(shop)
-    assert kinds(shop, recover=True) == ["locked"]
+    assert kinds(shop, recover=True) == ["locked", "orphan"]
     assert marker(shop) == other
-    assert kinds(shop, recover=True, adopt=True) == []
+    assert kinds(shop, recover=True, adopt=True) == ["adopted"]
     assert marker(shop).epoch == 2

@@ -160,7 +160,7 @@ def test_a_stray_is_information_and_stays_for_thirty_days(store, digest, clock):
     write(store, STRAY, b"nobody's")
     [finding] = findings(store)
     assert (finding.kind, finding.key, finding.digest) == ("stray", str(STRAY), STRAY.digest)
-    assert (finding.action, finding.is_problem) == ("", False)
+    assert ("--recover keeps it" in finding.action, finding.is_problem) == (True, False)
     clock.advance(days=100)
     store.gc(now=True)
     assert str(STRAY) in objects(store)

@@ -58,7 +58,7 @@ def test_staging_with_productions_dump_erases_nothing_there(world):
     with pytest.raises(EraseLocked, match="is a copy") as refused:
         staging.gc(now=True)
     assert "fsck --recover --adopt" in refused.value.hint
-    assert kinds(staging) == ["locked"]
+    assert kinds(staging) == ["locked", "orphan"]  # nothing was let go of either
     digest = staging.put(body(9)).digest  # puts and reads go on
     assert "~" in names(staging)[[digest in name for name in names(staging)].index(True)]
     with staging.open(digest) as file:
@@ -141,6 +141,7 @@ def test_of_two_clones_the_one_that_adopts_has_the_bytes(world):
     assert len(names(first)) == 3
     assert set(kinds(first, recover=True)) >= {"locked"}
     assert "locked" not in kinds(first, recover=True, adopt=True)
+    first.release("page/2")
     assert first.gc(now=True).erased == 1
     with pytest.raises(EraseLocked):
         clone.gc(now=True)
@@ -169,10 +170,10 @@ def test_an_older_catalog_locks_by_itself_until_it_is_recovered(world, clock):
     key = put_at(store, late, body(1))  # written late, or deleted late
     clock.advance(seconds=1)
     told = [each.kind for each in store.fsck(recover=True, dry_run=True)]
-    assert told.count("adopted") == 3
+    assert told.count("adopted") == 4
     assert "locked" in told
     found = list(store.fsck(recover=True))
-    assert sorted(each.kind for each in found) == ["adopted"] * 3
+    assert sorted(each.kind for each in found) == ["adopted"] * 4
     actions = {str(each.digest): each.action for each in found}
     assert actions[young] == actions[kept] == "kept in scope default"
     assert actions[late] == "its blob has it again"

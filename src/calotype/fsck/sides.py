@@ -36,7 +36,8 @@ Findings = Iterator[Finding]
 class Seen:
     """What was looked at and found so far; ``locked`` are backends where nothing is erased.
 
-    ``over`` says that no more can be looked at: there is no catalog.
+    ``over`` says that no more can be looked at: there is no catalog. ``forgotten`` says that bytes
+    were kept again that it has no row of.
     """
 
     blobs: int = 0
@@ -46,6 +47,7 @@ class Seen:
     tables_lost: bool = False
     locked: set[str] = field(default_factory=set)
     over: bool = False
+    forgotten: bool = False
     found: Counter[str] = field(default_factory=Counter)
     problems: int = 0
     progress: Callable[[Progress], None] | None = None
@@ -170,8 +172,10 @@ class Side:
                 last = key.digest in wanted
                 note = "bytes without a row"
                 note += ", and its blob has no sound copy: put this file again" if last else ""
-                action = "will be erased in 30 days" if repair else ""
-                action += ", once there is a sound copy" if repair and last else ""
+                action = "where an older catalog was put back, --recover keeps it"
+                if repair:
+                    action = "will be erased in 30 days"
+                    action += ", once there is a sound copy" if last else ""
                 yield self._finding("stray", note, digest=key.digest, key=str(key), action=action)
             elif row.state == ERASED and self._is_there(key):
                 late.append(key)

@@ -98,7 +98,7 @@ class Fsck:
         gone = [name for name in tables if not health.is_made_anew(name)]
         lost += [f"the table {name}" for name in tables if name not in gone]
         seen.tables_lost = bool(gone or (tables and not repair))
-        seen.complete = not seen.tables_lost
+        seen.complete = seen.complete and not seen.tables_lost
         for note in notes:
             yield self._finding("broken", note)
         doubled: list[str] = []

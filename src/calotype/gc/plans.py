@@ -10,6 +10,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
 
+from calotype.belonging import is_behind
 from calotype.catalog import Catalog, copies, settings, uploads
 from calotype.catalog.backends import PRIMARY
 from calotype.catalog.columns import Hosts
@@ -170,7 +171,8 @@ class Plan:
 
         Unless ``force``, ``GcLimit`` where more would go than max(20 %, 1000 blobs): before
         anything is removed, or when it turns out on the way that more is garbage by now.
-        ``EraseLocked``, once all else is done, where a backend's bytes may be another catalog's.
+        ``EraseLocked``, once all else is done, where a backend's bytes may be another catalog's;
+        nothing is let go of where this one may be older than they are.
         """
         return self.run(force=force).result()
 
@@ -191,9 +193,10 @@ class Plan:
         stop = _Budget(self.terms.budget)
         total = 2 * self.doomed + self.erased
         collector = Collector(catalog, self._gc.hosts, self.terms, safety)
-        for _ in collector.collect(collected, stop):
-            done = collected.doomed
-            yield Progress(max(total, done), done, computed=done, note="letting go")
+        if not is_behind(catalog, self._gc.mounts):
+            for _ in collector.collect(collected, stop):
+                done = collected.doomed
+                yield Progress(max(total, done), done, computed=done, note="letting go")
         waiting = self._waiting()
         for _ in self._erased(erased, stop):
             done = collected.doomed + erased.erased
