@@ -35,7 +35,7 @@ class Fault(StrEnum):
 
     OTHER = "it belongs to another store"
     COPY = "this catalog is a copy, and the other one may be in use"
-    TAKEN = "another copy of this catalog has taken it over"
+    TAKEN = "another copy of this catalog has taken it over, or a recovery that it is older than"
     OLDER = "this catalog is older than the bytes: more was erased than it knows of"
     LOST = "its marker calotype.json is gone or damaged"
     UNFINISHED = "a recovery of it is not finished"

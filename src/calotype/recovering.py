@@ -110,8 +110,6 @@ class Recovery:
         self._make(mount)
         yield from Recovery(self.catalog, self.mounts, self.hosts, adopt=True).recover(seen)
         yield finding(mount.name, "adopted", LOST)
-        with self.catalog.write() as connection:
-            settings.forget_meta(connection, REBUILDING)
 
     # -- taking over ------------------------------------------------------------------------
 
@@ -242,11 +240,17 @@ class Recovery:
             after = passing[-1]
 
     def _finished(self, mounts: Sequence[Mount], seen: Seen) -> Findings:
+        """Say of each that it is at an end; a rebuilding is where all of them are."""
+        done = 0
         for mount in mounts:
             try:
                 self._finish(mount)
+                done += 1
             except CalotypeError as error:
                 yield _unreachable(mount, error, seen)
+        if done == len(self.mounts.all) and not self.dry_run:
+            with self.catalog.write() as connection:
+                settings.forget_meta(connection, REBUILDING)
 
     def _finish(self, mount: Mount) -> None:
         """Say that it is at an end, if the marker is still this catalog's."""
