@@ -135,35 +135,31 @@ class Eraser:
             yield
 
     def _first(self, states: Sequence[str], cutoff: Instant) -> Instant:
-        with self.catalog.read() as connection:
-            rows = replicas.due(
-                connection,
-                states,
-                cutoff,
-                backend=self.name,
-                digests=self.terms.digests,
-                after=(0, ""),
-                limit=1,
-            )
+        rows = self._page(states, cutoff, (0, ""), 1)
         return rows[0][0] if rows else cutoff
 
     def _rows(self, states: Sequence[str], cutoff: Instant) -> Iterator[Due]:
         place = (0, "")
         while True:
-            with self.catalog.read() as connection:
-                rows = replicas.due(
-                    connection,
-                    states,
-                    cutoff,
-                    backend=self.name,
-                    digests=self.terms.digests,
-                    after=place,
-                    limit=BATCH,
-                )
+            rows = self._page(states, cutoff, place, BATCH)
             yield from (item for _, item in rows)
             if len(rows) < BATCH:
                 return
             place = (rows[-1][0], str(rows[-1][1].key))
+
+    def _page(
+        self, states: Sequence[str], cutoff: Instant, after: tuple[Instant, str], limit: int
+    ) -> list[tuple[Instant, Due]]:
+        with self.catalog.read() as connection:
+            return replicas.due(
+                connection,
+                states,
+                cutoff,
+                backend=self.name,
+                digests=self.terms.digests,
+                after=after,
+                limit=limit,
+            )
 
     def _abort_stale(self, tally: Tally) -> None:
         now = self.catalog.clock()
