@@ -10,6 +10,7 @@ import functools
 import os
 import re
 import stat
+import struct
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -33,6 +34,13 @@ _LOCAL_DISKS = frozenset((0xEF53, 0x58465342, 0x9123683E, 0xF2F52010, 0x01021994
 
 _XFS_GEOMETRY = 0x80705864
 """XFS_IOC_FSGEOMETRY_V1: 112 bytes of facts, with the file system's UUID from 64 on."""
+
+_GENERATION = 0x80007601 | struct.calcsize("l") << 16
+"""FS_IOC_GETVERSION: 4 bytes, though its number says a long. Each folder that is made has others,
+also where the number of an inode is used again. tmpfs, overlayfs and NFS do not tell."""
+
+_NOT_KNOWN = (errno.ENOTTY, errno.EINVAL, errno.EOPNOTSUPP, errno.ENOSYS)
+"""What a file system answers to a question that it does not know."""
 
 _FULL_SYNC = 51 if sys.platform == "darwin" else None
 """F_FULLFSYNC: on macOS fsync alone stops at the drive's cache."""
@@ -212,26 +220,43 @@ def wait_alone(descriptor: int) -> None:
 
 
 def mark_of(path: str) -> str:
-    """What tells a folder from any other: its disk's own id, where it has one, and its inode.
+    """What tells a folder from any other: its disk's own id, its inode, and the inode's generation.
 
-    Both stay when the disk is mounted elsewhere or the machine starts anew; a copy has another.
+    All stay when the disk is mounted elsewhere or the machine starts anew; a copy has others, and
+    so has what is made after this one was removed. Left out is what the file system does not tell.
     """
-    disk = _disk_of(path) if sys.platform == "linux" else "0"
-    return f"{disk}:{os.stat(path).st_ino:x}"  # noqa: PTH116
+    if sys.platform != "linux":
+        return f"0:{os.stat(path).st_ino:x}"  # noqa: PTH116
+    descriptor = os.open(path, _FOLDER)
+    try:
+        generation = _asked(descriptor, _GENERATION, 8) or b""
+        number = os.fstat(descriptor).st_ino
+        return f"{_disk_of(descriptor)}:{number:x}:{generation[:4].hex()}"
+    finally:
+        os.close(descriptor)
 
 
-def _disk_of(path: str) -> str:
+def _disk_of(descriptor: int) -> str:
     """The file system's own id; that of XFS in statvfs is but its device's number."""
+    facts = _asked(descriptor, _XFS_GEOMETRY, 112)
+    if facts is not None:
+        return facts[64:80].hex()
+    return f"{os.fstatvfs(descriptor).f_fsid & 0xFFFFFFFFFFFFFFFF:x}"
+
+
+def _asked(descriptor: int, question: int, room: int) -> bytes | None:
+    """What the file system answers; None where it does not know the question.
+
+    Other errors come out: for who may not ask a place would seem to be another one.
+    """
     import fcntl
 
-    with suppress(OSError):
-        descriptor = os.open(path, _FOLDER)
-        try:
-            facts = fcntl.ioctl(descriptor, _XFS_GEOMETRY, bytes(112))
-        finally:
-            os.close(descriptor)
-        return facts[64:80].hex()
-    return f"{os.statvfs(path).f_fsid & 0xFFFFFFFFFFFFFFFF:x}"
+    try:
+        return fcntl.ioctl(descriptor, question, bytes(room))
+    except OSError as error:
+        if error.errno in _NOT_KNOWN:
+            return None
+        raise
 
 
 def is_same_mount(one: str, other: str) -> bool:
