@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 
 from calotype.backends import folders
-from calotype.backends.folders import CREATE, Folder, mark_of, telling, wait_alone
+from calotype.backends.folders import CREATE, Folder, hold_no_more, mark_of, telling, wait_alone
 from calotype.backends.staged import LocalStaged
 from calotype.backends.window import open_file, window
 from calotype.errors import Unavailable
@@ -36,9 +36,7 @@ def write(
 
     Whoever compares and replaces holds the root meanwhile, which a kill ends.
     """
-    with telling("put", root, name), Folder.opened(root) as outer:
-        if outer.descriptor is not None:
-            wait_alone(outer.descriptor)
+    with telling("put", root, name), _alone_in(root) as outer:
         there = read(root, name)
         if there == content:
             return True
@@ -56,6 +54,23 @@ def write(
                     raise
             folder.sync()
         return True
+
+
+@contextmanager
+def _alone_in(root: str) -> Iterator[Folder]:
+    """The root, which nobody else holds meanwhile.
+
+    A child that was forked meanwhile has the descriptor for as long as it lives, but not the lock.
+    """
+    with Folder.opened(root) as outer:
+        if outer.descriptor is None:
+            yield outer
+            return
+        wait_alone(outer.descriptor)
+        try:
+            yield outer
+        finally:
+            hold_no_more(outer.descriptor)
 
 
 def _stage(stage: Callable[[], LocalStaged], folder: Folder, last: str, content: bytes) -> None:

@@ -201,7 +201,7 @@ def hold(descriptor: int) -> None:
 
 
 def hold_no_more(descriptor: int) -> None:
-    """The opposite of ``hold``, for a file that a copy of the descriptor keeps open."""
+    """End ``hold`` or ``wait_alone``, also where a copy of the descriptor stays open in a child."""
     _lock(descriptor, "LOCK_UN")
 
 
@@ -211,7 +211,7 @@ def is_held(descriptor: int) -> bool:
 
 
 def wait_alone(descriptor: int) -> None:
-    """Wait until nobody else holds the file or folder, and hold it until it is closed."""
+    """Wait until nobody else holds the file or folder, and hold it until ``hold_no_more``."""
     if sys.platform != "win32":
         import fcntl
 
