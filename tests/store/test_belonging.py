@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from sqlalchemy import NullPool, create_engine
 from tests import invariants
 from tests.store.pictures import noise, picture
 from tests.store.surgery import backend_of, change, content, findings, objects, problems, rows
@@ -186,6 +187,29 @@ def test_a_catalog_that_was_copied_without_its_bytes_erases_nothing(shop, tmp_pa
             erases(store, "page/1")
         [said] = [each for each in examine(store) if each.level == "fail"]
         assert said.subject == "erasing" and "--adopt" in said.cure
+
+
+@pytest.mark.parametrize("how", ["uri", "creator"])
+def test_a_copy_is_known_by_its_file_however_an_engine_opens_it(tmp_path, clock, how):
+    def opened(place: str) -> Store:
+        file = tmp_path / place / "app.db"
+        file.parent.mkdir(exist_ok=True)
+        engine = create_engine(
+            f"sqlite:///file:{file}?uri=true" if how == "uri" else "sqlite://",
+            poolclass=NullPool,
+            **({} if how == "uri" else {"creator": lambda: sqlite3.connect(file)}),
+        )
+        return Store(engine=engine, backend=f"file:{tmp_path}/bytes", clock=clock)
+
+    with opened("shop") as store:
+        filled(store)
+        assert erases(store) == 1
+    (tmp_path / "other").mkdir()
+    shutil.copy(tmp_path / "shop/app.db", tmp_path / "other/app.db")
+    with opened("other") as staging, pytest.raises(EraseLocked, match=str(tmp_path / "shop")):
+        erases(staging, "page/1")
+    with opened("shop") as store:
+        assert erases(store, "page/1") == 1
 
 
 def test_bytes_that_were_moved_alone_are_not_taken_for_moved_together(shop, tmp_path, clock):

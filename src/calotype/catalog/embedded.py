@@ -139,12 +139,20 @@ class Embedded:
 
     def stand(self) -> Stand | None:
         """The folder and the file's name in it: a copy put back in its place has the same."""
-        if self.path is None:
+        path = self.path or self._file_of_given()
+        if path is None:
             return Stand("memory")
-        file = sqlite.real(self.path)
+        file = sqlite.real(path)
         with telling("look at", str(file.parent)), suppress(FileNotFoundError):
             return Stand(f"{mark_of(str(file.parent))}/{file.name}", str(file))
         return None
+
+    def _file_of_given(self) -> Path | None:
+        """The file of an application's engine whose URL names none: a URI, or a creator's."""
+        if self._given is None:
+            return None
+        with translated(), self._connected() as connection:
+            return sqlite.file_of(connection)
 
     def create(self, fill: Callable[[Connection], None]) -> None:
         """Make the file unless it is there, and have it filled."""

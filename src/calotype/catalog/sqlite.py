@@ -192,6 +192,12 @@ def in_transaction(connection: Connection) -> bool:
     return bool(getattr(connection.connection.driver_connection, "in_transaction", False))
 
 
+def file_of(connection: Connection) -> Path | None:
+    """The file that its database is in; None for one in memory, or in a file that nobody shares."""
+    [(_, _, name), *_] = connection.exec_driver_sql("PRAGMA database_list")
+    return Path(os.fsdecode(name)) if name else None
+
+
 def require_version() -> None:
     """Refuse an SQLite that lacks RETURNING and the fixes that came with it."""
     if sqlite3.sqlite_version_info < OLDEST:
