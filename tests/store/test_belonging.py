@@ -165,6 +165,25 @@ def test_a_folder_that_was_moved_or_copied_as_a_whole_goes_on(shop, tmp_path, cl
             assert marker(store).epoch == 1
 
 
+def test_a_folder_with_the_bytes_in_a_file_goes_on_where_it_is_moved_or_copied(tmp_path, clock):
+    def opened(place: str) -> Store:
+        database = f"sqlite:///{tmp_path / place}"
+        return Store(catalog=f"{database}/app.db", backend=f"{database}/bytes.db", clock=clock)
+
+    (tmp_path / "shop").mkdir()
+    with opened("shop") as store:
+        filled(store)
+        assert erases(store) == 1
+    shutil.copytree(tmp_path / "shop", tmp_path / "copy")
+    (tmp_path / "shop").rename(tmp_path / "moved")
+    shutil.copytree(tmp_path / "moved", tmp_path / "large")
+    shutil.rmtree(tmp_path / "moved")
+    for place in ("copy", "large"):
+        with opened(place) as store:
+            assert kinds(store) == []
+            assert erases(store, "page/1") == 1
+
+
 def test_a_folder_that_was_renamed_is_copied_as_a_whole_like_any_other(shop, tmp_path, clock):
     erases(shop)
     shop.close()

@@ -260,7 +260,7 @@ def _asked(descriptor: int, question: int, room: int) -> bytes | None:
 
 
 def is_same_mount(one: str, other: str) -> bool:
-    """True where nothing is mounted between two folders, neither a disk nor a folder of this one.
+    """True where nothing is mounted between two folders or files, no disk, folder or file.
 
     False where that cannot be told.
     """
@@ -274,7 +274,7 @@ def _mount_of(path: str) -> tuple[int, str]:
     device = os.stat(path).st_dev  # noqa: PTH116
     if sys.platform != "linux":
         return device, ""
-    descriptor = os.open(path, _WAY)
+    descriptor = os.open(path, os.O_PATH | os.O_CLOEXEC)
     try:
         with open(f"/proc/self/fdinfo/{descriptor}", encoding="ascii") as facts:  # noqa: PTH123
             return device, next(line for line in facts if line.startswith("mnt_id:"))
