@@ -319,18 +319,24 @@ def _came_along(
     return now.path != before.path and not (_is_there(before.path) or _is_there(home.path))
 
 
-def _inner(catalog: Stand, objects: Stand) -> tuple[str, str] | None:
-    """The catalog's name, and the way from its folder to the bytes below it; None where none is."""
+def _inner(catalog: Stand, objects: Stand) -> tuple[str, tuple[str, ...]] | None:
+    """The catalog's name, and the way from its folder to the bytes; None where they are not in it.
+
+    The way is empty where they are beside it in that folder itself.
+    """
     if not catalog.path or not objects.path:
         return None
     file, root = Path(catalog.path), Path(objects.path)
-    inside = file.parent in root.parents
-    return (file.name, str(root.relative_to(file.parent))) if inside else None
+    inside = root.is_relative_to(file.parent)
+    return (file.name, root.relative_to(file.parent).parts) if inside else None
 
 
-def _are_called(name: str, way: str, catalog: Stand, objects: Stand) -> bool:
+def _are_called(name: str, way: tuple[str, ...], catalog: Stand, objects: Stand) -> bool:
     """True where both were noted by these names: not always from one place, if one was killed."""
-    return Path(catalog.path).name == name and objects.path.endswith(f"/{way}")
+    file, root = Path(catalog.path), Path(objects.path)
+    if not way:  # no name tells, so it has to be one place
+        return file.name == name and root == file.parent
+    return file.name == name and root.parts[-len(way) :] == way
 
 
 def _is_there(path: str) -> bool:

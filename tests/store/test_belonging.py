@@ -7,7 +7,7 @@ import shutil
 import sqlite3
 from contextlib import closing
 from dataclasses import replace
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 
 import pytest
 from sqlalchemy import NullPool, create_engine
@@ -17,7 +17,8 @@ from tests.store.surgery import backend_of, change, content, findings, objects, 
 from tests.store.test_markers import body, digest_of, filled, kinds
 from tests.store.worlds import marker, put_at
 
-from calotype import Store, publishing
+from calotype import Store, belonging, publishing
+from calotype.backends import Stand
 from calotype.backends.local import LocalBackend
 from calotype.backends.markers import (
     BLOCKED,
@@ -182,6 +183,45 @@ def test_a_folder_with_the_bytes_in_a_file_goes_on_where_it_is_moved_or_copied(t
         with opened(place) as store:
             assert kinds(store) == []
             assert erases(store, "page/1") == 1
+
+
+def test_a_folder_of_both_catalog_and_objects_goes_on_where_it_is_moved_or_copied(tmp_path, clock):
+    def opened(place: str) -> Store:
+        folder = tmp_path / place
+        return Store(catalog=f"sqlite:///{folder}/app.db", backend=f"file:{folder}", clock=clock)
+
+    (tmp_path / "shop").mkdir()
+    with opened("shop") as store:
+        filled(store)
+        assert erases(store) == 1
+    shutil.copytree(tmp_path / "shop", tmp_path / "copy")
+    (tmp_path / "shop").rename(tmp_path / "renamed")
+    with opened("renamed") as store:
+        assert erases(store, "page/1") == 1
+    shutil.copytree(tmp_path / "renamed", tmp_path / "large")
+    shutil.rmtree(tmp_path / "renamed")
+    for place in ("copy", "large"):
+        with opened(place) as store:
+            assert erases(store, "page/2") == 1
+
+
+@pytest.mark.parametrize(
+    ("root", "before", "called"),
+    [
+        (r"D:\shop\blobs", r"C:\shop\blobs", True),
+        (r"D:\shop\a\blobs", r"C:\shop\a\blobs", True),
+        (r"D:\shop\a\blobs", r"C:\shop\b\blobs", False),
+        (r"D:\shop\blobs", r"C:\shop\myblobs", False),
+        (r"D:\shop", r"C:\shop", True),
+        (r"D:\shop", r"C:\other", False),
+    ],
+)
+def test_names_are_compared_as_the_system_writes_its_paths(monkeypatch, root, before, called):
+    monkeypatch.setattr(belonging, "Path", PureWindowsPath)
+    inner = belonging._inner(Stand("", r"D:\shop\app.db"), Stand("", root))
+    assert inner is not None
+    noted = (Stand("", r"C:\shop\app.db"), Stand("", before))
+    assert belonging._are_called(*inner, *noted) is called
 
 
 def test_a_folder_that_was_renamed_is_copied_as_a_whole_like_any_other(shop, tmp_path, clock):
