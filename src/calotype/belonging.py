@@ -195,8 +195,11 @@ def given_to(catalog: Catalog) -> str:
     return here.mark if here is not None and homes.is_away(home, here) else ""
 
 
-def claim_first(catalog: Catalog, mounts: Mounts) -> None:
-    """Mark the backends of a catalog that was just made; what fails is made up for by gc."""
+def claim_all(catalog: Catalog, mounts: Mounts) -> None:
+    """Claim every backend for a catalog that was just made, or is to leave for another database.
+
+    What fails is made up for by gc, before it leaves.
+    """
     for mount in mounts.all:
         try:
             claim(catalog, mounts, mount)

@@ -18,6 +18,7 @@ from sqlalchemy import Connection, Table
 from sqlalchemy.exc import IntegrityError
 
 from calotype.backends import INSIDE
+from calotype.belonging import claim_all
 from calotype.catalog import Catalog, backends, bare, homes, left_behind, moving, schema
 from calotype.catalog.columns import Hosts
 from calotype.catalog.failures import translated
@@ -37,6 +38,7 @@ from calotype.catalog.repeating import repeated
 from calotype.catalog.reserve import Freeing
 from calotype.catalog.tables import backend, chunk, meta, metadata, stored
 from calotype.errors import Misconfigured, StillReferenced
+from calotype.mounting import Mounts
 from calotype.progress import Progress
 from calotype.quantities import SECOND, when
 
@@ -102,15 +104,18 @@ def target_of(where: str, schema: str | None, source: Catalog) -> Catalog:
 
 
 class Relocation:
-    """One copy of ``source`` into ``target``, begun or gone on with.
+    """One copy of ``source`` into ``target``, begun or gone on with; its bytes are in ``mounts``.
 
     ``force`` goes on where an application's columns point at the catalog, and from one that was
     moved elsewhere before.
     """
 
-    def __init__(self, source: Catalog, target: Catalog, hosts: Hosts, *, force: bool) -> None:
+    def __init__(
+        self, source: Catalog, target: Catalog, mounts: Mounts, hosts: Hosts, *, force: bool
+    ) -> None:
         self._source = source
         self._target = target
+        self._mounts = mounts
         self._hosts = hosts
         self._force = force
 
@@ -121,6 +126,8 @@ class Relocation:
             begun = self._begun(moved)
             if begun is None:
                 return Relocated(self._target.name, 0, 0, 0)
+            if moved is None:  # what came along with its bytes is at home before it leaves
+                claim_all(self._source, self._mounts)
             if moved is not None and moved.copy != begun.copy:
                 moved = self._redirected(begun)
             first = yield from self._filled(begun)

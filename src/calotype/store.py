@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Self
 from calotype.accesses import Accesses
 from calotype.backends import Backend
 from calotype.backing import Backends
-from calotype.belonging import claim_first
+from calotype.belonging import claim_all
 from calotype.blocking import take_back, tell
 from calotype.catalog import settings
 from calotype.catalog.columns import Hosts
@@ -94,7 +94,7 @@ class Store(Inspects, Scope):
             given,
             backend is None,
             clock,
-            made=lambda catalog: claim_first(catalog, mounts),
+            made=lambda catalog: claim_all(catalog, mounts),
         )
         mounts = Mounts(opened, bytes_at, given, opener)
         rooms = Rooms(
@@ -285,8 +285,8 @@ class Store(Inspects, Scope):
         from calotype.relocating import Relocation, target_of
 
         self._rooms.accesses.flush()
-        source = self._rooms.catalog
-        work = Relocation(source, target_of(url, schema, source), self._rooms.hosts, force=force)
+        source, mounts, hosts = self._rooms.catalog, self._rooms.mounts, self._rooms.hosts
+        work = Relocation(source, target_of(url, schema, source), mounts, hosts, force=force)
         return Run(work.plan if dry_run else work.steps, name="copy_catalog")
 
     def set_quota(self, scope: str, quota: Size | None) -> None:

@@ -500,6 +500,27 @@ def test_production_that_moved_is_not_a_copy_of_staging_that_sees_it(shop, tmp_p
         assert erases(store) == 1
 
 
+def test_a_folder_that_was_moved_is_at_home_also_where_its_catalog_goes_on_from_there(
+    shop, tmp_path, clock
+):
+    erases(shop)
+    shop.close()
+    shutil.copytree(tmp_path / "shop", tmp_path / "large")
+    shutil.rmtree(tmp_path / "shop")
+    (tmp_path / "apart").mkdir()
+    with Store(tmp_path / "large", clock=clock) as store:
+        store.release("page/1")
+        store.copy_catalog(f"sqlite:///{tmp_path}/apart/app.db").result()
+    moved = Store(
+        catalog=f"sqlite:///{tmp_path}/apart/app.db",
+        backend=f"file:{tmp_path}/large/blobs",
+        clock=clock,
+    )
+    with moved:
+        assert moved.gc(now=True).erased == 1
+        assert kinds(moved) == []
+
+
 def test_both_renamed_go_on_and_what_is_left_behind_does_not(shop, tmp_path, clock):
     erases(shop)
     shop.close()
