@@ -5,10 +5,14 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import TimeoutError as TimedOut
 from pathlib import Path
 
 import pytest
 
+from calotype.backends.beside import keep_spare
+from calotype.backends.folders import Folder
 from calotype.backends.local import LocalBackend
 
 
@@ -20,6 +24,42 @@ def root(tmp_path) -> Path:
 @pytest.fixture
 def backend(root) -> LocalBackend:
     return LocalBackend(root)
+
+
+def spare(root: Path) -> dict[str, int]:
+    return {each.name: each.stat().st_size for each in (root / "spare").iterdir()}
+
+
+def test_spare_files_that_a_kill_left_too_short_are_made_whole_again(backend, root):
+    assert backend.write_note("erased/1", b"one")
+    whole = spare(root)
+    assert whole == {"4096": 4096, "65536": 65536}
+    (root / "spare/4096").write_bytes(b"")
+    (root / "spare/65536").write_bytes(b"a note")
+    assert backend.write_note("erased/2", b"two")
+    assert spare(root) == whole
+    assert list((root / "tmp").iterdir()) == []
+    assert all(each.stat().st_mode & 0o200 for each in (root / "spare").iterdir())
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no locks on folders here")
+def test_no_spare_file_is_made_while_another_writes_over_one(backend, root):
+    import fcntl
+
+    assert backend.write_note("erased/1", b"one")
+    (root / "spare/4096").unlink()
+    with ThreadPoolExecutor() as pool, Folder.opened(str(root)) as held:
+        assert held.descriptor is not None
+        fcntl.flock(held.descriptor, fcntl.LOCK_EX)
+        kept = pool.submit(keep_spare, str(root), backend.stage)
+        try:
+            with pytest.raises(TimedOut):
+                kept.result(0.3)
+            assert "4096" not in spare(root)
+        finally:
+            fcntl.flock(held.descriptor, fcntl.LOCK_UN)
+        assert kept.result(10)
+    assert spare(root)["4096"] == 4096
 
 
 FORK = """

@@ -11,8 +11,8 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
-from calotype.backends import folders
-from calotype.backends.folders import CREATE, Folder, hold_no_more, mark_of, telling, wait_alone
+from calotype.backends import Listed, folders
+from calotype.backends.folders import Folder, hold_no_more, mark_of, telling, wait_alone
 from calotype.backends.staged import LocalStaged
 from calotype.backends.window import open_file, window
 from calotype.errors import Unavailable
@@ -73,11 +73,19 @@ def _alone_in(root: str) -> Iterator[Folder]:
             hold_no_more(outer.descriptor)
 
 
-def _stage(stage: Callable[[], LocalStaged], folder: Folder, last: str, content: bytes) -> None:
+def _stage(
+    stage: Callable[[], LocalStaged],
+    folder: Folder,
+    last: str,
+    content: bytes,
+    *,
+    sealed: bool = True,
+) -> None:
     staged = stage()
     try:
         staged.write(content)
-        staged.seal()
+        if sealed:
+            staged.seal()
         staged.sync()
         staged.rename(folder, last)
     finally:
@@ -107,33 +115,29 @@ def _overwrite(root: str, folder: Folder, last: str, content: bytes) -> bool:
     return False
 
 
-def keep_spare(root: str) -> bool:
-    """Have all of the spare files again; False where the disk is short of room."""
+def keep_spare(root: str, stage: Callable[[], LocalStaged]) -> bool:
+    """Have all of the spare files again, and whole; False where the disk is short of room.
+
+    They are made under other names, and while nobody writes a note: no note becomes zeros.
+    """
     try:
         with Folder.opened(root) as outer:
             outer.make(SPARE)
             outer.make("erased")
-        with Folder.opened(root, SPARE) as spare:
-            for size in SIZES:
-                with suppress(FileExistsError):
-                    _make(spare, str(size), size)
-    except OSError:
+        if _missing(root):
+            with _alone_in(root), Folder.opened(root, SPARE) as spare:
+                for size in _missing(root):
+                    _stage(stage, spare, str(size), bytes(size), sealed=False)
+    except (Unavailable, OSError):
         return False
     return True
 
 
-def _make(spare: Folder, name: str, size: int) -> None:
-    descriptor = spare.open(name, CREATE)
-    try:
-        try:
-            written = os.write(descriptor, bytes(size))
-        finally:
-            os.close(descriptor)
-        if written < size:
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-    except OSError:
-        spare.unlink(name)
-        raise
+def _missing(root: str) -> list[int]:
+    """Those that are not there, or that a kill has left too short."""
+    with Folder.opened(root, SPARE) as spare:
+        sizes = {each.name: each.size for each in spare.listed("", "") if isinstance(each, Listed)}
+    return [size for size in SIZES if sizes.get(str(size)) != size]
 
 
 def read(root: str, name: str) -> bytes | None:

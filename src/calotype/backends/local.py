@@ -94,7 +94,7 @@ class LocalBackend:
         ):
             folder.unlink(name)
         if self._short:
-            self._short = not beside.keep_spare(self._root)
+            self._short = not beside.keep_spare(self._root, self.stage)
 
     def scan(self, prefix: str = "") -> Iterator[Listed]:
         """Regular files whose names begin with ``prefix``, sorted by the bytes of their names.
@@ -176,7 +176,7 @@ class LocalBackend:
         with telling("write in", self._root, "tmp"), self._drafts():
             pass
         written = beside.write(self._root, self.stage, name, content, instead_of)
-        self._short = not beside.keep_spare(self._root)
+        self._short = not beside.keep_spare(self._root, self.stage)
         return written
 
     def read_note(self, name: str) -> bytes | None:
