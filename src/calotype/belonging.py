@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
 
-from calotype.backends import INSIDE, Listed, Notes, Stand, Stands
+from calotype.backends import INSIDE, Backend, Listed, Notes, Stand, Stands
 from calotype.backends.folders import is_same_mount
 from calotype.backends.markers import ERASED, MARKER, Marker, erased_seq
 from calotype.catalog import Catalog, backends, homes, settings
@@ -23,6 +23,7 @@ from calotype.catalog.failures import disk_failed
 from calotype.catalog.reserve import Freeing
 from calotype.errors import CalotypeError, EraseLocked, Unavailable
 from calotype.mounting import Mount, Mounts
+from calotype.presence import require_there
 
 logger = logging.getLogger("calotype.backends")
 
@@ -161,8 +162,7 @@ def claim(catalog: Catalog, mounts: Mounts, mount: Mount) -> Standing:
     backend = mount.backend
     for _ in range(TRIES):
         noted = isinstance(backend, Notes)
-        notes = tuple(backend.scan(ERASED)) if noted else ()  # before the catalog is read
-        found = look(catalog, mount, notes)
+        found = look(catalog, mount, batches(backend))
         if found.fault is not None:
             return found
         wanted = _marker(mount, found)
@@ -178,11 +178,16 @@ def claim(catalog: Catalog, mounts: Mounts, mount: Mount) -> Standing:
     )
 
 
+def batches(backend: Backend) -> list[Listed]:
+    """The notes of what was erased there; to be asked for before the catalog is read."""
+    return list(backend.scan(ERASED)) if isinstance(backend, Notes) else []
+
+
 def is_behind(catalog: Catalog, mounts: Mounts) -> bool:
     """True where a backend says that files may have been kept since that the catalog forgot."""
     for mount in mounts.all:
         with suppress(CalotypeError):  # what cannot be asked is not erased either
-            if claim(catalog, mounts, mount).fault in BEHIND:
+            if look(catalog, mount, batches(mount.backend)).fault in BEHIND:
                 return True
     return False
 
@@ -198,10 +203,11 @@ def given_to(catalog: Catalog) -> str:
 def claim_all(catalog: Catalog, mounts: Mounts) -> None:
     """Claim every backend for a catalog that was just made, or is to leave for another database.
 
-    What fails is made up for by gc, before it leaves.
+    What fails is made up for by the next gc.
     """
     for mount in mounts.all:
         try:
+            require_there(catalog, mount)  # nothing is written beneath a disk that is not mounted
             claim(catalog, mounts, mount)
         except CalotypeError as error:
             if disk_failed(error):  # nothing more may be acknowledged then

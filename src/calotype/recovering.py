@@ -15,10 +15,9 @@ from dataclasses import dataclass, replace
 from sqlalchemy import Connection
 
 from calotype import blocking
-from calotype.backends import Backend, Key, Listed, Notes, Stands
+from calotype.backends import Backend, Key, Notes, Stands
 from calotype.backends.markers import (
     BLOCKED,
-    ERASED,
     MARKER,
     Marker,
     blocked_digest,
@@ -26,7 +25,7 @@ from calotype.backends.markers import (
     erased_keys,
     erased_seq,
 )
-from calotype.belonging import BEHIND, Fault, Standing, given_to, look
+from calotype.belonging import BEHIND, Fault, Standing, batches, given_to, look
 from calotype.catalog import Catalog, backends, copies, homes, listing, schema, settings
 from calotype.catalog.columns import Hosts
 from calotype.catalog.failures import translated
@@ -74,7 +73,7 @@ class Recovery:
         for mount in self.mounts.all:
             try:
                 require_there(self.catalog, mount)
-                found = look(self.catalog, mount, _erased(mount.backend))
+                found = look(self.catalog, mount, batches(mount.backend))
                 if self._may(found):
                     self._begin(found)
                     taken.append((mount, found))
@@ -123,7 +122,7 @@ class Recovery:
         backend = mount.backend
         if self.dry_run or not isinstance(backend, Notes):
             return
-        now = look(self.catalog, mount, _erased(backend))
+        now = look(self.catalog, mount, batches(backend))
         if now.marker is None and now.fault is None:  # nothing was ever erased there
             return
         known, erased = now.known, max(now.known.erase_seq, now.erased)
@@ -313,14 +312,10 @@ def _unreachable(mount: Mount, error: CalotypeError, seen: Seen) -> Finding:
     return finding(mount.name, "unreachable", str(error), action="look again later")
 
 
-def _erased(backend: Backend) -> list[Listed]:
-    return list(backend.scan(ERASED)) if isinstance(backend, Notes) else []
-
-
 def _erased_keys(backend: Backend) -> Iterator[Key]:
     """The keys of every batch of which there is a note."""
     if isinstance(backend, Notes):
-        for found in list(backend.scan(ERASED)):
+        for found in batches(backend):
             if erased_seq(found.name) is not None:
                 content = backend.read_note(found.name)
                 yield from erased_keys(found.name, content) if content is not None else ()

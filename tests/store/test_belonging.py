@@ -740,6 +740,16 @@ def test_a_block_is_made_up_for_where_it_was_not_told(shop, tmp_path):
     assert shop.gc(now=True).erased == 0
 
 
+def test_nothing_is_written_beneath_a_disk_that_is_not_mounted(shop, tmp_path, clock):
+    shop.backends.add("two", f"file:{tmp_path}/two")
+    shop.backends.copy("two").result()
+    (tmp_path / "two").rename(tmp_path / "away")
+    shop.gc(now=True)
+    (tmp_path / "new").mkdir()
+    shop.copy_catalog(f"sqlite:///{tmp_path}/new/catalog.db").result()
+    assert not (tmp_path / "two").exists()
+
+
 def test_what_was_purged_after_the_copy_is_let_go_of_by_recovery(shop, tmp_path, clock):
     digest = shop.put(noise(80), owner="page/9").digest
     shop.close()

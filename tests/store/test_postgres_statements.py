@@ -361,6 +361,7 @@ def recovers(store: Store) -> None:
     backend.delete_note(MARKER)
     put_at(store, Digest.of(b"stray"), b"stray")
     with store._rooms.catalog.write() as connection:
+        homes.leave(connection, "elsewhere")
         homes.settle(connection, None)
     assert "adopted" in [each.kind for each in store.fsck(recover=True)]
 
