@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
@@ -43,8 +42,8 @@ class Fault(StrEnum):
     NOWHERE = "PostgreSQL does not say which server it is, so this catalog may be a copy"
 
 
-BEHIND = frozenset({Fault.COPY, Fault.TAKEN, Fault.OLDER, Fault.UNFINISHED})
-"""What says that files may have been kept since that this catalog knows nothing of."""
+BEHIND = frozenset(Fault) - {Fault.OTHER}
+"""Where files may have been kept since that this catalog knows nothing of."""
 
 _RECOVER = "Run 'calotype fsck --recover': it compares both, and unlocks."
 _ADOPT = (
@@ -73,7 +72,8 @@ class Standing:
     """How a backend and the catalog stand to each other; without a ``fault`` they belong together.
 
     ``content`` is the marker as it was read. ``home`` is where the catalog was noted to be, and
-    ``here`` where it is. ``along`` says that it is another place's, and the bytes are as well.
+    ``here`` where it is. ``along`` says that it is another place's, and the bytes are as well;
+    ``given`` that it is, and was given these for its own.
     """
 
     name: str
@@ -84,6 +84,7 @@ class Standing:
     content: bytes | None = None
     fault: Fault | None = None
     along: bool = False
+    given: bool = False
     home: Stand | None = None
     here: Stand | None = None
     notes: tuple[Listed, ...] = ()
@@ -143,14 +144,15 @@ def look(catalog: Catalog, mount: Mount, notes: Sequence[Listed] = ()) -> Standi
         here=here,
         notes=tuple(notes),
     )
-    at_home = not homes.is_away(home, here) or _is_given(marker, home, here)
-    along = not at_home and _came_along(mount, marker, home, here)
+    away = homes.is_away(home, here)
+    given = away and _is_given(marker, home, here)
+    along = away and not given and _came_along(mount, marker, home, here)
     fault = _of_marker(found) if isinstance(backend, Notes) else None
     if here is None and mount.url != INSIDE:
         fault = Fault.NOWHERE
-    elif fault is not Fault.OTHER and not (at_home or along):
+    elif fault is not Fault.OTHER and away and not (given or along):
         fault = Fault.COPY  # of whatever age it is: the bytes are the other one's
-    return replace(found, fault=fault, along=along)
+    return replace(found, fault=fault, along=along, given=given)
 
 
 def claim(catalog: Catalog, mounts: Mounts, mount: Mount) -> Standing:
@@ -184,11 +186,17 @@ def batches(backend: Backend) -> list[Listed]:
 
 
 def is_behind(catalog: Catalog, mounts: Mounts) -> bool:
-    """True where a backend says that files may have been kept since that the catalog forgot."""
+    """True where a backend says that files may have been kept since that the catalog forgot.
+
+    Raises where the primary cannot be asked.
+    """
     for mount in mounts.all:
-        with suppress(CalotypeError):  # what cannot be asked is not erased either
+        try:
             if look(catalog, mount, batches(mount.backend)).fault in BEHIND:
                 return True
+        except CalotypeError:
+            if mount.role == backends.PRIMARY:
+                raise
     return False
 
 
@@ -278,7 +286,7 @@ def _settle(catalog: Catalog, mounts: Mounts, found: Standing, *, marked: bool) 
     True where that changed something. Numbers of batches from before begin again. The home comes
     after the marker: what was killed between can be moved, for its marker does not say from where.
     """
-    moved = found.along and all(_is_along(catalog, mount) for mount in mounts.all)
+    moved = (found.along or found.given) and all(_is_own(catalog, each) for each in mounts.all)
     here, home = catalog.database.stand(), found.home
     renamed = home is not None and here is not None and home != here and home.mark == here.mark
     settled = moved or renamed or (marked and home is None and here is not None)
@@ -294,12 +302,13 @@ def _settle(catalog: Catalog, mounts: Mounts, found: Standing, *, marked: bool) 
     return True
 
 
-def _is_along(catalog: Catalog, mount: Mount) -> bool:
+def _is_own(catalog: Catalog, mount: Mount) -> bool:
+    """True where the bytes are those of a catalog that is not at home here yet."""
     try:
         found = look(catalog, mount)
     except CalotypeError:
         return False
-    return found.along and found.fault is None
+    return (found.along or found.given) and found.fault is None
 
 
 def _came_along(
@@ -321,7 +330,7 @@ def _came_along(
     inner = _inner(here, now)
     if inner is None or not _are_called(*inner, home, before):
         return False
-    if not is_same_mount(str(Path(here.path).parent), now.path):
+    if not is_same_mount(here.path, now.path):
         return False
     if now.mark != before.mark or (now.path, here.path) == (before.path, home.path):
         return True

@@ -5,8 +5,14 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 
-from calotype.backends import Notes
-from calotype.backends.markers import BLOCKED, blocked_digest, blocked_name, blocked_to_bytes
+from calotype.backends import Backend, Notes
+from calotype.backends.markers import (
+    BLOCKED,
+    blocked_digest,
+    blocked_name,
+    blocked_reason,
+    blocked_to_bytes,
+)
 from calotype.belonging import look
 from calotype.catalog import Catalog, settings
 from calotype.catalog.backends import PRIMARY
@@ -64,6 +70,18 @@ def take_back(catalog: Catalog, mounts: Mounts, digest: Digest) -> bool:
     for notes in there:
         notes.delete_note(name)
     return bool(there)
+
+
+def noted(backend: Backend) -> dict[str, str]:
+    """The digests that a backend says are blocked, and why."""
+    found: dict[str, str] = {}
+    if isinstance(backend, Notes):
+        for each in list(backend.scan(BLOCKED)):
+            digest = blocked_digest(each.name)
+            content = backend.read_note(each.name) if digest is not None else None
+            if digest is not None and content is not None:
+                found[str(digest)] = blocked_reason(each.name, content)
+    return found
 
 
 def write(notes: Notes, digest: str, reason: str) -> None:

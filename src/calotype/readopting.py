@@ -68,14 +68,16 @@ class Candidate:
 class Readopter:
     """Looks through the objects of one backend.
 
-    ``late`` are names of keys that another catalog may still delete; ``blocked`` digests are
-    never kept. A ``dry_run`` reads, and changes nothing.
+    ``late`` are names of keys that another catalog may still delete. ``blocked`` digests are never
+    kept; ``unblocked`` ones are blocked here alone, so what was put of them since was unblocked
+    before. A ``dry_run`` reads, and changes nothing.
     """
 
     catalog: Catalog
     mount: Mount
     late: Set[str]
     blocked: Set[str]
+    unblocked: Set[str]
     dry_run: bool
 
     def readopt(self, objects: Sequence[Listed], rows: Mapping[str, Past], seen: Seen) -> Findings:
@@ -88,7 +90,7 @@ class Readopter:
         sizes = {thing.name: thing.size for thing in objects}
         sound = {str(row.digest) for row in rows.values() if self._is_sound(row, sizes)}
         wanted = self._candidates(objects, rows, sound)
-        yield from self._wanted_since(objects, rows, sound, seen)
+        yield from self._wanted_since(objects, rows, sound)
         self._doubt_lost({each.key.digest for each in wanted}, rows.values(), sizes)
         with ThreadPoolExecutor(THREADS) as pool:
             for first in range(0, len(wanted), TOGETHER):
@@ -108,12 +110,11 @@ class Readopter:
         return whole and name not in self.late
 
     def _wanted_since(
-        self, objects: Sequence[Listed], rows: Mapping[str, Past], sound: Set[str], seen: Seen
+        self, objects: Sequence[Listed], rows: Mapping[str, Past], sound: Set[str]
     ) -> Findings:
         """Keep blobs that have another object without a row: somebody has put them again."""
         keys = [key for each in objects if each.name not in rows and (key := Key.parse(each.name))]
         again = sorted({str(key.digest) for key in keys} & sound - self.blocked)
-        seen.forgotten = seen.forgotten or bool(again)
         for digest in again if self.dry_run or not again else sorted(keep(self.catalog, again)):
             told = {"digest": Digest.known(digest), "action": self._action}
             yield finding(self.mount.name, "adopted", "put again since, at another key", **told)
@@ -193,12 +194,12 @@ class Readopter:
             self._doubt(candidate)
             damaged = isinstance(error, Corrupt)
             seen.complete = seen.complete and damaged
-            kind, then = ("stray", "") if damaged else ("unreachable", "run this again")
+            kind = "stray" if damaged else "unreachable"
+            then = "" if damaged else error.hint
             told = {"digest": digest, "key": name, "action": then}
             yield finding(self.mount.name, kind, f"not kept: {error}", **told)
         elif action and str(digest) not in sound:
             sound.add(str(digest))
-            seen.forgotten = seen.forgotten or candidate.forgotten
             told = {"digest": digest, "key": name, "action": action}
             yield finding(self.mount.name, "adopted", candidate.note, **told)
 
@@ -251,7 +252,11 @@ class Readopter:
             there = copies.situation(connection, [digest], self.mount.name, tokens)
             here = there.copies.get(digest)
             others = here is not None and not here.suspect and here.token != candidate.instead_of
-            if digest in there.blocked or others or not there.writing.issuperset(tokens):
+            if candidate.forgotten and digest in self.unblocked:
+                settings.unblock(connection, blob.digest)
+            elif digest in there.blocked:
+                others = True
+            if others or not there.writing.issuperset(tokens):
                 replicas.doom(connection, tokens, now)
                 return ""
             before = [here.token] if here is not None else []
@@ -267,7 +272,7 @@ class Readopter:
             if digest in there.blobs and not candidate.forgotten:
                 return "its blob has it again"
             _hold(connection, [digest], now)
-            return self._action
+            return f"{self._action}{', and no longer blocked' if digest in there.blocked else ''}"
 
 
 @repeated

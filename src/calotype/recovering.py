@@ -9,7 +9,7 @@ Harmless to repeat: after a kill the next one goes on, and nothing is erased unt
 from __future__ import annotations
 
 import secrets
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 
 from sqlalchemy import Connection
@@ -17,15 +17,12 @@ from sqlalchemy import Connection
 from calotype import blocking
 from calotype.backends import Backend, Key, Notes, Stands
 from calotype.backends.markers import (
-    BLOCKED,
     MARKER,
     Marker,
-    blocked_digest,
-    blocked_reason,
     erased_keys,
     erased_seq,
 )
-from calotype.belonging import BEHIND, Fault, Standing, batches, given_to, look
+from calotype.belonging import TRIES, Fault, Standing, batches, given_to, locked, look
 from calotype.catalog import Catalog, backends, copies, homes, listing, schema, settings
 from calotype.catalog.columns import Hosts
 from calotype.catalog.failures import translated
@@ -84,7 +81,7 @@ class Recovery:
             if (yield from self._compared(mount, found, seen)):
                 whole.append(mount)
         try:
-            if seen.forgotten or any(found.fault in BEHIND for _, found in taken):
+            if taken:
                 yield from self._held()
         except CalotypeError as error:
             yield _unreachable(self.mounts.primary, error, seen)
@@ -104,7 +101,7 @@ class Recovery:
         if self.dry_run:
             self._require_none()
             seen.over = True
-            yield from self._readopted(mount, seen)
+            yield from self._readopted(mount, seen, frozenset())
             return
         self._make(mount)
         yield from Recovery(self.catalog, self.mounts, self.hosts, adopt=True).recover(seen)
@@ -122,27 +119,36 @@ class Recovery:
         backend = mount.backend
         if self.dry_run or not isinstance(backend, Notes):
             return
-        now = look(self.catalog, mount, batches(backend))
-        if now.marker is None and now.fault is None:  # nothing was ever erased there
-            return
+        for _ in range(TRIES if found.fault is None else 1):  # our own gc may write it as well
+            now = look(self.catalog, mount, batches(backend))
+            if now.fault not in (None, Fault.UNFINISHED, Fault.LOST):
+                raise locked(mount.name, now.why, now.mends)
+            if now.marker is None and now.fault is None:  # nothing was ever erased there
+                return
+            if found.fault is not None and now.content != found.content:
+                break
+            marker = self._unfinished(mount, now)
+            if backend.write_note(MARKER, marker.to_bytes(), instead_of=now.content):
+                return
+        raise Unavailable(
+            f"Another catalog writes the marker of {mount.url} at this moment.",
+            hint="Let only one of them be used, then run this again.",
+        )
+
+    def _unfinished(self, mount: Mount, now: Standing) -> Marker:
+        """The marker of a recovery that was begun."""
         known, erased = now.known, max(now.known.erase_seq, now.erased)
         with self.catalog.write() as connection:
             backends.raise_erase_seq(connection, mount.name, erased)
-        marker = Marker(
+        return Marker(
             now.store,
             known.epoch,
             known.generation,
             erased,
-            backend.stand() if isinstance(backend, Stands) else None,
+            mount.backend.stand() if isinstance(mount.backend, Stands) else None,
             recovering=True,
             given_to=given_to(self.catalog),
         )
-        changed = found.fault is not None and now.content != found.content
-        if changed or not backend.write_note(MARKER, marker.to_bytes(), instead_of=now.content):
-            raise Unavailable(
-                f"Another catalog writes the marker of {mount.url} at this moment.",
-                hint="Let only one of them be used, then run this again.",
-            )
 
     def _begin(self, found: Standing) -> None:
         """Begin another epoch in the catalog, where need be.
@@ -175,21 +181,23 @@ class Recovery:
         whole = True
         try:
             self._take(mount, found)
-            yield from self._blocks(mount)
-            for each in self._readopted(mount, seen):
+            noted, own = blocking.noted(mount.backend), dict(blocking.everything(self.catalog))
+            yield from self._purged(mount, {d: noted[d] for d in noted.keys() - own.keys()})
+            for each in self._readopted(mount, seen, own.keys() - noted.keys()):
                 whole = whole and each.kind != "unreachable"
                 yield each
+            if not self.dry_run:
+                blocking.make_up(self.catalog, mount)
         except CalotypeError as error:
             yield _unreachable(mount, error, seen)
             return False
         return whole
 
-    def _readopted(self, mount: Mount, seen: Seen) -> Findings:
+    def _readopted(self, mount: Mount, seen: Seen, unblocked: Set[str]) -> Findings:
         backend = mount.backend
         late = {str(key) for key in _erased_keys(backend)}
-        readopter = Readopter(
-            self.catalog, mount, late, set(_blocked(backend)), dry_run=self.dry_run
-        )
+        blocked = blocking.noted(backend).keys()
+        readopter = Readopter(self.catalog, mount, late, blocked, unblocked, dry_run=self.dry_run)
         there = not seen.over
         for shard, objects in shards(backend.scan("sha256/")):
             rows = {}
@@ -199,28 +207,23 @@ class Recovery:
                 rows = {str(row.key): row for row in found}
             yield from readopter.readopt(objects, rows, seen)
 
-    def _blocks(self, mount: Mount) -> Findings:
-        """Both block-lists made one; what another catalog purged is let go of here as well."""
-        backend = mount.backend
-        if self.dry_run or not isinstance(backend, Notes):
-            return
-        noted = _blocked(backend)
-        own = dict(blocking.everything(self.catalog))
-        for digest in sorted(noted.keys() - own.keys()):
+    def _purged(self, mount: Mount, digests: Mapping[str, str]) -> Findings:
+        """Let go of what another catalog purged, and block it here as well."""
+        for digest, reason in sorted(digests.items()):
             gone = Digest.known(digest)
+            note = f"another copy of this catalog has purged it: {reason}"
+            with self.catalog.read() as connection:
+                kept = bool(copies.blobs(connection, [digest]))
             try:
-                assets = Purger(self.catalog, self.hosts).purge(
-                    gone, block=True, reason=noted[digest]
-                )
+                if not self.dry_run:
+                    Purger(self.catalog, self.hosts).purge(gone, block=True, reason=reason)
             except StillReferenced as error:
                 note = f"it was purged, and cannot be let go of here: {error}"
                 yield finding(mount.name, "broken", note, digest=gone)
             else:
-                if assets:
-                    note = f"another copy of this catalog has purged it: {noted[digest]}"
-                    yield finding(mount.name, "adopted", note, digest=gone, action="let go of")
-        for digest in sorted(own.keys() - noted.keys()):
-            blocking.write(backend, digest, own[digest])
+                if kept:
+                    action = "would be let go of" if self.dry_run else "let go of"
+                    yield finding(mount.name, "adopted", note, digest=gone, action=action)
 
     def _held(self) -> Findings:
         """Keep what this catalog would let go of: somebody may have wanted it since."""
@@ -229,7 +232,8 @@ class Recovery:
             with self.catalog.read() as connection:
                 found = listing.orphans(connection, FOREVER - 1, self.hosts, PAGE, after)
             passing = [str(blob.digest) for blob in found]
-            kept = set(passing) if self.dry_run else keep(self.catalog, passing)
+            whole = [digest for digest in passing if self._has_bytes(digest)]
+            kept = set(whole) if self.dry_run else keep(self.catalog, whole)
             for digest in sorted(kept):
                 action = "would be kept" if self.dry_run else f"kept in scope {SCOPE}"
                 told = {"digest": Digest.known(digest), "action": action}
@@ -237,6 +241,19 @@ class Recovery:
             if len(passing) < PAGE:
                 return
             after = passing[-1]
+
+    def _has_bytes(self, digest: str) -> bool:
+        """False for what was let go of and erased since; True also where that cannot be told."""
+        with self.catalog.read() as connection:
+            found = copies.live_anywhere(connection, [digest])
+        for copy in found:
+            try:
+                backend = self.mounts.named(copy.backend).backend
+                if not copy.suspect and backend.size(copy.key) == copy.blob.size:
+                    return True
+            except CalotypeError:
+                return True
+        return False
 
     def _finished(self, mounts: Sequence[Mount], seen: Seen) -> Findings:
         """Say of each that it is at an end; a rebuilding is where all of them are."""
@@ -309,7 +326,7 @@ class Recovery:
 
 def _unreachable(mount: Mount, error: CalotypeError, seen: Seen) -> Finding:
     seen.complete = False
-    return finding(mount.name, "unreachable", str(error), action="look again later")
+    return finding(mount.name, "unreachable", str(error), action=error.hint)
 
 
 def _erased_keys(backend: Backend) -> Iterator[Key]:
@@ -319,15 +336,3 @@ def _erased_keys(backend: Backend) -> Iterator[Key]:
             if erased_seq(found.name) is not None:
                 content = backend.read_note(found.name)
                 yield from erased_keys(found.name, content) if content is not None else ()
-
-
-def _blocked(backend: Backend) -> dict[str, str]:
-    """The digests that the backend says are blocked, and why."""
-    noted: dict[str, str] = {}
-    if isinstance(backend, Notes):
-        for found in list(backend.scan(BLOCKED)):
-            digest = blocked_digest(found.name)
-            content = backend.read_note(found.name) if digest is not None else None
-            if digest is not None and content is not None:
-                noted[str(digest)] = blocked_reason(found.name, content)
-    return noted

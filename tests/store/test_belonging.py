@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import sqlite3
+import subprocess
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path, PureWindowsPath
@@ -35,6 +36,7 @@ from calotype.digest import Digest
 from calotype.doctoring import examine
 from calotype.errors import Blocked, Corrupt, EraseLocked, Misconfigured, Unavailable
 from calotype.gc.announcing import KEPT
+from calotype.recovering import Recovery
 
 
 @pytest.fixture
@@ -104,9 +106,9 @@ def test_a_damaged_marker_locks_until_it_is_recovered(shop, tmp_path, text):
     file.write_text(text)
     with pytest.raises(EraseLocked, match="damaged"):
         erases(shop)
-    assert kinds(shop) == ["locked"]
-    assert kinds(shop, recover=True) == []
-    assert shop.gc(now=True).erased == 1
+    assert kinds(shop) == ["locked", "orphan"]
+    assert kinds(shop, recover=True) == ["adopted"]
+    assert erases(shop, "page/1") == 1
 
 
 def test_a_damaged_note_of_a_batch_is_not_passed_over(shop, tmp_path):
@@ -349,27 +351,93 @@ def test_bytes_that_were_put_again_at_another_key_are_kept(shop, tmp_path, clock
         assert kinds(store, read_data=True) == []
 
 
+@pytest.mark.parametrize("lost", [False, True], ids=["marker", "no-marker"])
 @pytest.mark.parametrize("erased", [True, False], ids=["locked", "not-locked"])
-def test_what_an_older_catalog_would_let_go_of_is_kept(shop, tmp_path, clock, erased):
+def test_what_an_older_catalog_would_let_go_of_is_kept(shop, tmp_path, clock, erased, lost):
     """It was restored since at its own key; gc before the recovery lets nothing go either."""
 
     def since(store: Store) -> None:
         store.put(body(0), owner="page/9")
         if erased:
             assert erases(store, "page/1") == 1
-        else:
-            store.put(noise(90))
+        if lost:
+            backend_of(store).delete_note(MARKER)
 
     shop.release("page/0")
     with gone_back(shop, tmp_path, clock, since) as store:
         if erased:
-            with pytest.raises(EraseLocked, match="older"):
+            with pytest.raises(EraseLocked):
                 store.gc(now=True)
-        assert kinds(store, recover=True, dry_run=True).count("adopted") == 2 - erased
-        assert kinds(store, recover=True).count("adopted") == 2 - erased
+        assert kinds(store, recover=True, dry_run=True).count("adopted") == 1
+        assert kinds(store, recover=True).count("adopted") == 1
         store.gc(now=True)
         assert store.stat(digest_of(body(0))).kept == "library"
-        assert len(objects(store)) == 5 - 2 * erased
+        assert len(objects(store)) == 4 - erased
+
+
+def test_what_was_in_the_trash_and_is_erased_by_now_is_not_kept(shop, tmp_path, clock):
+    shop.release("page/0")
+    with gone_back(shop, tmp_path, clock, lambda store: store.gc(now=True)) as store:
+        assert kinds(store, recover=True) == ["missing", "orphan"]
+        store.gc(now=True)
+        assert kinds(store) == []
+
+
+def test_what_was_unblocked_and_put_since_is_kept(shop, tmp_path, clock):
+    def since(store: Store) -> None:
+        assert store.unblock(digest_of(body(0)))
+        store.put(body(0), owner="page/9")
+        erases(store, "page/1")
+
+    shop.purge(digest_of(body(0)))
+    with gone_back(shop, tmp_path, clock, since) as store:
+        [adopted] = [each for each in store.fsck(recover=True) if each.kind == "adopted"]
+        assert adopted.action == "kept in scope default, and no longer blocked"
+        assert store.put(body(0)).status == "duplicate"
+        assert notes(store, BLOCKED) == []
+
+
+def test_one_that_another_adopts_meanwhile_is_not_written_over(shop, tmp_path, monkeypatch):
+    backend = backend_of(shop)
+    other = replace(marker(shop), epoch=2, generation="0" * 16)
+
+    def begin(*given) -> None:
+        assert backend.write_note(MARKER, other.to_bytes(), instead_of=backend.read_note(MARKER))
+
+    monkeypatch.setattr(Recovery, "_begin", begin)
+    assert kinds(shop, recover=True)[:2] == ["unreachable", "locked"]
+    assert marker(shop) == other
+
+
+def test_a_copy_with_a_mirror_of_its_own_is_at_home_with_both(shop, tmp_path, clock):
+    shop.gc(now=True)
+    shutil.copytree(tmp_path / "shop", tmp_path / "copy")
+    with Store(tmp_path / "copy", clock=clock) as store:
+        store.backends.add("two", f"file:{tmp_path}/two")
+        store.backends.copy("two").result()
+        assert erases(store) == 2
+        store.copy_catalog(f"{tmp_path}/copied").result()
+    with Store(tmp_path / "copied", clock=clock) as store:
+        assert erases(store, "page/1") == 2
+    assert erases(shop) == 1
+
+
+@pytest.mark.mounts
+def test_a_dump_that_is_mounted_over_the_catalog_is_a_copy(shop, tmp_path, clock):
+    shop.close()
+    shutil.copy(tmp_path / "shop/catalog.db", tmp_path / "dump.db")
+    there = tmp_path / "shop/catalog.db"
+    subprocess.run(["mount", "--bind", tmp_path / "dump.db", there], check=True)
+    try:
+        with (
+            Store(tmp_path / "shop", clock=clock) as store,
+            pytest.raises(EraseLocked, match="is a copy"),
+        ):
+            erases(store)
+    finally:
+        subprocess.run(["umount", there], check=True)
+    with Store(tmp_path / "shop", clock=clock) as store:
+        assert erases(store) == 1
 
 
 def test_a_recovery_that_could_not_keep_something_is_not_finished(shop, tmp_path, monkeypatch):
@@ -569,9 +637,9 @@ def test_a_marker_that_is_gone_locks_until_it_is_recovered(shop, tmp_path):
         backend_of(shop).delete_note(name)
     with pytest.raises(EraseLocked, match="is gone"):
         erases(shop, "page/1")
-    assert kinds(shop, repair=True) == ["locked"]
-    assert kinds(shop, recover=True) == []
-    assert shop.gc(now=True).erased == 1
+    assert kinds(shop, repair=True) == ["locked", "orphan"]  # nothing was let go of either
+    assert kinds(shop, recover=True) == ["adopted"]
+    assert erases(shop, "page/2") == 1
     assert marker(shop).epoch == 2
 
 

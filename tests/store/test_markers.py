@@ -119,7 +119,7 @@ def test_a_server_that_does_not_say_which_it_is_locks_until_it_does(tmp_path, cl
         with pytest.raises(EraseLocked, match="which server") as refused:
             store.gc(now=True)
         assert "GRANT EXECUTE ON FUNCTION pg_control_system()" in refused.value.hint
-        assert kinds(store, recover=True, adopt=True) == ["locked"]
+        assert kinds(store, recover=True, adopt=True) == ["locked", "orphan"]
         raw.execute(f"GRANT EXECUTE ON FUNCTION pg_control_system() TO {role}")
         assert store.gc(now=True).erased == 1
         assert kinds(store) == []

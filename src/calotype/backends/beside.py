@@ -107,6 +107,8 @@ def _overwrite(root: str, folder: Folder, last: str, content: bytes) -> bool:
             try:
                 os.pwrite(descriptor, content, 0)
                 os.ftruncate(descriptor, len(content))
+                if folders.DESCRIPTORS:
+                    os.fchmod(descriptor, 0o444)
                 folders.sync(descriptor)
             finally:
                 os.close(descriptor)
@@ -128,9 +130,24 @@ def keep_spare(root: str, stage: Callable[[], LocalStaged]) -> bool:
             with _alone_in(root), Folder.opened(root, SPARE) as spare:
                 for size in _missing(root):
                     _stage(stage, spare, str(size), bytes(size), sealed=False)
+                    _hand_over(root, spare, str(size))
     except (Unavailable, OSError):
         return False
     return True
+
+
+def _hand_over(root: str, folder: Folder, last: str) -> None:
+    """Have it be the root's owner's, whoever makes it: the administrator's gc locks nobody out."""
+    if folders.DESCRIPTORS:
+        owner = os.stat(root)  # noqa: PTH116
+        with suppress(PermissionError):
+            os.chown(
+                folder.at(last),
+                owner.st_uid,
+                owner.st_gid,
+                dir_fd=folder.descriptor,
+                follow_symlinks=False,
+            )
 
 
 def _missing(root: str) -> list[int]:

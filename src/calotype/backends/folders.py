@@ -220,14 +220,14 @@ def wait_alone(descriptor: int) -> None:
 
 
 def mark_of(path: str) -> str:
-    """What tells a folder from any other: its disk's own id, its inode, and the inode's generation.
+    """What tells a folder or file from any other: its disk's own id, its inode and its generation.
 
     All stay when the disk is mounted elsewhere or the machine starts anew; a copy has others, and
     so has what is made after this one was removed. Left out is what the file system does not tell.
     """
     if sys.platform != "linux":
         return f"0:{os.stat(path).st_ino:x}"  # noqa: PTH116
-    descriptor = os.open(path, _FOLDER)
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     try:
         generation = _asked(descriptor, _GENERATION, 8) or b""
         number = os.fstat(descriptor).st_ino

@@ -13,7 +13,7 @@ from sqlalchemy import Connection, Engine
 from sqlalchemy.pool import SingletonThreadPool, StaticPool
 
 from calotype.backends import Stand
-from calotype.backends.folders import mark_of, telling
+from calotype.backends.folders import is_same_mount, mark_of, telling
 from calotype.catalog import at_rest, reserve, sqlite
 from calotype.catalog.columns import OURS
 from calotype.catalog.failures import spoils_connection, translated
@@ -138,13 +138,17 @@ class Embedded:
         return found
 
     def stand(self) -> Stand | None:
-        """The folder and the file's name in it: a copy put back in its place has the same."""
+        """The folder and the file's name in it: a copy put back in its place has the same.
+
+        One that is mounted over it, as a file, is a place of its own.
+        """
         path = self.path or self._file_of_given()
         if path is None:
             return Stand("memory")
         file = sqlite.real(path)
         with telling("look at", str(file.parent)), suppress(FileNotFoundError):
-            return Stand(f"{mark_of(str(file.parent))}/{file.name}", str(file))
+            mounted = "" if is_same_mount(str(file), str(file.parent)) else f"/{mark_of(str(file))}"
+            return Stand(f"{mark_of(str(file.parent))}/{file.name}{mounted}", str(file))
         return None
 
     def _file_of_given(self) -> Path | None:

@@ -36,8 +36,7 @@ Findings = Iterator[Finding]
 class Seen:
     """What was looked at and found so far; ``locked`` are backends where nothing is erased.
 
-    ``over`` says that no more can be looked at: there is no catalog. ``forgotten`` says that bytes
-    were kept again that it has no row of.
+    ``over`` says that no more can be looked at: there is no catalog.
     """
 
     blobs: int = 0
@@ -47,7 +46,6 @@ class Seen:
     tables_lost: bool = False
     locked: set[str] = field(default_factory=set)
     over: bool = False
-    forgotten: bool = False
     found: Counter[str] = field(default_factory=Counter)
     problems: int = 0
     progress: Callable[[Progress], None] | None = None

@@ -95,9 +95,11 @@ class Announcer:
         if content is None or marker is None:
             raise locked(self.mount.name, Fault.LOST)
         known = self.standing.known
-        ours = (self.standing.store, known.epoch, known.generation, False)
-        if (marker.store, marker.epoch, marker.generation, marker.recovering) != ours:
+        ours = (self.standing.store, known.epoch, known.generation)
+        if (marker.store, marker.epoch, marker.generation) != ours:
             raise locked(self.mount.name, Fault.TAKEN)
+        if marker.recovering:
+            raise locked(self.mount.name, Fault.UNFINISHED)
         return marker, content
 
     def prune(self, now: Instant) -> None:
