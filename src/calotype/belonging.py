@@ -185,19 +185,21 @@ def batches(backend: Backend) -> list[Listed]:
     return list(backend.scan(ERASED)) if isinstance(backend, Notes) else []
 
 
-def is_behind(catalog: Catalog, mounts: Mounts) -> bool:
-    """True where a backend says that files may have been kept since that the catalog forgot.
+def behind(catalog: Catalog, mounts: Mounts) -> Standing | None:
+    """A backend that says that files may have been kept since that the catalog forgot.
 
     Raises where the primary cannot be asked.
     """
     for mount in mounts.all:
         try:
-            if look(catalog, mount, batches(mount.backend)).fault in BEHIND:
-                return True
+            found = look(catalog, mount, batches(mount.backend))
         except CalotypeError:
             if mount.role == backends.PRIMARY:
                 raise
-    return False
+        else:
+            if found.fault in BEHIND:
+                return found
+    return None
 
 
 def given_to(catalog: Catalog) -> str:

@@ -93,8 +93,12 @@ def _stage(
 
 
 def _is_full(error: BaseException) -> bool:
+    return _errno(error) in _FULL
+
+
+def _errno(error: BaseException) -> int | None:
     cause = error if isinstance(error, OSError) else error.__cause__
-    return isinstance(cause, OSError) and cause.errno in _FULL
+    return cause.errno if isinstance(cause, OSError) else None
 
 
 def _overwrite(root: str, folder: Folder, last: str, content: bytes) -> bool:
@@ -118,20 +122,23 @@ def _overwrite(root: str, folder: Folder, last: str, content: bytes) -> bool:
 
 
 def keep_spare(root: str, stage: Callable[[], LocalStaged]) -> bool:
-    """Have all of the spare files again, and whole; False where the disk is short of room.
+    """Have all of the spare files again, and whole; False where they cannot be made.
 
     They are made under other names, and while nobody writes a note: no note becomes zeros.
     """
     try:
-        with Folder.opened(root) as outer:
-            outer.make(SPARE)
-            outer.make("erased")
-        if _missing(root):
-            with _alone_in(root), Folder.opened(root, SPARE) as spare:
-                for size in _missing(root):
-                    _stage(stage, spare, str(size), bytes(size), sealed=False)
-                    _hand_over(root, spare, str(size))
-    except (Unavailable, OSError):
+        with telling("write in", root, SPARE):
+            with Folder.opened(root) as outer:
+                outer.make(SPARE)
+                outer.make("erased")
+            if _missing(root):
+                with _alone_in(root), Folder.opened(root, SPARE) as spare:
+                    for size in _missing(root):
+                        _stage(stage, spare, str(size), bytes(size), sealed=False)
+                        _hand_over(root, spare, str(size))
+    except Unavailable as error:
+        if _errno(error) == errno.EIO:  # nothing more may be acknowledged on such a disk
+            raise
         return False
     return True
 

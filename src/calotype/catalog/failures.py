@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -242,7 +243,10 @@ def disk_full(error: CalotypeError) -> bool:
 
 def disk_failed(error: CalotypeError) -> bool:
     """True where the disk did; not where it is full or may not be written."""
-    return any(sign in str(error.__cause__) for sign in _FAILING)
+    cause = error.__cause__
+    if isinstance(cause, OSError) and cause.errno == errno.EIO:
+        return True
+    return any(sign in str(cause) for sign in _FAILING)
 
 
 def spoils_connection(error: BaseException) -> bool:

@@ -10,7 +10,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from calotype.belonging import is_behind
+from calotype.belonging import behind
 from calotype.catalog import Catalog, copies, settings, uploads
 from calotype.catalog.backends import PRIMARY
 from calotype.catalog.columns import Hosts
@@ -193,7 +193,8 @@ class Plan:
         stop = _Budget(self.terms.budget)
         total = 2 * self.doomed + self.erased
         collector = Collector(catalog, self._gc.hosts, self.terms, safety)
-        if not is_behind(catalog, self._gc.mounts):
+        ahead = behind(catalog, self._gc.mounts)
+        if ahead is None:
             for _ in collector.collect(collected, stop):
                 done = collected.doomed
                 yield Progress(max(total, done), done, computed=done, note="letting go")
@@ -211,6 +212,8 @@ class Plan:
         self._record_usage()
         if erased.locked is not None:
             raise erased.locked
+        if ahead is not None:
+            ahead.require()
         return self._report(collected, erased, waiting, stopped)
 
     def _erased(self, tally: Erased, stop: Callable[[], bool]) -> Iterator[None]:
