@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
+import uuid
 from contextlib import asynccontextmanager
 
 import psycopg
@@ -132,6 +133,35 @@ def test_many_sessions_at_once(place, driver):
 
             await asyncio.gather(*[attach(number) for number in range(20)])
             assert (await store.stat(digest)).references == 20
+
+    asyncio.run(working())
+
+
+@pytest.mark.parametrize("driver", ["psycopg", "asyncpg"], indirect=True)
+@pytest.mark.parametrize("schema", [None, "clinic"])
+def test_a_verb_that_is_cancelled_says_so(place, driver, schema, tmp_path):
+    schema = schema and f"{schema}_{uuid.uuid4().hex[:8]}"
+    backend = f"file:{tmp_path}/bytes"
+
+    async def working():
+        engine = engine_of(place, driver)
+        async with AsyncStore(catalog=place.url, backend=backend, schema=schema) as store:
+            digest = (await store.put(picture(), hold="1h")).digest
+            async with AsyncSession(engine) as session:
+                with psycopg.connect(place.url) as other:
+                    table = f"{schema}.calotype_asset" if schema else "calotype_asset"
+                    other.execute(f"LOCK TABLE {table} IN ACCESS EXCLUSIVE MODE")
+                    with pytest.raises(TimeoutError):
+                        async with asyncio.timeout(0.3):
+                            await store.attach(digest, "page/1", connection=session)
+                await session.rollback()
+                await store.attach(digest, "page/2", connection=session)
+                await session.commit()
+            assert [each.owner.id async for each in store.owners()] == ["2"]
+        await engine.dispose()
+        if schema:
+            with psycopg.connect(place.url) as raw:
+                raw.execute(f"DROP SCHEMA {schema} CASCADE")
 
     asyncio.run(working())
 

@@ -32,6 +32,8 @@ def is_awaited(connection: object) -> bool:
 
 def failed(connection: Connection) -> bool:
     """True where a statement failed in the transaction, so that only a rollback can follow."""
+    if connection.closed or connection.invalidated:
+        return True
     raw: object = connection.connection.driver_connection
     if not is_psycopg(raw):  # asyncpg does not say, but the next statement does
         return not _answers(connection)
