@@ -34,7 +34,7 @@ async def received(
         await threads.run(gathering.take, bytes(pending))
         return await threads.run(gathering.content)
     except BaseException:
-        await threads.run(gathering.discard)
+        await threads.surely(gathering.discard)
         raise
 
 
@@ -80,7 +80,7 @@ class AsyncFile:
         """Let go of it. Harmless to repeat."""
         file, self._file = self._file, None
         if file is not None:
-            await self._threads.run(file.close)
+            await self._threads.surely(file.close)
 
     def _opened(self) -> BinaryIO:
         if self._file is None:
