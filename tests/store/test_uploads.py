@@ -261,6 +261,21 @@ def test_a_file_that_the_scope_has_is_not_sent_again(store, clock):
     assert store.complete(sent(store, picture())).status == "healed"
 
 
+def test_a_file_that_the_scope_has_is_of_one_size(store):
+    store.scope("bob").put(picture(1))
+    digest = store.put(picture()).digest
+    with pytest.raises(DigestMismatch, match=f"has {len(picture())} bytes, not 7"):
+        store.direct_upload(digest, 7, "image/png")
+    assert store.direct_upload(sha(picture(1)), 7, "image/png").url is not None
+
+
+def test_what_is_no_upload_is_told(store):
+    store.create()
+    for ident in (None, 5, b"x", ""):
+        with pytest.raises(Misconfigured, match="Not a usable upload"):
+            store.complete(ident)
+
+
 def test_what_the_scope_let_go_meanwhile_has_to_be_sent(store):
     ana, bob = store.scope("ana"), store.scope("bob")
     digest = ana.put(picture()).digest
