@@ -10,7 +10,13 @@ from contextlib import asynccontextmanager
 import psycopg
 import pytest
 from sqlalchemy import event, text
-from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.ext.asyncio import (
+    AsyncSession,
+    async_scoped_session,
+    async_sessionmaker,
+    create_async_engine,
+)
 from sqlalchemy.pool import NullPool
 from tests.store.pictures import picture
 from tests.store.places import Place
@@ -117,6 +123,38 @@ def test_an_error_leaves_the_transaction_usable(place, driver):
                 await connection.execute(text("CREATE TABLE mine (id INTEGER)"))
                 await connection.commit()
             assert len([each async for each in store.references(owner="page/1")]) == 1
+
+    asyncio.run(working())
+
+
+@pytest.mark.parametrize("driver", ["psycopg", "asyncpg"], indirect=True)
+def test_a_transaction_in_which_a_statement_failed(place, driver):
+    async def working():
+        async with both(place, driver) as (store, engine):
+            digest = (await store.put(picture(), hold="1h")).digest
+            async with AsyncSession(engine) as session:
+                with pytest.raises(DBAPIError):
+                    await session.execute(text("SELECT 1/0"))
+                with pytest.raises(Misconfigured, match="A statement failed") as told:
+                    await store.attach(digest, "page/1", connection=session)
+                assert told.value.hint == "Roll it back first."
+                await session.rollback()
+                await store.attach(digest, "page/1", connection=session)
+
+    asyncio.run(working())
+
+
+def test_a_session_of_a_registry(place, driver):
+    async def working():
+        async with both(place, driver) as (store, engine):
+            digest = (await store.put(picture(), hold="1h")).digest
+            session = async_scoped_session(async_sessionmaker(engine), asyncio.current_task)
+            await store.attach(digest, "page/1", connection=session)
+            await session.rollback()
+            await store.attach(digest, "page/2", connection=session)
+            await session.commit()
+            await session.remove()
+            assert [each.owner.id async for each in store.owners()] == ["2"]
 
     asyncio.run(working())
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import AsyncIterable, Mapping
 from functools import partial
-from typing import TYPE_CHECKING, TypeAlias, TypeVar, overload
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar, cast, overload
 
 from calotype.aio.files import AsyncFile, received
 from calotype.aio.verbs import Awaited, awaited, listed, running
@@ -19,11 +20,11 @@ from calotype.staging import Gathering, Source
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
+    from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession, async_scoped_session
 
 R = TypeVar("R")
 
-AsyncJoinable: TypeAlias = "AsyncSession | AsyncConnection"
+AsyncJoinable: TypeAlias = "AsyncSession | AsyncConnection | async_scoped_session[AsyncSession]"
 
 
 class AsyncScope(Awaited[Scope]):
@@ -155,11 +156,21 @@ class AsyncScope(Awaited[Scope]):
         """
         if connection is None:
             return await self._threads.run(verb)
-        if not (is_awaited(connection) and hasattr(connection, "run_sync")):
-            raise Misconfigured(
-                f"Cannot await a {type(connection).__module__}.{type(connection).__qualname__}.",
-                hint="Pass an AsyncSession or AsyncConnection of SQLAlchemy; others belong to "
-                "Store, on a thread.",
-            )
+        session = _awaited(connection)
         await self._threads.run(self._inner._rooms.catalog.require)
-        return await connection.run_sync(lambda inner: verb(connection=inner))
+        return await session.run_sync(lambda inner: verb(connection=inner))
+
+
+def _awaited(connection: AsyncJoinable) -> AsyncSession | AsyncConnection:
+    """What runs statements; of a registry the session of whoever asks."""
+    extension = sys.modules.get("sqlalchemy.ext.asyncio")
+    given: Any = connection
+    if extension is not None and isinstance(given, extension.async_scoped_session):
+        given = given()
+    if not (is_awaited(given) and hasattr(given, "run_sync")):
+        raise Misconfigured(
+            f"Cannot await a {type(given).__module__}.{type(given).__qualname__}.",
+            hint="Pass an AsyncSession or AsyncConnection of SQLAlchemy; others belong to "
+            "Store, on a thread.",
+        )
+    return cast("AsyncSession | AsyncConnection", given)
