@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import inspect
+import io
 import os
 import sys
 import threading
@@ -167,6 +168,49 @@ def test_bytes_that_come_by_and_by(place):
             assert (await store.stats()).blobs == 3
 
     asyncio.run(coming())
+
+
+class Form:
+    """A file of a form, as Starlette and FastAPI give it."""
+
+    def __init__(self, data: bytes) -> None:
+        self.file = io.BytesIO(data)
+
+    async def read(self, size: int = -1) -> bytes:
+        await asyncio.sleep(0)
+        return self.file.read(size)
+
+
+def test_a_file_whose_reading_is_awaited(place):
+    async def putting():
+        async with opened(place) as store:
+            for data in (b"", picture(), noise(9 << 20)):
+                done = await store.put(Form(data))
+                assert done.digest == Digest.of(data)
+                assert await content(store, done.digest) == data
+
+    asyncio.run(putting())
+
+
+def test_a_generator_that_is_refused_is_closed(place):
+    async def putting():
+        closed = []
+
+        async def endless():
+            try:
+                while True:
+                    yield bytes(1 << 20)
+            finally:
+                await asyncio.sleep(0)
+                closed.append(True)
+
+        async with opened(place, limits=Limits(file_size=100)) as store:
+            source = endless()
+            with pytest.raises(TooLarge):
+                await store.put(source)
+            assert closed == [True]
+
+    asyncio.run(putting())
 
 
 def test_a_file_is_read_in_parts(place):

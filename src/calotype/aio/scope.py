@@ -7,7 +7,7 @@ from collections.abc import AsyncIterable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar, cast, overload
 
-from calotype.aio.files import AsyncFile, received
+from calotype.aio.files import AsyncFile, AsyncReadable, pieces_of, received
 from calotype.aio.verbs import Awaited, awaited, listed, running
 from calotype.catalog.borrowing import is_awaited
 from calotype.errors import Misconfigured
@@ -39,7 +39,7 @@ class AsyncScope(Awaited[Scope]):
 
     async def put(
         self,
-        source: Source | AsyncIterable[bytes],
+        source: Source | AsyncIterable[bytes] | AsyncReadable,
         owner: str | Owner | None = None,
         role: str | None = None,
         filename: str | None = None,
@@ -48,9 +48,9 @@ class AsyncScope(Awaited[Scope]):
         expect: str | None = None,
         images_only: bool = False,
     ) -> Put:
-        """As ``Scope.put``; ``source`` may also be an async iterator of bytes.
+        """As ``Scope.put``; ``source`` may also be an async iterator, or have an async ``read``.
 
-        Cancelled, it keeps nothing, unless it was being committed.
+        Cancelled, it keeps nothing, unless it was being committed or copied to mirrors.
         """
         keep = partial(
             self._inner.put,
@@ -62,9 +62,10 @@ class AsyncScope(Awaited[Scope]):
             expect=expect,
             images_only=images_only,
         )
-        if not isinstance(source, AsyncIterable):
-            return await self._threads.run(keep, source)
-        content = await received(source, self._gathering, self._threads)
+        pieces = pieces_of(source)
+        if pieces is None:
+            return await self._threads.run(keep, cast("Source", source))
+        content = await received(pieces, self._gathering, self._threads)
         try:
             return await self._threads.run(keep, content)
         finally:
