@@ -45,6 +45,9 @@ class Owner:
 
 def plain(text: str, what: str) -> str:
     """Refuse names that no catalog could carry: empty, overlong, NUL, lone surrogates."""
+    given: object = text
+    if not isinstance(given, str):
+        raise Misconfigured(f"Not a usable {what}: {given!r:.80}.", hint="Give it as a str.")
     if not text or len(text) > 1024 or "\x00" in text:
         raise Misconfigured(
             f"Not a usable {what}: {text[:80]!r}.", hint="Give 1 to 1024 characters without NUL."

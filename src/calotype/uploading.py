@@ -88,12 +88,13 @@ class Uploader:
         """Admit a client to send ``size`` bytes that hash to ``digest``.
 
         ``Misconfigured`` where the backend takes none, ``TooLarge``, ``QuotaExceeded``,
-        ``Blocked``. What other scopes have changes nothing here.
+        ``Blocked``, ``DigestMismatch`` where the scope's file has another size. What other scopes
+        have changes nothing here.
         """
         _require_sendable(size, media_type, self.limits)
         _admits(self.putter.mounts.primary)
         self.catalog.ensure()
-        if self._is_here(digest):
+        if self._is_here(digest, size):
             row = Row(secrets.token_hex(16), digest, size, None, self.catalog.clock() + LIFE)
             self._note(row)
             return Upload(row.id, None, {}, when(row.ends_at))
@@ -123,10 +124,15 @@ class Uploader:
             raise _mismatch(row)
         return Put(row.digest, status, self.referrer.asset(row.digest, trashed=True))
 
-    def _is_here(self, digest: Digest) -> bool:
+    def _is_here(self, digest: Digest, size: int) -> bool:
         """True where the scope has the asset, and its bytes are sound."""
-        mine = self.referrer.check([digest])[digest] is not None
-        return mine and bool(self.putter.probe([digest]))
+        asset = self.referrer.check([digest])[digest]
+        if asset is not None and asset.size != size:
+            raise DigestMismatch(
+                f"The file {digest} has {asset.size} bytes, not {size}.",
+                hint="Correct the digest or the size; both are those of the whole file.",
+            )
+        return asset is not None and bool(self.putter.probe([digest]))
 
     def _admitted(self, digest: Digest, size: int, media_type: str) -> Upload:
         mount = self.putter.mounts.primary

@@ -29,7 +29,7 @@ from calotype.backends import (
     Sweeps,
     Vanishes,
 )
-from calotype.backends.s3 import S3Backend, listing, parts
+from calotype.backends.s3 import S3Backend, listing, notes, parts
 from calotype.backends.s3.asking import Body, Call, Patience
 from calotype.digest import Digest
 from calotype.doctoring import Remark, examine
@@ -440,6 +440,44 @@ def test_whoever_is_admitted_puts_nothing_else(backend, changed, body):
     headers = {name: text for name, text in headers.items() if text}
     assert fetch("PUT", admission.url, headers, body)[0] in (400, 403)
     assert absent(backend, DIRECT)
+
+
+SPOILING = {
+    "Cache-Control": "max-age=31536000",
+    "Content-Disposition": "attachment; filename=evil.exe",
+    "Content-Encoding": "gzip",
+    "Content-Language": "xx",
+    "Expires": "Thu, 01 Jan 2099 00:00:00 GMT",
+}
+
+
+def test_what_was_put_is_not_put_again(backend):
+    """Nobody spoils what others read by then."""
+    admission = backend.admit(DIRECT, len(CONTENT), "image/png", now() + HOUR)
+    assert fetch("PUT", admission.url, dict(admission.headers), CONTENT)[0] == 200
+    assert backend.vouch(DIRECT, len(CONTENT))
+    assert fetch("PUT", admission.url, {**admission.headers, **SPOILING}, CONTENT)[0] == 412
+    bare = {name: text for name, text in admission.headers.items() if name != "If-None-Match"}
+    assert fetch("PUT", admission.url, bare, CONTENT)[0] == 403
+    assert backend.vouch(DIRECT, len(CONTENT))
+    assert names(backend) == [str(DIRECT)]
+
+
+@pytest.mark.parametrize("header", SPOILING)
+def test_headers_that_nobody_asked_for_are_not_vouched_for(backend, header):
+    admission = backend.admit(DIRECT, len(CONTENT), "image/png", now() + HOUR)
+    headers = {**admission.headers, header: SPOILING[header]}
+    assert fetch("PUT", admission.url, headers, CONTENT)[0] == 200
+    assert not backend.vouch(DIRECT, len(CONTENT))
+
+
+def test_a_service_that_puts_over_what_is_there_is_not_believed(backend, monkeypatch):
+    put_note = notes._put
+    monkeypatch.setattr(notes, "_put", lambda *asked: put_note(*asked[:3], {}))
+    admission = backend.admit(DIRECT, len(CONTENT), "image/png", now() + HOUR)
+    assert "If-None-Match" not in admission.headers
+    assert fetch("PUT", admission.url, dict(admission.headers), CONTENT)[0] == 200
+    assert not backend.vouch(DIRECT, len(CONTENT))
 
 
 def test_an_admission_ends(backend):

@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import inspect
+import io
 import os
 import sys
 import threading
 from contextlib import asynccontextmanager, contextmanager
 
+import anyio
 import pytest
 from tests.invariants import broken_invariants, temporary_of
 from tests.store.pictures import noise, picture
@@ -168,6 +170,49 @@ def test_bytes_that_come_by_and_by(place):
     asyncio.run(coming())
 
 
+class Form:
+    """A file of a form, as Starlette and FastAPI give it."""
+
+    def __init__(self, data: bytes) -> None:
+        self.file = io.BytesIO(data)
+
+    async def read(self, size: int = -1) -> bytes:
+        await asyncio.sleep(0)
+        return self.file.read(size)
+
+
+def test_a_file_whose_reading_is_awaited(place):
+    async def putting():
+        async with opened(place) as store:
+            for data in (b"", picture(), noise(9 << 20)):
+                done = await store.put(Form(data))
+                assert done.digest == Digest.of(data)
+                assert await content(store, done.digest) == data
+
+    asyncio.run(putting())
+
+
+def test_a_generator_that_is_refused_is_closed(place):
+    async def putting():
+        closed = []
+
+        async def endless():
+            try:
+                while True:
+                    yield bytes(1 << 20)
+            finally:
+                await asyncio.sleep(0)
+                closed.append(True)
+
+        async with opened(place, limits=Limits(file_size=100)) as store:
+            source = endless()
+            with pytest.raises(TooLarge):
+                await store.put(source)
+            assert closed == [True]
+
+    asyncio.run(putting())
+
+
 def test_a_file_is_read_in_parts(place):
     async def reading():
         async with opened(place) as store:
@@ -296,6 +341,52 @@ def test_a_put_that_is_cancelled_while_its_source_waits_keeps_nothing(place):
     asyncio.run(cancelling())
 
 
+async def inside(scope: anyio.CancelScope, awaited) -> None:
+    with scope:
+        await awaited
+    if scope.cancelled_caught:
+        raise asyncio.CancelledError
+
+
+async def cancel(task: asyncio.Task, scope: anyio.CancelScope, way: str) -> None:
+    """As asyncio does, once or more; or as anyio does, each time the event loop turns."""
+    if way == "anyio":
+        scope.cancel()
+        return
+    for _ in range(1 if way == "once" else 3):
+        task.cancel()
+        await asyncio.sleep(0)
+
+
+@pytest.mark.parametrize("way", ["once", "twice", "anyio"])
+def test_what_has_come_goes_though_no_thread_is_idle(place, way):
+    async def cancelling():
+        async with opened(place) as store:
+            await store.create()
+            began, go = asyncio.Event(), threading.Event()
+
+            async def stalls():
+                yield noise(9 << 20)
+                began.set()
+                await asyncio.Event().wait()
+
+            scope = anyio.CancelScope()
+            task = asyncio.ensure_future(inside(scope, store.put(stalls())))
+            await began.wait()
+            busy = [asyncio.ensure_future(store._threads.run(go.wait, 30)) for _ in range(16)]
+            await asyncio.sleep(0.05)
+            await cancel(task, scope, way)
+            await asyncio.sleep(0.05)
+            assert not task.done()
+            go.set()
+            await asyncio.gather(task, *busy, return_exceptions=True)
+            assert task.cancelled()
+            if place.kind == "folder":
+                assert temporary_of(place.root / "store") == []
+
+    asyncio.run(cancelling())
+
+
 @contextmanager
 def held(store: AsyncStore, monkeypatch):
     """Publishing begins, and goes on when it is told to."""
@@ -313,14 +404,17 @@ def held(store: AsyncStore, monkeypatch):
     monkeypatch.setattr(kind, "publish", publish)
 
 
-def test_a_put_that_is_cancelled_before_its_commit_keeps_nothing(place, monkeypatch):
+@pytest.mark.parametrize("way", ["once", "twice", "anyio"])
+def test_a_put_that_is_cancelled_before_its_commit_keeps_nothing(place, monkeypatch, way):
     async def cancelling():
         async with opened(place) as store:
             with held(store, monkeypatch) as (began, go):
-                task = asyncio.ensure_future(store.put(picture()))
+                put = store.put(picture() if way == "once" else pieces(picture()))
+                scope = anyio.CancelScope()
+                task = asyncio.ensure_future(inside(scope, put))
                 while not began.is_set():
                     await asyncio.sleep(0.01)
-                task.cancel()
+                await cancel(task, scope, way)
                 await asyncio.sleep(0.05)
                 assert not task.done()  # it waits until the thread has let go
                 go.set()

@@ -4,12 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
+import uuid
 from contextlib import asynccontextmanager
 
 import psycopg
 import pytest
 from sqlalchemy import event, text
-from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.ext.asyncio import (
+    AsyncSession,
+    async_scoped_session,
+    async_sessionmaker,
+    create_async_engine,
+)
 from sqlalchemy.pool import NullPool
 from tests.store.pictures import picture
 from tests.store.places import Place
@@ -121,6 +128,38 @@ def test_an_error_leaves_the_transaction_usable(place, driver):
 
 
 @pytest.mark.parametrize("driver", ["psycopg", "asyncpg"], indirect=True)
+def test_a_transaction_in_which_a_statement_failed(place, driver):
+    async def working():
+        async with both(place, driver) as (store, engine):
+            digest = (await store.put(picture(), hold="1h")).digest
+            async with AsyncSession(engine) as session:
+                with pytest.raises(DBAPIError):
+                    await session.execute(text("SELECT 1/0"))
+                with pytest.raises(Misconfigured, match="A statement failed") as told:
+                    await store.attach(digest, "page/1", connection=session)
+                assert told.value.hint == "Roll it back first."
+                await session.rollback()
+                await store.attach(digest, "page/1", connection=session)
+
+    asyncio.run(working())
+
+
+def test_a_session_of_a_registry(place, driver):
+    async def working():
+        async with both(place, driver) as (store, engine):
+            digest = (await store.put(picture(), hold="1h")).digest
+            session = async_scoped_session(async_sessionmaker(engine), asyncio.current_task)
+            await store.attach(digest, "page/1", connection=session)
+            await session.rollback()
+            await store.attach(digest, "page/2", connection=session)
+            await session.commit()
+            await session.remove()
+            assert [each.owner.id async for each in store.owners()] == ["2"]
+
+    asyncio.run(working())
+
+
+@pytest.mark.parametrize("driver", ["psycopg", "asyncpg"], indirect=True)
 def test_many_sessions_at_once(place, driver):
     async def working():
         async with both(place, driver) as (store, engine):
@@ -132,6 +171,35 @@ def test_many_sessions_at_once(place, driver):
 
             await asyncio.gather(*[attach(number) for number in range(20)])
             assert (await store.stat(digest)).references == 20
+
+    asyncio.run(working())
+
+
+@pytest.mark.parametrize("driver", ["psycopg", "asyncpg"], indirect=True)
+@pytest.mark.parametrize("schema", [None, "clinic"])
+def test_a_verb_that_is_cancelled_says_so(place, driver, schema, tmp_path):
+    schema = schema and f"{schema}_{uuid.uuid4().hex[:8]}"
+    backend = f"file:{tmp_path}/bytes"
+
+    async def working():
+        engine = engine_of(place, driver)
+        async with AsyncStore(catalog=place.url, backend=backend, schema=schema) as store:
+            digest = (await store.put(picture(), hold="1h")).digest
+            async with AsyncSession(engine) as session:
+                with psycopg.connect(place.url) as other:
+                    table = f"{schema}.calotype_asset" if schema else "calotype_asset"
+                    other.execute(f"LOCK TABLE {table} IN ACCESS EXCLUSIVE MODE")
+                    with pytest.raises(TimeoutError):
+                        async with asyncio.timeout(0.3):
+                            await store.attach(digest, "page/1", connection=session)
+                await session.rollback()
+                await store.attach(digest, "page/2", connection=session)
+                await session.commit()
+            assert [each.owner.id async for each in store.owners()] == ["2"]
+        await engine.dispose()
+        if schema:
+            with psycopg.connect(place.url) as raw:
+                raw.execute(f"DROP SCHEMA {schema} CASCADE")
 
     asyncio.run(working())
 

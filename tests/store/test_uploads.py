@@ -8,6 +8,7 @@ import shutil
 import signal
 import sqlite3
 import threading
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from functools import partial
@@ -104,11 +105,11 @@ def ask(scope, data: bytes, media_type: str = "image/png") -> Upload:
     return scope.direct_upload(sha(data), len(data), media_type)
 
 
-def send(upload: Upload, data: bytes) -> int:
+def send(upload: Upload, data: bytes, more: Mapping[str, str] | None = None) -> int:
     """As a browser would, without a key of the service's."""
     assert upload.url is not None
     headers = {name: text for name, text in upload.headers.items() if name != "Content-Length"}
-    return httpx.put(upload.url, content=data, headers=headers).status_code
+    return httpx.put(upload.url, content=data, headers={**headers, **(more or {})}).status_code
 
 
 def sent(scope, data: bytes, media_type: str = "image/png") -> str:
@@ -193,6 +194,22 @@ def test_a_service_that_checks_nothing_is_not_believed(store, monkeypatch):
         assert str(key_of(store, sha(picture()))) != str(key)
 
 
+@everywhere
+def test_a_sender_decides_on_nobodys_headers(store):
+    eve, bob = store.scope("eve"), store.scope("bob")
+    spoilt = {"Content-Encoding": "gzip", "Cache-Control": "max-age=9"}
+    for number in range(2):
+        data = picture(number)
+        upload = ask(eve, data)
+        first, second = (spoilt, {}) if number else ({}, spoilt)
+        assert send(upload, data, first) == 200
+        digest = eve.complete(upload.id).digest
+        bob.put(data)
+        send(upload, data, second)
+        assert httpx.get(bob.url(digest)).content == data
+    store.gc(now=True)
+
+
 def test_who_sends_slowly_changes_nothing_that_was_kept(store):
     """Others share the bytes by then."""
     upload, sending, go = ask(store, picture()), threading.Event(), threading.Event()
@@ -242,6 +259,21 @@ def test_a_file_that_the_scope_has_is_not_sent_again(store, clock):
     backend_of(store).delete(key_of(store, digest))
     change(store, "UPDATE calotype_replica SET verified_at = 0")  # else it is believed to be there
     assert store.complete(sent(store, picture())).status == "healed"
+
+
+def test_a_file_that_the_scope_has_is_of_one_size(store):
+    store.scope("bob").put(picture(1))
+    digest = store.put(picture()).digest
+    with pytest.raises(DigestMismatch, match=f"has {len(picture())} bytes, not 7"):
+        store.direct_upload(digest, 7, "image/png")
+    assert store.direct_upload(sha(picture(1)), 7, "image/png").url is not None
+
+
+def test_what_is_no_upload_is_told(store):
+    store.create()
+    for ident in (None, 5, b"x", ""):
+        with pytest.raises(Misconfigured, match="Not a usable upload"):
+            store.complete(ident)
 
 
 def test_what_the_scope_let_go_meanwhile_has_to_be_sent(store):

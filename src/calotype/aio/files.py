@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import io
-from collections.abc import AsyncIterable, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable
+from inspect import iscoroutinefunction
 from types import TracebackType
-from typing import BinaryIO, Self
+from typing import BinaryIO, Protocol, Self, cast
 
 from calotype.aio.threads import Threads
 from calotype.digest import CHUNK
@@ -16,12 +17,35 @@ PIECE = 1 << 20
 """So many bytes of a source are taken in one go, or more where it gives more."""
 
 
+class AsyncReadable(Protocol):
+    """A file whose reading is awaited, as web frameworks give it for a form's."""
+
+    async def read(self, size: int, /) -> bytes:
+        """At most ``size`` bytes; none at the end."""
+        ...
+
+
+def pieces_of(source: object) -> AsyncIterator[bytes] | None:
+    """What an async iterable or a file whose reading is awaited gives; None for anything else."""
+    if isinstance(source, AsyncIterable):
+        return aiter(source)
+    if iscoroutinefunction(getattr(source, "read", None)):
+        return _read(cast(AsyncReadable, source))
+    return None
+
+
+async def _read(file: AsyncReadable) -> AsyncIterator[bytes]:
+    while piece := await file.read(PIECE):
+        yield piece
+
+
 async def received(
-    source: AsyncIterable[bytes], begin: Callable[[], Gathering], threads: Threads
+    source: AsyncIterator[bytes], begin: Callable[[], Gathering], threads: Threads
 ) -> Content:
     """Everything that ``source`` gives, hashed; no thread waits while it gives nothing.
 
-    Memory stays bounded: what is large goes to disk. Nothing is left where it fails.
+    Memory stays bounded: what is large goes to disk. Nothing is left where it fails, and a
+    generator is closed.
     """
     gathering = await threads.run(begin)
     pending = bytearray()
@@ -34,7 +58,11 @@ async def received(
         await threads.run(gathering.take, bytes(pending))
         return await threads.run(gathering.content)
     except BaseException:
-        await threads.run(gathering.discard)
+        try:
+            await threads.surely(gathering.discard)
+        finally:
+            if isinstance(source, AsyncGenerator):
+                await source.aclose()
         raise
 
 
@@ -80,7 +108,7 @@ class AsyncFile:
         """Let go of it. Harmless to repeat."""
         file, self._file = self._file, None
         if file is not None:
-            await self._threads.run(file.close)
+            await self._threads.surely(file.close)
 
     def _opened(self) -> BinaryIO:
         if self._file is None:

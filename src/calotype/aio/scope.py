@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import AsyncIterable, Mapping
 from functools import partial
-from typing import TYPE_CHECKING, TypeAlias, TypeVar, overload
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar, cast, overload
 
-from calotype.aio.files import AsyncFile, received
+from calotype.aio.files import AsyncFile, AsyncReadable, pieces_of, received
 from calotype.aio.verbs import Awaited, awaited, listed, running
 from calotype.catalog.borrowing import is_awaited
 from calotype.errors import Misconfigured
@@ -19,11 +20,11 @@ from calotype.staging import Gathering, Source
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
+    from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession, async_scoped_session
 
 R = TypeVar("R")
 
-AsyncJoinable: TypeAlias = "AsyncSession | AsyncConnection"
+AsyncJoinable: TypeAlias = "AsyncSession | AsyncConnection | async_scoped_session[AsyncSession]"
 
 
 class AsyncScope(Awaited[Scope]):
@@ -38,7 +39,7 @@ class AsyncScope(Awaited[Scope]):
 
     async def put(
         self,
-        source: Source | AsyncIterable[bytes],
+        source: Source | AsyncIterable[bytes] | AsyncReadable,
         owner: str | Owner | None = None,
         role: str | None = None,
         filename: str | None = None,
@@ -47,9 +48,9 @@ class AsyncScope(Awaited[Scope]):
         expect: str | None = None,
         images_only: bool = False,
     ) -> Put:
-        """As ``Scope.put``; ``source`` may also be an async iterator of bytes.
+        """As ``Scope.put``; ``source`` may also be an async iterator, or have an async ``read``.
 
-        Cancelled, it keeps nothing, unless it was being committed.
+        Cancelled, it keeps nothing, unless it was being committed or copied to mirrors.
         """
         keep = partial(
             self._inner.put,
@@ -61,9 +62,10 @@ class AsyncScope(Awaited[Scope]):
             expect=expect,
             images_only=images_only,
         )
-        if not isinstance(source, AsyncIterable):
-            return await self._threads.run(keep, source)
-        content = await received(source, self._gathering, self._threads)
+        pieces = pieces_of(source)
+        if pieces is None:
+            return await self._threads.run(keep, cast("Source", source))
+        content = await received(pieces, self._gathering, self._threads)
         try:
             return await self._threads.run(keep, content)
         finally:
@@ -155,11 +157,21 @@ class AsyncScope(Awaited[Scope]):
         """
         if connection is None:
             return await self._threads.run(verb)
-        if not (is_awaited(connection) and hasattr(connection, "run_sync")):
-            raise Misconfigured(
-                f"Cannot await a {type(connection).__module__}.{type(connection).__qualname__}.",
-                hint="Pass an AsyncSession or AsyncConnection of SQLAlchemy; others belong to "
-                "Store, on a thread.",
-            )
+        session = _awaited(connection)
         await self._threads.run(self._inner._rooms.catalog.require)
-        return await connection.run_sync(lambda inner: verb(connection=inner))
+        return await session.run_sync(lambda inner: verb(connection=inner))
+
+
+def _awaited(connection: AsyncJoinable) -> AsyncSession | AsyncConnection:
+    """What runs statements; of a registry the session of whoever asks."""
+    extension = sys.modules.get("sqlalchemy.ext.asyncio")
+    given: Any = connection
+    if extension is not None and isinstance(given, extension.async_scoped_session):
+        given = given()
+    if not (is_awaited(given) and hasattr(given, "run_sync")):
+        raise Misconfigured(
+            f"Cannot await a {type(given).__module__}.{type(given).__qualname__}.",
+            hint="Pass an AsyncSession or AsyncConnection of SQLAlchemy; others belong to "
+            "Store, on a thread.",
+        )
+    return cast("AsyncSession | AsyncConnection", given)

@@ -112,8 +112,10 @@ class AsyncStore(AsyncScope):
 
     async def close(self) -> None:
         """As ``Store.close``; the threads end too. It can be used again."""
-        await self._threads.run(self._inner.close)
-        self._threads.close()
+        try:
+            await self._threads.surely(self._inner.close)
+        finally:
+            self._threads.close()
 
     aclose = close
 

@@ -32,7 +32,8 @@ class Threads:
         """What ``work`` returns, called on a thread with the context variables of this task.
 
         Cancelled, it waits until the thread has let go: a call that was not begun never is, and a
-        put undoes itself unless it is being committed; other calls come to their end.
+        put undoes itself unless it is being committed; other calls come to their end. Cancelled
+        again, it goes on waiting.
         """
         given_up = Event()
         context = copy_context()
@@ -44,6 +45,12 @@ class Threads:
             given_up.set()
             await _ended(call)
             raise
+
+    async def surely(self, work: Callable[[], object]) -> None:
+        """Call ``work`` on a thread, whoever cancels, and wait for its end; he is heard then."""
+        call = self._made().submit(copy_context().run, work)
+        await _ended(call)
+        call.result()
 
     def close(self) -> None:
         """Let the threads end when they are idle; the next call has new ones."""
@@ -59,8 +66,17 @@ class Threads:
 
 
 async def _ended(call: Future[R]) -> None:
-    if not call.done():
-        ending = asyncio.wrap_future(call)
-        await asyncio.wait([ending])
-        if not ending.cancelled():
-            ending.exception()  # looked at, or asyncio complains that nobody did
+    """Wait until the thread has let go, however often the task is cancelled meanwhile."""
+    if call.done():
+        return
+    again: asyncio.CancelledError | None = None
+    ending = asyncio.wrap_future(call)
+    while not ending.done():
+        try:
+            await asyncio.wait([ending])
+        except asyncio.CancelledError as error:  # as anyio does, each time the event loop turns
+            again = error
+    if not ending.cancelled():
+        ending.exception()  # looked at, or asyncio complains that nobody did
+    if again is not None:
+        raise again

@@ -140,9 +140,11 @@ class AsyncRun(Generic[E, R]):
 
     async def close(self) -> None:
         """Stop the work where it stands."""
-        if self._run is not None:
-            await self._thread.run(self._run.close)
-        self._thread.close()
+        try:
+            if self._run is not None:
+                await self._thread.surely(self._run.close)
+        finally:
+            self._thread.close()
 
     def _begun(self) -> Run[E, R]:
         if self._run is None:

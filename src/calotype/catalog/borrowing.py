@@ -19,6 +19,10 @@ if TYPE_CHECKING:
     import psycopg
 
 
+_IN_FAILED = "25P02"
+"""What PostgreSQL calls a statement after one that failed (in_failed_sql_transaction)."""
+
+
 def is_psycopg(connection: object) -> bool:
     """True for a connection of psycopg 3; whoever holds one has imported it."""
     return type(connection).__module__.startswith("psycopg") and hasattr(connection, "pgconn")
@@ -32,6 +36,8 @@ def is_awaited(connection: object) -> bool:
 
 def failed(connection: Connection) -> bool:
     """True where a statement failed in the transaction, so that only a rollback can follow."""
+    if connection.closed or connection.invalidated:
+        return True
     raw: object = connection.connection.driver_connection
     if not is_psycopg(raw):  # asyncpg does not say, but the next statement does
         return not _answers(connection)
@@ -65,7 +71,12 @@ def begun(connection: Connection) -> AbstractContextManager[object]:
     raw = connection.connection.driver_connection
     if not is_awaited(raw):
         return whole(cast("psycopg.Connection", raw))
-    connection.exec_driver_sql("SELECT 1")  # begins, unless each statement is to commit
+    try:
+        connection.exec_driver_sql("SELECT 1")  # begins, unless each statement is to commit
+    except DBAPIError as error:
+        if getattr(error.orig, "sqlstate", None) == _IN_FAILED:
+            raise _to_roll_back() from error
+        raise
     if getattr(connection.connection.dbapi_connection, "autocommit", False):
         raise Misconfigured(
             "The connection commits each statement by itself.",
@@ -85,10 +96,14 @@ def whole(raw: psycopg.Connection) -> AbstractContextManager[object]:
         raise Misconfigured("The connection is closed.", hint="Pass one that is open.")
     status = raw.info.transaction_status.name
     if status == "INERROR":
-        raise Misconfigured(
-            "A statement failed in the connection's transaction.", hint="Roll it back first."
-        )
+        raise _to_roll_back()
     return raw.transaction() if raw.autocommit and status == "IDLE" else nullcontext()
+
+
+def _to_roll_back() -> Misconfigured:
+    return Misconfigured(
+        "A statement failed in the connection's transaction.", hint="Roll it back first."
+    )
 
 
 @contextmanager

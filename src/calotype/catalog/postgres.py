@@ -201,9 +201,10 @@ class Postgres:
         connection.exec_driver_sql(self.path_setting)
         try:
             yield
-        finally:
-            if not borrowing.failed(connection):  # else what rolls it back sets this back too
-                connection.execute(_LEAD_BACK, {"path": before})
+        except Exception:  # no other: what is cancelled is only rolled back, which sets it back
+            _lead_back(connection, before)
+            raise
+        _lead_back(connection, before)
 
     def sweep(self, older_than: Instant) -> int:  # noqa: ARG002 - it is the port's
         """Nothing lies beside it."""
@@ -213,6 +214,11 @@ class Postgres:
         """Close every connection; the next use opens again."""
         if self._engine is not None and self._given is None and self._pid == os.getpid():
             self._engine.dispose()
+
+
+def _lead_back(connection: Connection, path: object) -> None:
+    if not borrowing.failed(connection):  # else what rolls it back sets this back too
+        connection.execute(_LEAD_BACK, {"path": path})
 
 
 def _dispose(made: Engine, pid: int) -> None:

@@ -28,6 +28,15 @@ LONGEST_URL = 7 * 86_400
 LARGEST_PUT = 5 << 30
 """Bytes that S3 takes in one request."""
 
+UNSIGNED = (
+    "cache-control",
+    "content-disposition",
+    "content-encoding",
+    "content-language",
+    "expires",
+)
+"""Headers that a sender may add to what was signed, and the service keeps and serves."""
+
 REACH = 5.0
 """Seconds that ``reach`` tries for."""
 
@@ -43,6 +52,7 @@ class S3Backend:
         self._place = Place.read(url)
         self._patience = patience or Patience()
         self._bucket = Bucket(self._place, self._patience)
+        self._creates_once: bool | None = None
 
     @property
     def url(self) -> str:
@@ -125,8 +135,8 @@ class S3Backend:
     def admit(self, key: Key, size: int, media_type: str, until: Instant) -> Admission:
         """A request by which anybody puts the key's own bytes, and no others, until then.
 
-        Size, type and SHA-256 are signed, so the service refuses anything else. ``TooLarge`` for
-        more than it takes in one request.
+        Size, type and SHA-256 are signed, so the service refuses anything else; and that it is
+        put once, where the service knows how. ``TooLarge`` for more than it takes in one request.
         """
         if size > LARGEST_PUT:
             raise TooLarge(
@@ -138,17 +148,26 @@ class S3Backend:
             "Content-Type": media_type,
             "x-amz-checksum-sha256": _checksum(key),
         }
+        if self._once():
+            headers["If-None-Match"] = "*"
         url = self._signed(self._request("PUT", key, headers=headers), until)
         return Admission("PUT", url, headers, until)
 
     def vouch(self, key: Key, size: int) -> bool:
-        """True where the service took the object in one piece, by the SHA-256 that it has noted."""
+        """True where the service took the object in one piece, by the SHA-256 that it has noted.
+
+        Not where a sender may still replace it, nor with headers that nobody asked for: every
+        reader would be served them.
+        """
+        if not self._once():
+            return False
         fine = (200, 301, 400, 401, 403, 404)
         headers = {"x-amz-checksum-mode": "ENABLED"}
         call = Call("HEAD", str(key), "look into", reading.RIGHT, headers=headers, fine=fine)
         answer = self._bucket.ask(call)
         noted = answer.header("x-amz-checksum-sha256") == _checksum(key)
-        return answer.status == 200 and noted and answer.header("content-length") == str(size)
+        whole = answer.status == 200 and answer.header("content-length") == str(size)
+        return whole and noted and not any(answer.header(name) for name in UNSIGNED)
 
     def sweep(self, older_than: Instant) -> int:
         """Abort uploads to which nobody has sent a part since ``older_than``; how many."""
@@ -165,6 +184,12 @@ class S3Backend:
         bucket.xml(Call("GET", None, "list", "s3:ListBucket", query), listing.is_list)
         with suppress(NotFound):
             bucket.ask(Call("GET", "calotype.json", "read from", "s3:GetObject"))
+
+    def _once(self) -> bool:
+        """Whether the service puts nothing where something is; asked once."""
+        if self._creates_once is None:
+            self._creates_once = notes.creates_once(self._bucket)
+        return self._creates_once
 
     def _request(
         self,

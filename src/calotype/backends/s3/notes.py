@@ -6,15 +6,20 @@ only the look before tells two writers apart.
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import replace
 
+from calotype.backends import Key
 from calotype.backends.s3 import parts, reading
 from calotype.backends.s3.asking import Body, Bucket, Call
-from calotype.errors import NotFound
+from calotype.digest import Digest
+from calotype.errors import CalotypeError, NotFound
 
+PRECONDITION_FAILED = 412
 NOT_IMPLEMENTED = 501
-_REFUSED = (404, 409, 412)
+_REFUSED = (404, 409, PRECONDITION_FAILED)
 """Statuses by which the service says that the note is another one by now, or is gone."""
 
 
@@ -35,6 +40,20 @@ def write(bucket: Bucket, name: str, content: bytes, instead_of: bytes | None) -
 def read(bucket: Bucket, name: str) -> bytes | None:
     """The note of that name, or None."""
     return _read(bucket, name)[0]
+
+
+def creates_once(bucket: Bucket) -> bool:
+    """True where the service creates nothing over what is there; tried on an object that goes.
+
+    It is named as a key of no bytes: what a killed process leaves of it is a stray.
+    """
+    name = str(Key(Digest.of(b""), secrets.token_hex(8)))
+    try:
+        _put(bucket, name, b"", {})
+        return _put(bucket, name, b"", {"if-none-match": "*"}) == PRECONDITION_FAILED
+    finally:
+        with suppress(CalotypeError):
+            bucket.ask(Call("DELETE", name, "delete from", "s3:DeleteObject", fine=(200, 204)))
 
 
 def _read(bucket: Bucket, name: str) -> tuple[bytes | None, str]:
