@@ -13,7 +13,8 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from calotype.backends import Backend, Closes
+from calotype.backends import Backend, Closes, Notes
+from calotype.backends.markers import MARKER
 from calotype.catalog import Catalog
 from calotype.catalog.backends import MIRROR, PRIMARY, Known
 from calotype.catalog.copies import Copy
@@ -57,6 +58,14 @@ class Mount:
     def rests(self) -> bool:
         """True for a while after it failed."""
         return time.monotonic() < self._rests_until
+
+    def is_place_of(self, other: Mount) -> bool:
+        """True where both have one marker: what is deleted in one is gone from the other."""
+        one, two = self.backend, other.backend
+        if not (isinstance(one, Notes) and isinstance(two, Notes)):
+            return False
+        marker = one.read_note(MARKER)
+        return marker is not None and marker == two.read_note(MARKER)
 
     def close(self) -> None:
         """Let go of what it holds open, if it was opened."""

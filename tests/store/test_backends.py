@@ -5,15 +5,19 @@ from __future__ import annotations
 import logging
 import shutil
 import threading
+from contextlib import suppress
+from dataclasses import replace
 
 import pytest
+from tests import servers
 from tests.store.pictures import noise, picture
-from tests.store.surgery import change, content, problems, rows
+from tests.store.surgery import backend_of, change, content, problems, rows
 
 from calotype import Store, catalog
 from calotype.backends.local import LocalBackend
+from calotype.backends.markers import MARKER, Marker
 from calotype.backends.staged import LocalStaged
-from calotype.errors import Corrupt, Denied, Misconfigured, NotFound, Unavailable
+from calotype.errors import Corrupt, Denied, EraseLocked, Misconfigured, NotFound, Unavailable
 
 
 @pytest.fixture
@@ -317,6 +321,88 @@ def test_what_makes_no_sense_is_refused(store, tmp_path):
     for verb in (store.backends.copy, store.backends.primary, store.backends.drop):
         with pytest.raises(NotFound, match="no backend"):
             verb("none")
+
+
+@pytest.mark.parametrize("bears", ["its marker", "no marker yet"])
+def test_one_place_is_no_two_backends_by_another_name_of_it(tmp_path, bears):
+    main, other = f"sqlite:///{tmp_path}/bytes.db", f"sqlite:///{tmp_path}/link.db"
+    (tmp_path / "link.db").symlink_to(tmp_path / "bytes.db")
+    with Store(catalog=f"sqlite:///{tmp_path}/catalog.db", backend=main) as store:
+        store.purge(store.put(b"not to come back").digest, block=True)
+        store.gc(now=True)
+        there = backend_of(store)
+        if bears == "no marker yet":
+            for note in list(there.scan("")):
+                there.delete_note(note.name)
+        before = {note.name: there.read_note(note.name) for note in there.scan("")}
+        for url in (main, other):
+            with pytest.raises(Misconfigured, match="the backend 'main' already"):
+                store.backends.add("two", url)
+            assert {note.name: there.read_note(note.name) for note in there.scan("")} == before
+        assert [each.name for each in store.backends.list()] == ["main"]
+
+
+def test_the_catalogs_own_database_by_its_url_is_no_second_place():
+    own = servers.schema()
+    with Store(catalog=own, backend="database:") as store:
+        store.create()
+        for url in (own, f"{own}&application_name=z"):
+            with pytest.raises(Misconfigured, match="the backend 'main' already"):
+                store.backends.add("two", url)
+        assert store.backends.add("two", servers.schema()).name == "two"
+
+
+def test_a_refused_place_is_left_as_it_was_found(store, tmp_path):
+    store.create()
+    store.backends.add("two", f"file:{tmp_path}/two")
+    store.backends.drop("two", abandon=True)  # its marker stays behind
+    marker = (tmp_path / "two" / MARKER).read_bytes()
+    for place in ("two", "three"):
+        with pytest.raises(Misconfigured, match="'main' already"):
+            store.backends.add("main", f"file:{tmp_path}/{place}")
+    assert (tmp_path / "two" / MARKER).read_bytes() == marker
+    assert not (tmp_path / "three" / MARKER).exists()
+
+
+@pytest.mark.parametrize("used", [True, False])
+def test_one_that_cannot_be_asked_is_elsewhere_only_if_it_has_bytes(
+    store, second, tmp_path, monkeypatch, used
+):
+    def refuse(*_):
+        raise Unavailable("the network is away")
+
+    if used:
+        store.put(picture())
+    monkeypatch.setattr(store._rooms.mounts.named("two").backend, "read_note", refuse)
+    if used:
+        assert store.backends.add("three", f"file:{tmp_path}/three").name == "three"
+        return
+    with pytest.raises(Unavailable, match="is not known"):
+        store.backends.add("three", f"file:{tmp_path}/three")
+    assert not (tmp_path / "three").exists() or not list((tmp_path / "three").rglob("*.json"))
+
+
+@pytest.mark.parametrize("by", ["fsck and gc", "copy and drop"])
+def test_what_is_one_place_already_erases_nothing_of_the_other(tmp_path, clock, by):
+    two = tmp_path / "two"
+    with Store(tmp_path / "store", clock=clock) as store:
+        digest = store.put(picture()).digest
+        store.backends.add("two", f"file:{two}")
+        shutil.rmtree(two)  # as an earlier version, which took one place twice
+        two.symlink_to(tmp_path / "store" / "blobs")
+        there = LocalBackend(two)
+        marker = there.read_note(MARKER)
+        known = rows(store, "SELECT generation FROM calotype_backend WHERE name = 'two'")
+        mine = replace(Marker.of(marker), generation=known[0][0])
+        assert there.write_note(MARKER, mine.to_bytes(), instead_of=marker)
+        if by == "copy and drop":
+            store.backends.copy("two").result()
+            assert store.backends.drop("two").kept == 1
+        list(store.fsck(repair=True))
+        clock.advance(days=40)
+        with suppress(EraseLocked):
+            store.gc(now=True)
+        assert content(store, digest) == picture()
 
 
 def test_a_backend_that_is_only_read_gets_nothing(store, tmp_path):
