@@ -13,6 +13,7 @@ from calotype.backends.memory import MemoryBackend
 from calotype.catalog import FIRST, Catalog
 from calotype.catalog.places import MEMORY, database_of, same
 from calotype.errors import Misconfigured
+from calotype.masking import masked
 from calotype.media import EXTENSIONS
 from calotype.quantities import Instant
 
@@ -42,10 +43,10 @@ def open_backend(given: str | Backend, database: Database | None = None) -> Back
         return S3Backend(url)
     if scheme in ("supabase", "supabase+http", "supabase+https"):
         return _supabase(url)
-    if scheme.partition("+")[0] in ("database", "postgresql", "sqlite") and colon:
+    if scheme.partition("+")[0] in ("database", "postgresql", "postgres", "sqlite") and colon:
         return _in_database(url, database)
     raise Misconfigured(
-        f"Not a backend URL that this version knows: {url!r}.",
+        f"Not a backend URL that this version knows: {masked(url)!r}.",
         hint="Write file:DIR for a folder, s3://BUCKET/PREFIX, supabase://PROJECT/BUCKET, "
         "database: for the catalog's own database, or postgresql://... for another one.",
     )
@@ -104,7 +105,7 @@ def public(url: str | None) -> str | None:
         whole, plain = "", False
     if not (whole or url.startswith("/")) or not plain:
         raise Misconfigured(
-            f"Not a public URL: {url!r}.",
+            f"Not a public URL: {masked(url)!r}.",
             hint="Give one such as https://media.example.org, or a path such as /media.",
         )
     return url

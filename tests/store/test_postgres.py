@@ -19,6 +19,7 @@ from psycopg.rows import dict_row
 from sqlalchemy import create_engine, text
 from sqlalchemy.orm import Session
 from sqlalchemy.pool import QueuePool
+from tests import servers
 from tests.store.pictures import noise, picture
 from tests.store.places import Place
 from tests.store.surgery import change, content, findings, problems, rows
@@ -502,3 +503,15 @@ def test_no_password_is_shown(place):
     with pytest.raises(Unavailable) as refusal:
         Store(catalog=url, backend=f"file:{place.blobs}").put(b"x")
     assert "secret" not in f"{refusal.value} {refusal.value.hint}"
+
+
+def test_the_short_scheme_means_the_same_database():
+    url = servers.schema()
+    short = url.replace("postgresql://", "postgres://")
+    assert short != url
+    with Store(catalog=url, backend=servers.schema()) as store:
+        digest = store.put(b"found", owner="page/1").digest
+        where = store.backends.list()[0].url
+    with Store(catalog=short, backend=where.replace("postgresql:", "postgres:")) as store:
+        assert content(store, digest) == b"found"
+        assert store.backends.list()[0].url == where
