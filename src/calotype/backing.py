@@ -35,7 +35,7 @@ from calotype.mounting import Mount, Mounts
 from calotype.occupying import clear, occupied
 from calotype.presence import require_there
 from calotype.progress import Progress, Run
-from calotype.quantities import Size, size
+from calotype.quantities import Size
 
 PAGE = 200
 THREADS = 8
@@ -144,7 +144,7 @@ class Backends:
                 f"The backend {name!r} is only read.",
                 hint="Copy to one that is a mirror or the primary.",
             )
-        pace = Pace(size(rate) if rate is not None else None)
+        pace = Pace.of(rate)
         return Run(lambda: self._copy_steps(mount, verify, pace), name="copy")
 
     def primary(self, name: str) -> None:

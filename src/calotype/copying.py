@@ -23,10 +23,11 @@ from calotype.catalog.copies import Copy
 from calotype.catalog.intents import Intent, NotWritten, intend, withdraw
 from calotype.catalog.repeating import repeated
 from calotype.digest import CHUNK, Digest
-from calotype.errors import CalotypeError, Corrupt, NotFound
+from calotype.errors import CalotypeError, Corrupt, Misconfigured, NotFound
 from calotype.heart import Heart, beating
 from calotype.mounting import Mount, Mounts
 from calotype.presence import require_there
+from calotype.quantities import Size, size
 
 logger = logging.getLogger("calotype.backends")
 
@@ -49,9 +50,20 @@ class Pace:
     _started: float = field(default_factory=time.monotonic)
     _sent: int = 0
 
-    def sent(self, size: int) -> None:
-        """Wait until ``size`` more bytes are due."""
-        self._sent += size
+    @classmethod
+    def of(cls, rate: Size | None) -> Pace:
+        """As somebody asked for it; ``Misconfigured`` where nothing would ever be sent."""
+        asked = size(rate) if rate is not None else None
+        if asked == 0:
+            raise Misconfigured(
+                "Nothing can be copied at a rate of 0.",
+                hint="Give bytes a second, such as 20MB, or leave it out.",
+            )
+        return cls(asked)
+
+    def sent(self, count: int) -> None:
+        """Wait until ``count`` more bytes are due."""
+        self._sent += count
         if self.rate is not None:
             ahead = self._sent / self.rate - (time.monotonic() - self._started)
             if ahead > 0:

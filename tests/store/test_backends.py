@@ -420,6 +420,12 @@ def test_purge_erases_every_copy(store, second):
     assert files(second) == 0
 
 
+@pytest.mark.parametrize("rate", [0, "0", "0 MB", -1, 1.5, True, "fast", b"1"])
+def test_a_rate_is_a_size_above_nothing(store, second, rate):
+    with pytest.raises(Misconfigured):
+        store.backends.copy("two", rate=rate)
+
+
 def test_a_copy_can_be_held_to_a_rate(store, tmp_path):
     import time
 
