@@ -231,7 +231,12 @@ class Backends:
 
             def copied(digests: Sequence[str]) -> list[Outcome]:
                 wanted = [Digest.known(digest) for digest in digests]
-                return list(copier.copy(wanted, verify=verify, pace=pace))
+                outcomes = []
+                for outcome in copier.copy(wanted, verify=verify, pace=pace):
+                    if isinstance(outcome.error, Unavailable) and isinstance(mount.backend, Remote):
+                        mount.backend.reach()  # else each of the others would wait as long
+                    outcomes.append(outcome)
+                return outcomes
 
             while True:
                 with self._catalog.read() as connection:

@@ -23,7 +23,7 @@ from calotype.catalog.copies import Copy
 from calotype.catalog.intents import Intent, NotWritten, intend, withdraw
 from calotype.catalog.repeating import repeated
 from calotype.digest import CHUNK, Digest
-from calotype.errors import CalotypeError, Corrupt, Misconfigured, NotFound
+from calotype.errors import CalotypeError, Corrupt, Misconfigured, NotFound, Unavailable
 from calotype.heart import Heart, beating
 from calotype.mounting import Mount, Mounts
 from calotype.presence import require_there
@@ -80,15 +80,30 @@ class Copier:
 
     def at_once(self, digests: Sequence[Digest]) -> None:
         """Copy what was just put; what fails is left to ``backend copy``, and said in the log."""
-        if self.to.rests:
+        if not self.to.may_try():
             return
+        failed: Exception | None
         try:
-            failed = [str(each.error) for each in self.copy(digests) if each.error is not None]
+            failed = self._first_failure(digests)
         except Exception as error:  # the put is acknowledged, whatever became of its copy
-            failed = [str(error)]
-        if failed:
+            failed = error
+        except BaseException:
             self.to.rest()
-            logger.warning("no copy in backend %s: %s", self.to.name, failed[0])
+            raise
+        if failed is None:
+            self.to.works()
+        else:
+            self.to.rest()
+            logger.warning("no copy in backend %s: %s", self.to.name, failed)
+
+    def _first_failure(self, digests: Sequence[Digest]) -> CalotypeError | None:
+        """Copy each, up to the first for which a backend cannot be reached; what failed first."""
+        first = None
+        for outcome in self.copy(digests):
+            first = first or outcome.error
+            if isinstance(outcome.error, Unavailable):
+                break
+        return first
 
     def copy(
         self, digests: Sequence[Digest], *, verify: bool = False, pace: Pace | None = None

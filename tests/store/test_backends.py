@@ -139,6 +139,54 @@ def test_a_mirror_that_fails_fails_no_put(store, second, monkeypatch, caplog):
     assert problems(store) == []
 
 
+def test_a_mirror_that_is_away_costs_many_files_one_wait(store, second, monkeypatch):
+    tried = []
+
+    def refuse(*_):
+        tried.append(1)
+        raise Unavailable("the network is away")
+
+    mount = store._rooms.mounts.named("two")
+    with monkeypatch.context() as patched:
+        patched.setattr(mount.backend, "put", refuse)
+        store.put_many([noise(50, number) for number in range(20)]).result()
+        assert len(tried) == 1
+        monkeypatch.setattr(mount, "_rests_until", 0.0)  # a minute later
+
+        def slow(*_):
+            tried.append(1)
+            store.put(picture(1))  # another put, which passes by
+            raise Unavailable("the network is away")
+
+        patched.setattr(mount.backend, "put", slow)
+        store.put(picture())
+        assert len(tried) == 2
+    monkeypatch.setattr(mount, "_rests_until", 0.0)
+    store.put(picture(2))
+    store.put(picture(3))
+    assert states(store)["two"][1:] == (2, 22)
+
+
+def test_a_copy_ends_where_its_target_is_away(store, second, monkeypatch):
+    store.backends.drop("two")
+    store.put_many([noise(50, number) for number in range(40)]).result()
+    store.backends.add("two", f"file:{second}")
+    backend = store._rooms.mounts.named("two").backend
+    tried = []
+
+    def refuse(*_):
+        tried.append(1)
+        raise Unavailable("the network is away")
+
+    monkeypatch.setattr(backend, "put", refuse)
+    assert store.backends.copy("two").result().failed == 40  # of a folder each is told
+    monkeypatch.setattr(LocalBackend, "reach", refuse, raising=False)
+    tried.clear()
+    with pytest.raises(Unavailable, match="the network is away"):
+        store.backends.copy("two").result()
+    assert len(tried) <= 2 * 8
+
+
 @pytest.mark.parametrize("error", [Unavailable, Denied, Misconfigured])
 def test_reading_goes_on_while_the_primary_is_away(store, second, monkeypatch, error):
     def refuse(*_):
