@@ -36,7 +36,7 @@ def open_backend(given: str | Backend, database: Database | None = None) -> Back
     if scheme == "memory" and colon:
         return MemoryBackend()
     if scheme == "file" and rest:
-        return LocalBackend(Path(unquote(urlsplit(url).path) if rest[:2] == "//" else rest))
+        return LocalBackend(_folder_of(url) if rest[:2] == "//" else Path(rest))
     if scheme == "s3" and rest:
         from calotype.backends.s3 import S3Backend
 
@@ -50,6 +50,21 @@ def open_backend(given: str | Backend, database: Database | None = None) -> Back
         hint="Write file:DIR for a folder, s3://BUCKET/PREFIX, supabase://PROJECT/BUCKET, "
         "database: for the catalog's own database, or postgresql://... for another one.",
     )
+
+
+def _folder_of(url: str) -> Path:
+    """The folder of a URL in the long form, file:///DIR."""
+    try:
+        parts = urlsplit(url)
+        here = parts.netloc in ("", "localhost")
+    except ValueError:
+        here = False
+    if not here or not parts.path:
+        raise Misconfigured(
+            f"Not the URL of a folder of this machine: {masked(url)!r}.",
+            hint="Write file:DIR or file:///DIR.",
+        )
+    return Path(unquote(parts.path))
 
 
 def _supabase(url: str) -> Backend:

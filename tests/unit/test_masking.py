@@ -7,6 +7,7 @@ import pytest
 from calotype import Store
 from calotype.errors import Misconfigured
 from calotype.masking import masked
+from calotype.opening import open_backend
 
 
 @pytest.mark.parametrize(
@@ -61,3 +62,26 @@ def test_no_error_repeats_a_password(url, given, tmp_path):
     with pytest.raises(Misconfigured) as told, Store(**{**places, given: url}) as store:
         store.create()
     assert "hunter2" not in str(told.value) + told.value.hint
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "file://bob:hunter2@host/x",
+        "file://host/x",
+        "file://[::1/x",
+        "file://localhost",
+        "sqlite://bob:hunter2@host/x",
+        "sqlite://host/x",
+        "sqlite://:hunter2@/x",
+    ],
+)
+def test_a_file_is_on_no_host(url):
+    with pytest.raises(Misconfigured) as told:
+        open_backend(url)
+    assert "hunter2" not in str(told.value) + told.value.hint
+
+
+def test_the_long_form_of_a_folder_may_name_this_machine(tmp_path):
+    for host in ("", "localhost"):
+        assert open_backend(f"file://{host}{tmp_path}/a%20b").url == f"file:{tmp_path}/a b"

@@ -120,11 +120,8 @@ def _parsed(url: str | None, engine: Engine | None) -> URL:
 def file_of(url: str | None, engine: Engine | None) -> Path | None:
     """The SQLite file that an URL or an engine leads to; None for any other database."""
     parsed = _parsed(url, engine)
-    if engine is None and parsed.get_backend_name() == "sqlite" and parsed.query:
-        raise Misconfigured(
-            f"A catalog URL takes no options: {masked(url or '')!r}.",
-            hint="Give an engine= of your own.",
-        )
+    if engine is None and parsed.get_backend_name() == "sqlite":
+        _require_file_alone(parsed, masked(url or ""))
     if (
         parsed.get_backend_name() != "sqlite"
         or not parsed.database
@@ -132,3 +129,16 @@ def file_of(url: str | None, engine: Engine | None) -> Path | None:
     ):
         return None
     return Path(parsed.database).absolute()
+
+
+def _require_file_alone(parsed: URL, shown: str) -> None:
+    """Raise where an SQLite URL says more than which file."""
+    if parsed.query:
+        raise Misconfigured(
+            f"A catalog URL takes no options: {shown!r}.", hint="Give an engine= of your own."
+        )
+    if parsed.host or parsed.username or parsed.password:
+        raise Misconfigured(
+            f"An SQLite file is on no host: {shown!r}.",
+            hint="Write sqlite:///FILE, or sqlite:////DIR/FILE from the root on.",
+        )
