@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Generator, Sequence, Set
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass, replace
 from secrets import token_hex
 
@@ -227,7 +227,7 @@ class Backends:
             total, _ = rows.count_lacking(connection, mount.name)
         done, count, after = Copied(), 0, ""
         threads = 1 if pace.rate is not None else THREADS
-        with ThreadPoolExecutor(threads) as pool:
+        with ThreadPoolExecutor(threads) as pool, closing(pace):
 
             def copied(digests: Sequence[str]) -> list[Outcome]:
                 wanted = [Digest.known(digest) for digest in digests]

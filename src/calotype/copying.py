@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import io
 import logging
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
@@ -24,6 +25,7 @@ from calotype.catalog.intents import Intent, NotWritten, intend, withdraw
 from calotype.catalog.repeating import repeated
 from calotype.digest import CHUNK, Digest
 from calotype.errors import CalotypeError, Corrupt, Misconfigured, NotFound, Unavailable
+from calotype.giving_up import GivenUp
 from calotype.heart import Heart, beating
 from calotype.mounting import Mount, Mounts
 from calotype.presence import require_there
@@ -44,11 +46,12 @@ class Outcome:
 
 @dataclass(slots=True)
 class Pace:
-    """At most so many bytes a second, in the long run; None for as many as go."""
+    """At most so many bytes a second, in the long run; None for as many as go. Until it ends."""
 
     rate: int | None = None
     _started: float = field(default_factory=time.monotonic)
     _sent: int = 0
+    _over: threading.Event = field(default_factory=threading.Event)
 
     @classmethod
     def of(cls, rate: Size | None) -> Pace:
@@ -62,12 +65,17 @@ class Pace:
         return cls(asked)
 
     def sent(self, count: int) -> None:
-        """Wait until ``count`` more bytes are due."""
+        """Wait until ``count`` more bytes are due; ``GivenUp`` once none are."""
         self._sent += count
         if self.rate is not None:
             ahead = self._sent / self.rate - (time.monotonic() - self._started)
-            if ahead > 0:
-                time.sleep(ahead)
+            self._over.wait(max(0.0, ahead))
+        if self._over.is_set():
+            raise GivenUp
+
+    def close(self) -> None:
+        """Have whoever waits, or sends any more, give up."""
+        self._over.set()
 
 
 @dataclass(frozen=True, slots=True)

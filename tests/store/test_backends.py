@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import logging
 import shutil
+import signal
 import threading
+import time
 from contextlib import suppress
 from dataclasses import replace
 
@@ -475,13 +477,31 @@ def test_a_rate_is_a_size_above_nothing(store, second, rate):
 
 
 def test_a_copy_can_be_held_to_a_rate(store, tmp_path):
-    import time
-
     store.put_many([noise(10_000, number) for number in range(10)]).result()
     store.backends.add("two", f"file:{tmp_path}/two")
     started = time.monotonic()
     assert store.backends.copy("two", rate=100_000).result().copied == 10
     assert time.monotonic() - started > 0.8
+
+
+def test_a_slow_copy_that_is_stopped_waits_for_no_more_files(store, tmp_path):
+    def stop(*_):
+        raise KeyboardInterrupt
+
+    store.put_many([noise(20_000, number) for number in range(10)]).result()
+    store.backends.add("two", f"file:{tmp_path}/two")
+    before = signal.signal(signal.SIGALRM, stop)
+    started = time.monotonic()
+    try:
+        signal.setitimer(signal.ITIMER_REAL, 0.5)
+        with pytest.raises(KeyboardInterrupt):
+            store.backends.copy("two", rate=10_000).result()
+    finally:
+        signal.signal(signal.SIGALRM, before)
+    assert time.monotonic() - started < 5
+    assert problems(store) == []
+    assert store.backends.copy("two").result().failed == 0
+    assert states(store)["two"][1:] == (10, 0)
 
 
 def test_a_blob_whose_only_copy_is_elsewhere_is_no_problem(store, second):
