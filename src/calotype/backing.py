@@ -7,9 +7,9 @@ read whole from another one just before.
 from __future__ import annotations
 
 import re
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Sequence, Set
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass, replace
 from secrets import token_hex
 
@@ -35,7 +35,7 @@ from calotype.mounting import Mount, Mounts
 from calotype.occupying import clear, occupied
 from calotype.presence import require_there
 from calotype.progress import Progress, Run
-from calotype.quantities import Size, size
+from calotype.quantities import Size
 
 PAGE = 200
 THREADS = 8
@@ -120,10 +120,12 @@ class Backends:
         backend = self._mounts.open(url)
         _require_unused(backend)
         self._catalog.ensure()
+        self._mounts.refresh()
         self._mounts.require_another_place(backend)
+        seen = {mount.name for mount in self._mounts.all}
         new = Known(name, beside(self._catalog.path, backend.url), role, 1, 0, token_hex(8))
-        with occupied(self._catalog, backend, new) as known:
-            self._insert(known)
+        with occupied(self._catalog, self._mounts, backend, new) as known:
+            self._insert(known, seen)
         self._mounts.give(name, backend)
         self._mounts.refresh()
         return next(each for each in self.list() if each.name == name)
@@ -142,7 +144,7 @@ class Backends:
                 f"The backend {name!r} is only read.",
                 hint="Copy to one that is a mirror or the primary.",
             )
-        pace = Pace(size(rate) if rate is not None else None)
+        pace = Pace.of(rate)
         return Run(lambda: self._copy_steps(mount, verify, pace), name="copy")
 
     def primary(self, name: str) -> None:
@@ -198,7 +200,8 @@ class Backends:
                 hint="'calotype backend list' shows which; drop it again if that is meant.",
             )
 
-    def _insert(self, new: Known) -> None:
+    def _insert(self, new: Known, seen: Set[str]) -> None:
+        """Note it, if it was told apart from all others: nobody has added one since."""
         try:
             with self._catalog.write() as connection:
                 settings.lock(connection, "backends")
@@ -206,6 +209,10 @@ class Backends:
                 if any(each.url == new.url for each in known):
                     hint = "'calotype backend list' shows it."
                     raise Misconfigured(f"The store has {new.url} already.", hint=hint)
+                if any(each.name not in seen for each in known):
+                    raise Unavailable(
+                        "Another backend was added at the same moment.", hint="Try again."
+                    )
                 rows.add(connection, new)
         except IntegrityError as error:
             raise Misconfigured(
@@ -220,11 +227,16 @@ class Backends:
             total, _ = rows.count_lacking(connection, mount.name)
         done, count, after = Copied(), 0, ""
         threads = 1 if pace.rate is not None else THREADS
-        with ThreadPoolExecutor(threads) as pool:
+        with ThreadPoolExecutor(threads) as pool, closing(pace):
 
             def copied(digests: Sequence[str]) -> list[Outcome]:
                 wanted = [Digest.known(digest) for digest in digests]
-                return list(copier.copy(wanted, verify=verify, pace=pace))
+                outcomes = []
+                for outcome in copier.copy(wanted, verify=verify, pace=pace):
+                    if isinstance(outcome.error, Unavailable) and isinstance(mount.backend, Remote):
+                        mount.backend.reach()  # else each of the others would wait as long
+                    outcomes.append(outcome)
+                return outcomes
 
             while True:
                 with self._catalog.read() as connection:
@@ -268,7 +280,10 @@ class Backends:
             if not same or other.suspect:
                 continue
             try:
-                with self._mounts.named(other.backend).backend.open(other.key) as file:
+                there = self._mounts.named(other.backend)
+                if other.key == copy.key and there.is_place_of(self._mounts.named(copy.backend)):
+                    continue
+                with there.backend.open(other.key) as file:
                     if Digest.of(file) == other.blob.digest:
                         return other
             except CalotypeError:

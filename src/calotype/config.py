@@ -13,6 +13,7 @@ from pathlib import Path
 from calotype.catalog import FIRST
 from calotype.catalog.backends import MIRROR, PRIMARY, READ, ROLES
 from calotype.errors import Misconfigured, NoStore, Unavailable
+from calotype.masking import masked
 from calotype.quantities import duration, size
 from calotype.staging import Limits
 from calotype.store import Store
@@ -176,20 +177,10 @@ class Settings:
     def shown(self) -> list[tuple[str, str, str]]:
         """(key, value with passwords masked, origin) of everything that is set."""
         return [
-            (key, _masked(value.text), value.origin)
+            (key, masked(value.text), value.origin)
             for key, value in sorted(self.values.items())
             if value.text
         ]
-
-
-def _masked(text: str) -> str:
-    """``text`` without the passwords and keys that a URL may hold.
-
-    A password of PostgreSQL's may have a slash that nobody has escaped.
-    """
-    text = re.sub(r"^(postgres[\w+]*://[^/:@]*):.*@", r"\1:***@", text)
-    text = re.sub(r"://([^/:@]*):[^/]*@", r"://\1:***@", text)
-    return re.sub(r"(?i)([?&][\w-]*(?:password|secret|token|key)=)[^&]*", r"\1***", text)
 
 
 def load(

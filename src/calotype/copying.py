@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import io
 import logging
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
@@ -23,10 +24,12 @@ from calotype.catalog.copies import Copy
 from calotype.catalog.intents import Intent, NotWritten, intend, withdraw
 from calotype.catalog.repeating import repeated
 from calotype.digest import CHUNK, Digest
-from calotype.errors import CalotypeError, Corrupt, NotFound
+from calotype.errors import CalotypeError, Corrupt, Misconfigured, NotFound, Unavailable
+from calotype.giving_up import GivenUp
 from calotype.heart import Heart, beating
 from calotype.mounting import Mount, Mounts
 from calotype.presence import require_there
+from calotype.quantities import Size, size
 
 logger = logging.getLogger("calotype.backends")
 
@@ -43,19 +46,36 @@ class Outcome:
 
 @dataclass(slots=True)
 class Pace:
-    """At most so many bytes a second, in the long run; None for as many as go."""
+    """At most so many bytes a second, in the long run; None for as many as go. Until it ends."""
 
     rate: int | None = None
     _started: float = field(default_factory=time.monotonic)
     _sent: int = 0
+    _over: threading.Event = field(default_factory=threading.Event)
 
-    def sent(self, size: int) -> None:
-        """Wait until ``size`` more bytes are due."""
-        self._sent += size
+    @classmethod
+    def of(cls, rate: Size | None) -> Pace:
+        """As somebody asked for it; ``Misconfigured`` where nothing would ever be sent."""
+        asked = size(rate) if rate is not None else None
+        if asked == 0:
+            raise Misconfigured(
+                "Nothing can be copied at a rate of 0.",
+                hint="Give bytes a second, such as 20MB, or leave it out.",
+            )
+        return cls(asked)
+
+    def sent(self, count: int) -> None:
+        """Wait until ``count`` more bytes are due; ``GivenUp`` once none are."""
+        self._sent += count
         if self.rate is not None:
             ahead = self._sent / self.rate - (time.monotonic() - self._started)
-            if ahead > 0:
-                time.sleep(ahead)
+            self._over.wait(max(0.0, ahead))
+        if self._over.is_set():
+            raise GivenUp
+
+    def close(self) -> None:
+        """Have whoever waits, or sends any more, give up."""
+        self._over.set()
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,15 +88,30 @@ class Copier:
 
     def at_once(self, digests: Sequence[Digest]) -> None:
         """Copy what was just put; what fails is left to ``backend copy``, and said in the log."""
-        if self.to.rests:
+        if not self.to.may_try():
             return
+        failed: Exception | None
         try:
-            failed = [str(each.error) for each in self.copy(digests) if each.error is not None]
+            failed = self._first_failure(digests)
         except Exception as error:  # the put is acknowledged, whatever became of its copy
-            failed = [str(error)]
-        if failed:
+            failed = error
+        except BaseException:
             self.to.rest()
-            logger.warning("no copy in backend %s: %s", self.to.name, failed[0])
+            raise
+        if failed is None:
+            self.to.works()
+        else:
+            self.to.rest()
+            logger.warning("no copy in backend %s: %s", self.to.name, failed)
+
+    def _first_failure(self, digests: Sequence[Digest]) -> CalotypeError | None:
+        """Copy each, up to the first for which a backend cannot be reached; what failed first."""
+        first = None
+        for outcome in self.copy(digests):
+            first = first or outcome.error
+            if isinstance(outcome.error, Unavailable):
+                break
+        return first
 
     def copy(
         self, digests: Sequence[Digest], *, verify: bool = False, pace: Pace | None = None

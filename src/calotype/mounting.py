@@ -13,7 +13,8 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from calotype.backends import Backend, Closes
+from calotype.backends import Backend, Closes, Notes
+from calotype.backends.markers import MARKER
 from calotype.catalog import Catalog
 from calotype.catalog.backends import MIRROR, PRIMARY, Known
 from calotype.catalog.copies import Copy
@@ -25,6 +26,9 @@ REST = 60.0
 
 A put asks no earlier again for a marker that could not be read.
 """
+
+LONGEST_TRY = 300.0
+"""Seconds in which others pass by a mirror that failed, while one tries whether it works again."""
 
 
 @dataclass(eq=False)
@@ -42,6 +46,7 @@ class Mount:
     _gate: threading.Lock = field(default_factory=threading.Lock, repr=False)
     _opened: Backend | None = field(default=None, repr=False)
     _rests_until: float = field(default=0.0, repr=False)
+    _failed: bool = field(default=False, repr=False)
     marked: int | None = field(default=None, repr=False)
     _unread_until: float = field(default=0.0, repr=False)
 
@@ -53,10 +58,13 @@ class Mount:
                 self._opened = self._open()
             return self._opened
 
-    @property
-    def rests(self) -> bool:
-        """True for a while after it failed."""
-        return time.monotonic() < self._rests_until
+    def is_place_of(self, other: Mount) -> bool:
+        """True where both have one marker: what is deleted in one is gone from the other."""
+        one, two = self.backend, other.backend
+        if not (isinstance(one, Notes) and isinstance(two, Notes)):
+            return False
+        marker = one.read_note(MARKER)
+        return marker is not None and marker == two.read_note(MARKER)
 
     def close(self) -> None:
         """Let go of what it holds open, if it was opened."""
@@ -64,9 +72,26 @@ class Mount:
         if opened is not None and isinstance(opened, Closes):
             opened.close()
 
+    def may_try(self) -> bool:
+        """False for a while after it failed, and then while one is at it again.
+
+        Whoever may try says how it went: ``rest`` or ``works``.
+        """
+        if time.monotonic() < self._rests_until:
+            return False
+        if self._failed:
+            self._rests_until = time.monotonic() + LONGEST_TRY
+        return True
+
     def rest(self) -> None:
         """Leave it alone for a while."""
+        self._failed = True
         self._rests_until = time.monotonic() + REST
+
+    def works(self) -> None:
+        """Leave it alone no longer, if it had failed."""
+        self._failed = False
+        self._rests_until = 0.0
 
     @property
     def askable(self) -> bool:

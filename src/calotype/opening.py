@@ -13,6 +13,7 @@ from calotype.backends.memory import MemoryBackend
 from calotype.catalog import FIRST, Catalog
 from calotype.catalog.places import MEMORY, database_of, same
 from calotype.errors import Misconfigured
+from calotype.masking import masked
 from calotype.media import EXTENSIONS
 from calotype.quantities import Instant
 
@@ -35,20 +36,35 @@ def open_backend(given: str | Backend, database: Database | None = None) -> Back
     if scheme == "memory" and colon:
         return MemoryBackend()
     if scheme == "file" and rest:
-        return LocalBackend(Path(unquote(urlsplit(url).path) if rest[:2] == "//" else rest))
+        return LocalBackend(_folder_of(url) if rest[:2] == "//" else Path(rest))
     if scheme == "s3" and rest:
         from calotype.backends.s3 import S3Backend
 
         return S3Backend(url)
     if scheme in ("supabase", "supabase+http", "supabase+https"):
         return _supabase(url)
-    if scheme.partition("+")[0] in ("database", "postgresql", "sqlite") and colon:
+    if scheme.partition("+")[0] in ("database", "postgresql", "postgres", "sqlite") and colon:
         return _in_database(url, database)
     raise Misconfigured(
-        f"Not a backend URL that this version knows: {url!r}.",
+        f"Not a backend URL that this version knows: {masked(url)!r}.",
         hint="Write file:DIR for a folder, s3://BUCKET/PREFIX, supabase://PROJECT/BUCKET, "
         "database: for the catalog's own database, or postgresql://... for another one.",
     )
+
+
+def _folder_of(url: str) -> Path:
+    """The folder of a URL in the long form, file:///DIR."""
+    try:
+        parts = urlsplit(url)
+        here = parts.netloc in ("", "localhost")
+    except ValueError:
+        here = False
+    if not here or not parts.path:
+        raise Misconfigured(
+            f"Not the URL of a folder of this machine: {masked(url)!r}.",
+            hint="Write file:DIR or file:///DIR.",
+        )
+    return Path(unquote(parts.path))
 
 
 def _supabase(url: str) -> Backend:
@@ -104,7 +120,7 @@ def public(url: str | None) -> str | None:
         whole, plain = "", False
     if not (whole or url.startswith("/")) or not plain:
         raise Misconfigured(
-            f"Not a public URL: {url!r}.",
+            f"Not a public URL: {masked(url)!r}.",
             hint="Give one such as https://media.example.org, or a path such as /media.",
         )
     return url

@@ -62,10 +62,10 @@ def duration(value: Duration) -> int:
 
 def size(value: Size) -> int:
     """Bytes of ``"10 MB"`` (10^6), ``"10 MiB"`` (2^20), or a plain number."""
-    if isinstance(value, int):
+    if isinstance(value, int) and not isinstance(value, bool):
         number = value
     else:
-        match = _SIZE.fullmatch(value)
+        match = _SIZE.fullmatch(value) if isinstance(value, str) else None
         if not match:
             raise Misconfigured(
                 f"Not a size: {value!r}.", hint="Write 500, 64kB, 10 MB, 1.5 GiB or 2 TB."

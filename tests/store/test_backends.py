@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import logging
 import shutil
+import signal
 import threading
+import time
+from contextlib import suppress
+from dataclasses import replace
 
 import pytest
+from tests import servers
 from tests.store.pictures import noise, picture
-from tests.store.surgery import change, content, problems, rows
+from tests.store.surgery import backend_of, change, content, problems, rows
 
 from calotype import Store, catalog
 from calotype.backends.local import LocalBackend
+from calotype.backends.markers import MARKER, Marker
 from calotype.backends.staged import LocalStaged
-from calotype.errors import Corrupt, Denied, Misconfigured, NotFound, Unavailable
+from calotype.errors import Corrupt, Denied, EraseLocked, Misconfigured, NotFound, Unavailable
 
 
 @pytest.fixture
@@ -133,6 +139,54 @@ def test_a_mirror_that_fails_fails_no_put(store, second, monkeypatch, caplog):
     assert states(store)["two"] == ("mirror", 0, 2)
     assert store.backends.copy("two").result().copied == 2
     assert problems(store) == []
+
+
+def test_a_mirror_that_is_away_costs_many_files_one_wait(store, second, monkeypatch):
+    tried = []
+
+    def refuse(*_):
+        tried.append(1)
+        raise Unavailable("the network is away")
+
+    mount = store._rooms.mounts.named("two")
+    with monkeypatch.context() as patched:
+        patched.setattr(mount.backend, "put", refuse)
+        store.put_many([noise(50, number) for number in range(20)]).result()
+        assert len(tried) == 1
+        monkeypatch.setattr(mount, "_rests_until", 0.0)  # a minute later
+
+        def slow(*_):
+            tried.append(1)
+            store.put(picture(1))  # another put, which passes by
+            raise Unavailable("the network is away")
+
+        patched.setattr(mount.backend, "put", slow)
+        store.put(picture())
+        assert len(tried) == 2
+    monkeypatch.setattr(mount, "_rests_until", 0.0)
+    store.put(picture(2))
+    store.put(picture(3))
+    assert states(store)["two"][1:] == (2, 22)
+
+
+def test_a_copy_ends_where_its_target_is_away(store, second, monkeypatch):
+    store.backends.drop("two")
+    store.put_many([noise(50, number) for number in range(40)]).result()
+    store.backends.add("two", f"file:{second}")
+    backend = store._rooms.mounts.named("two").backend
+    tried = []
+
+    def refuse(*_):
+        tried.append(1)
+        raise Unavailable("the network is away")
+
+    monkeypatch.setattr(backend, "put", refuse)
+    assert store.backends.copy("two").result().failed == 40  # of a folder each is told
+    monkeypatch.setattr(LocalBackend, "reach", refuse, raising=False)
+    tried.clear()
+    with pytest.raises(Unavailable, match="the network is away"):
+        store.backends.copy("two").result()
+    assert len(tried) <= 2 * 8
 
 
 @pytest.mark.parametrize("error", [Unavailable, Denied, Misconfigured])
@@ -319,6 +373,88 @@ def test_what_makes_no_sense_is_refused(store, tmp_path):
             verb("none")
 
 
+@pytest.mark.parametrize("bears", ["its marker", "no marker yet"])
+def test_one_place_is_no_two_backends_by_another_name_of_it(tmp_path, bears):
+    main, other = f"sqlite:///{tmp_path}/bytes.db", f"sqlite:///{tmp_path}/link.db"
+    (tmp_path / "link.db").symlink_to(tmp_path / "bytes.db")
+    with Store(catalog=f"sqlite:///{tmp_path}/catalog.db", backend=main) as store:
+        store.purge(store.put(b"not to come back").digest, block=True)
+        store.gc(now=True)
+        there = backend_of(store)
+        if bears == "no marker yet":
+            for note in list(there.scan("")):
+                there.delete_note(note.name)
+        before = {note.name: there.read_note(note.name) for note in there.scan("")}
+        for url in (main, other):
+            with pytest.raises(Misconfigured, match="the backend 'main' already"):
+                store.backends.add("two", url)
+            assert {note.name: there.read_note(note.name) for note in there.scan("")} == before
+        assert [each.name for each in store.backends.list()] == ["main"]
+
+
+def test_the_catalogs_own_database_by_its_url_is_no_second_place():
+    own = servers.schema()
+    with Store(catalog=own, backend="database:") as store:
+        store.create()
+        for url in (own, f"{own}&application_name=z"):
+            with pytest.raises(Misconfigured, match="the backend 'main' already"):
+                store.backends.add("two", url)
+        assert store.backends.add("two", servers.schema()).name == "two"
+
+
+def test_a_refused_place_is_left_as_it_was_found(store, tmp_path):
+    store.create()
+    store.backends.add("two", f"file:{tmp_path}/two")
+    store.backends.drop("two", abandon=True)  # its marker stays behind
+    marker = (tmp_path / "two" / MARKER).read_bytes()
+    for place in ("two", "three"):
+        with pytest.raises(Misconfigured, match="'main' already"):
+            store.backends.add("main", f"file:{tmp_path}/{place}")
+    assert (tmp_path / "two" / MARKER).read_bytes() == marker
+    assert not (tmp_path / "three" / MARKER).exists()
+
+
+@pytest.mark.parametrize("used", [True, False])
+def test_one_that_cannot_be_asked_is_elsewhere_only_if_it_has_bytes(
+    store, second, tmp_path, monkeypatch, used
+):
+    def refuse(*_):
+        raise Unavailable("the network is away")
+
+    if used:
+        store.put(picture())
+    monkeypatch.setattr(store._rooms.mounts.named("two").backend, "read_note", refuse)
+    if used:
+        assert store.backends.add("three", f"file:{tmp_path}/three").name == "three"
+        return
+    with pytest.raises(Unavailable, match="is not known"):
+        store.backends.add("three", f"file:{tmp_path}/three")
+    assert not (tmp_path / "three").exists() or not list((tmp_path / "three").rglob("*.json"))
+
+
+@pytest.mark.parametrize("by", ["fsck and gc", "copy and drop"])
+def test_what_is_one_place_already_erases_nothing_of_the_other(tmp_path, clock, by):
+    two = tmp_path / "two"
+    with Store(tmp_path / "store", clock=clock) as store:
+        digest = store.put(picture()).digest
+        store.backends.add("two", f"file:{two}")
+        shutil.rmtree(two)  # as an earlier version, which took one place twice
+        two.symlink_to(tmp_path / "store" / "blobs")
+        there = LocalBackend(two)
+        marker = there.read_note(MARKER)
+        known = rows(store, "SELECT generation FROM calotype_backend WHERE name = 'two'")
+        mine = replace(Marker.of(marker), generation=known[0][0])
+        assert there.write_note(MARKER, mine.to_bytes(), instead_of=marker)
+        if by == "copy and drop":
+            store.backends.copy("two").result()
+            assert store.backends.drop("two").kept == 1
+        list(store.fsck(repair=True))
+        clock.advance(days=40)
+        with suppress(EraseLocked):
+            store.gc(now=True)
+        assert content(store, digest) == picture()
+
+
 def test_a_backend_that_is_only_read_gets_nothing(store, tmp_path):
     store.put(picture())
     store.backends.add("two", f"file:{tmp_path}/two", role="read")
@@ -334,14 +470,38 @@ def test_purge_erases_every_copy(store, second):
     assert files(second) == 0
 
 
-def test_a_copy_can_be_held_to_a_rate(store, tmp_path):
-    import time
+@pytest.mark.parametrize("rate", [0, "0", "0 MB", -1, 1.5, True, "fast", b"1"])
+def test_a_rate_is_a_size_above_nothing(store, second, rate):
+    with pytest.raises(Misconfigured):
+        store.backends.copy("two", rate=rate)
 
+
+def test_a_copy_can_be_held_to_a_rate(store, tmp_path):
     store.put_many([noise(10_000, number) for number in range(10)]).result()
     store.backends.add("two", f"file:{tmp_path}/two")
     started = time.monotonic()
     assert store.backends.copy("two", rate=100_000).result().copied == 10
     assert time.monotonic() - started > 0.8
+
+
+def test_a_slow_copy_that_is_stopped_waits_for_no_more_files(store, tmp_path):
+    def stop(*_):
+        raise KeyboardInterrupt
+
+    store.put_many([noise(20_000, number) for number in range(10)]).result()
+    store.backends.add("two", f"file:{tmp_path}/two")
+    before = signal.signal(signal.SIGALRM, stop)
+    started = time.monotonic()
+    try:
+        signal.setitimer(signal.ITIMER_REAL, 0.5)
+        with pytest.raises(KeyboardInterrupt):
+            store.backends.copy("two", rate=10_000).result()
+    finally:
+        signal.signal(signal.SIGALRM, before)
+    assert time.monotonic() - started < 5
+    assert problems(store) == []
+    assert store.backends.copy("two").result().failed == 0
+    assert states(store)["two"][1:] == (10, 0)
 
 
 def test_a_blob_whose_only_copy_is_elsewhere_is_no_problem(store, second):

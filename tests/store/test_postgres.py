@@ -19,6 +19,7 @@ from psycopg.rows import dict_row
 from sqlalchemy import create_engine, text
 from sqlalchemy.orm import Session
 from sqlalchemy.pool import QueuePool
+from tests import servers
 from tests.store.pictures import noise, picture
 from tests.store.places import Place
 from tests.store.surgery import change, content, findings, problems, rows
@@ -502,3 +503,38 @@ def test_no_password_is_shown(place):
     with pytest.raises(Unavailable) as refusal:
         Store(catalog=url, backend=f"file:{place.blobs}").put(b"x")
     assert "secret" not in f"{refusal.value} {refusal.value.hint}"
+
+
+def test_the_short_scheme_means_the_same_database():
+    url = servers.schema()
+    short = url.replace("postgresql://", "postgres://")
+    assert short != url
+    with Store(catalog=url, backend=servers.schema()) as store:
+        digest = store.put(b"found", owner="page/1").digest
+        where = store.backends.list()[0].url
+    with Store(catalog=short, backend=where.replace("postgresql:", "postgres:")) as store:
+        assert content(store, digest) == b"found"
+        assert store.backends.list()[0].url == where
+
+
+@pytest.mark.parametrize("noted", [True, False])
+def test_a_place_is_one_with_its_password_and_without(tmp_path, noted):
+    """The server lets anybody in; ``***`` is what an earlier version has noted."""
+    bare = [servers.schema().replace("postgres:@", "postgres@") for _ in range(2)]
+    whole = [url.replace("postgres@", "postgres:secret@") for url in bare]
+    assert whole != bare
+    first, then = (whole, bare) if noted else (bare, whole)
+    catalog = f"sqlite:///{tmp_path}/catalog.db"
+    with Store(catalog=catalog, backend=first[0]) as store:
+        digest = store.put(b"found", owner="page/1").digest
+        urls = [store.backends.list()[0].url, store.backends.add("two", first[1]).url]
+        assert all("://postgres@" in url for url in urls)
+        if noted:
+            change(store, "UPDATE calotype_backend SET url = replace(url, 's@', 's:***@')")
+    with Store(catalog=catalog, backend=then[0], backends={"two": then[1]}) as store:
+        assert store.put(b"more").status == "created"
+    with Store(catalog=catalog, backend=then[0]) as store:  # and the other one as it is noted
+        assert content(store, digest) == b"found"
+        assert store.backends.copy("two").result().failed == 0
+        assert [each.url for each in store.backends.list()] == urls
+        assert store._rooms.mounts.named("two").backend._tables.database._url.password is None

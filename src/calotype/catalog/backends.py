@@ -22,6 +22,7 @@ from calotype.catalog.copies import IS_LIVE
 from calotype.catalog.prepared import Prepared
 from calotype.catalog.states import DOOMED, ERASED, ERASING, LIVE, WRITING
 from calotype.catalog.tables import backend, blob, replica
+from calotype.masking import unmasked
 from calotype.quantities import Instant
 
 PRIMARY = "primary"
@@ -63,7 +64,7 @@ def known(connection: Connection) -> tuple[Known, ...]:
     rows = [
         Known(
             row["name"],
-            row["url"],
+            unmasked(row["url"]),
             row["role"],
             int(row["epoch"]),
             int(row["erase_seq"]),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 from sqlalchemy import URL, Engine, make_url
@@ -13,6 +14,7 @@ from calotype.catalog.database import Database
 from calotype.catalog.embedded import Embedded
 from calotype.catalog.postgres import Postgres
 from calotype.errors import Misconfigured
+from calotype.masking import masked, unmasked
 
 PATIENCE = 30.0
 """Seconds a write waits for other writers before it gives up with ``Locked``."""
@@ -74,9 +76,9 @@ def database_of(
     file = file_of(url, engine)
     if file is not None or (engine is not None and engine.dialect.name == "sqlite"):
         return Embedded(file, own=False, engine=engine, patience=patience)
-    where = _parsed(url, engine)
     raise Misconfigured(
-        f"A catalog is kept in SQLite or PostgreSQL, not in {where.render_as_string()}.",
+        "A catalog is kept in SQLite or PostgreSQL, not in "
+        f"{_parsed(url, engine).get_backend_name()}.",
         hint="Write catalog='sqlite:///catalog.db' or 'postgresql://...', or give a folder.",
     )
 
@@ -103,21 +105,23 @@ def _plain(schema: str | None) -> str | None:
 
 
 def _parsed(url: str | None, engine: Engine | None) -> URL:
+    if engine is not None:
+        return engine.url
+    url = url or ""
     try:
-        return engine.url if engine is not None else make_url(url or "")
-    except ArgumentError as error:
+        return make_url(unmasked(re.sub("^postgres://", "postgresql://", url)))
+    except (ArgumentError, ValueError):
         raise Misconfigured(
-            f"Not a catalog URL: {url!r}.", hint="Write sqlite:///catalog.db or postgresql://..."
-        ) from error
+            f"Not the URL of a database: {masked(url)!r}.",
+            hint="Write sqlite:///catalog.db or postgresql://USER@HOST:PORT/NAME.",
+        ) from None
 
 
 def file_of(url: str | None, engine: Engine | None) -> Path | None:
     """The SQLite file that an URL or an engine leads to; None for any other database."""
     parsed = _parsed(url, engine)
-    if engine is None and parsed.get_backend_name() == "sqlite" and parsed.query:
-        raise Misconfigured(
-            f"A catalog URL takes no options: {url!r}.", hint="Give an engine= of your own."
-        )
+    if engine is None and parsed.get_backend_name() == "sqlite":
+        _require_file_alone(parsed, masked(url or ""))
     if (
         parsed.get_backend_name() != "sqlite"
         or not parsed.database
@@ -125,3 +129,16 @@ def file_of(url: str | None, engine: Engine | None) -> Path | None:
     ):
         return None
     return Path(parsed.database).absolute()
+
+
+def _require_file_alone(parsed: URL, shown: str) -> None:
+    """Raise where an SQLite URL says more than which file."""
+    if parsed.query:
+        raise Misconfigured(
+            f"A catalog URL takes no options: {shown!r}.", hint="Give an engine= of your own."
+        )
+    if parsed.host or parsed.username or parsed.password:
+        raise Misconfigured(
+            f"An SQLite file is on no host: {shown!r}.",
+            hint="Write sqlite:///FILE, or sqlite:////DIR/FILE from the root on.",
+        )

@@ -67,7 +67,7 @@ class Postgres:
         self._url = url
         self.schema = schema
         shown = url.set(drivername=DIALECT).difference_update_query(SECRETS)
-        where = shown.render_as_string(hide_password=True)
+        where = shown._replace(password=None).render_as_string()
         self._name = where if schema is None else f"{where} (schema {schema})"
         self._patience = patience
         self._pid = os.getpid()
@@ -75,7 +75,7 @@ class Postgres:
 
     @property
     def name(self) -> str:
-        """Where it is, for people; no password in it."""
+        """Where it is, for people and to be noted: with or without a password it is one place."""
         return self._name
 
     @property

@@ -7,14 +7,14 @@ writers that were fenced off and wrote late.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence, Set
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
 
 from sqlalchemy import Connection
 
-from calotype.backends import Deletes, Remote, Sweeps
+from calotype.backends import Deletes, Key, Remote, Sweeps
 from calotype.belonging import claim
 from calotype.blocking import make_up
 from calotype.catalog import Catalog, copies, intents, replicas, reserve
@@ -210,8 +210,9 @@ class Eraser:
             return unread
         with self.catalog.read() as connection:
             live = copies.live_anywhere(connection, strays)
+        keys = {item.key for item in items if item.stray}
         for copy in live:
-            whole = copy.suspect or self._is_whole(copy)
+            whole = copy.suspect or self._is_whole(copy, keys)
             if whole is None:
                 unread.add(copy.blob.digest)
             elif not whole:
@@ -219,12 +220,17 @@ class Eraser:
                     replicas.suspect(connection, copy.token, self.catalog.clock())
         return unread
 
-    def _is_whole(self, copy: Copy) -> bool | None:
-        """None where that cannot be told now: only what is surely gone is missing."""
+    def _is_whole(self, copy: Copy, strays: Set[Key]) -> bool | None:
+        """None where that cannot be told now: only what is surely gone is missing.
+
+        Nor is it told by a stray itself, which lies in another backend's place as well.
+        """
         mount = next((each for each in self.mounts.all if each.name == copy.backend), None)
         if mount is None:
             return None
         try:
+            if mount.name != self.name and copy.key in strays and mount.is_place_of(self.mount):
+                return None
             with mount.backend.open(copy.key) as file:
                 return Digest.of(file) == copy.blob.digest
         except (Corrupt, NotFound):

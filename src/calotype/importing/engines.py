@@ -17,6 +17,7 @@ from sqlalchemy.exc import (
 )
 
 from calotype.errors import CalotypeError, Locked, Misconfigured, NotFound, Unavailable
+from calotype.masking import masked
 
 _TIMEOUT = 30.0
 """Seconds to wait for another writer of an SQLite file."""
@@ -92,7 +93,7 @@ def speaking(engine: Engine) -> Iterator[None]:
         raise Misconfigured(f"No table {error}.", hint="Check its name.") from error
     except SQLAlchemyError as error:
         cause = error.orig if isinstance(error, DBAPIError) and error.orig else error
-        where = engine.url.render_as_string()
+        where = masked(engine.url.render_as_string())
         if "locked" in str(cause):
             raise Locked(
                 f"The database {where} is locked by another connection.",

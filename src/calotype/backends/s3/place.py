@@ -10,6 +10,7 @@ from typing import NoReturn, Self
 from urllib.parse import SplitResult, parse_qsl, quote, unquote, urlsplit
 
 from calotype.errors import Misconfigured
+from calotype.masking import masked
 
 FORM = "s3://BUCKET/PREFIX?endpoint=https://HOST&region=REGION"
 
@@ -55,7 +56,7 @@ class Place:
             )
         bucket = parts.netloc
         if not _BUCKET.fullmatch(bucket):
-            _refuse(f"Not the name of a bucket: {bucket!r}.", f"Write {FORM}.")
+            _refuse(f"Not the name of a bucket: {masked(bucket)!r}.", f"Write {FORM}.")
         if parts.fragment:
             _refuse("A backend's URL has no '#'.", "Write %23 for one in the prefix.")
         query = _query(parts.query)
@@ -98,7 +99,7 @@ def _prefix(path: str) -> str:
     prefix = path.strip("/")
     if not prefix.isprintable() or len(prefix.encode(errors="replace")) > LONGEST_PREFIX:
         _refuse(
-            f"Not a prefix that a name can begin with: {prefix[:80]!r}.",
+            f"Not a prefix that a name can begin with: {masked(prefix[:80])!r}.",
             f"Write visible characters, {LONGEST_PREFIX} bytes of them at most.",
         )
     if any(part in ("", ".", "..") for part in prefix.split("/")) and prefix:
@@ -128,7 +129,7 @@ def _at(endpoint: str, bucket: str) -> tuple[str, str, str]:
     whole = parts.scheme in _PORTS and _HOST.fullmatch(name) and _PATH.fullmatch(parts.path)
     if not whole or parts.query or parts.fragment:
         _refuse(
-            f"Not an endpoint: {endpoint[:200]!r}.",
+            f"Not an endpoint: {masked(endpoint[:200])!r}.",
             "Write endpoint=https://HOST or http://HOST:PORT.",
         )
     host = f"[{name}]" if ":" in name else name
