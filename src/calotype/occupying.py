@@ -28,8 +28,8 @@ def occupied(catalog: Catalog, mounts: Mounts, backend: Backend, new: Known) -> 
         return
     content = backend.read_note(MARKER)
     before = Marker.of(content) if content is not None else None
-    store = catalog.store_id or ""
-    if before is not None and before.store != store:
+    store, mine = catalog.store_id or "", given_to(catalog)
+    if before is not None and (before.store != store or (mine and before.given_to != mine)):
         raise _anothers(backend)
     _require_nobodys(catalog, mounts, backend, content)
     if before is not None:
@@ -41,7 +41,7 @@ def occupied(catalog: Catalog, mounts: Mounts, backend: Backend, new: Known) -> 
         new.generation,
         new.erase_seq,
         stand,
-        given_to=given_to(catalog),
+        given_to=mine,
     )
     written = marker.to_bytes()
     if not backend.write_note(MARKER, written, instead_of=content):
@@ -118,7 +118,7 @@ def clear(backend: Backend) -> None:
 
 def _anothers(backend: Backend) -> Misconfigured:
     return Misconfigured(
-        f"{backend.url} is marked as another store's.",
+        f"{backend.url} is marked as another store's, or another copy's of this one.",
         hint=f"Give an empty place. If nobody uses that store any more, remove {MARKER} there.",
     )
 

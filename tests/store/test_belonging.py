@@ -487,8 +487,12 @@ def test_a_copy_that_recovers_its_own_place_does_not_take_the_others(shop, tmp_p
     shop.close()
     (tmp_path / "staging").mkdir()
     shutil.copy(tmp_path / "shop/catalog.db", tmp_path / "staging")
+    with Store(tmp_path / "shop", clock=clock) as store:
+        store.backends.add("two", f"file:{tmp_path}/new")
     (tmp_path / "staging/blobs").symlink_to(tmp_path / "shop/blobs")
     with Store(tmp_path / "staging", clock=clock) as store:
+        with pytest.raises(Misconfigured, match="another copy's"):
+            store.backends.add("own", f"file:{tmp_path}/new")
         store.backends.add("own", f"file:{tmp_path}/own")
         store.backends.copy("own").result()
         assert Marker.of((tmp_path / "own" / MARKER).read_bytes()).given_to
