@@ -48,9 +48,10 @@ _ERASED = ", at a key that was erased"
 class Candidate:
     """An object that is to be kept, and what reading it came to.
 
-    ``note`` says what it is, ``forgotten`` that there is no row of it. ``late`` says that this or
-    another catalog may still delete it there; ``instead_of`` is the token of the live replica whose
-    key it has. ``blob`` is what was read, ``intent`` where it was copied to.
+    ``note`` says what it is, ``forgotten`` that there is no row of it, ``modified`` since when the
+    object is there. ``late`` says that this or another catalog may still delete it there;
+    ``instead_of`` is the token of the live replica whose key it has. ``blob`` is what was read,
+    ``intent`` where it was copied to.
     """
 
     key: Key
@@ -58,6 +59,7 @@ class Candidate:
     note: str
     late: bool = False
     forgotten: bool = False
+    modified: Instant = 0
     instead_of: str = ""
     blob: Blob | None = None
     intent: Intent | None = None
@@ -69,8 +71,8 @@ class Readopter:
     """Looks through the objects of one backend.
 
     ``late`` are names of keys that another catalog may still delete. ``blocked`` digests are never
-    kept; ``unblocked`` ones are blocked here alone, so what was put of them since was unblocked
-    before. A ``dry_run`` reads, and changes nothing.
+    kept; ``unblocked`` ones are blocked here alone, and what is later than that was put after it
+    was taken back. A ``dry_run`` reads, and changes nothing.
     """
 
     catalog: Catalog
@@ -152,7 +154,7 @@ class Readopter:
                 continue
             if row is None:
                 note = f"bytes without a row{_ERASED if late else ''}"
-                found.append(Candidate(key, thing.size, note, late, forgotten=True))
+                found.append(Candidate(key, thing.size, note, late, True, thing.modified))
             elif row.state == LIVE and late:
                 note = f"bytes that were let go{_ERASED}"
                 found.append(Candidate(key, thing.size, note, late, instead_of=row.token))
@@ -252,7 +254,7 @@ class Readopter:
             there = copies.situation(connection, [digest], self.mount.name, tokens)
             here = there.copies.get(digest)
             others = here is not None and not here.suspect and here.token != candidate.instead_of
-            if candidate.forgotten and digest in self.unblocked:
+            if self._is_unblocked(connection, candidate):
                 settings.unblock(connection, blob.digest)
             elif digest in there.blocked:
                 others = True
@@ -273,6 +275,13 @@ class Readopter:
                 return "its blob has it again"
             _hold(connection, [digest], now)
             return f"{self._action}{', and no longer blocked' if digest in there.blocked else ''}"
+
+    def _is_unblocked(self, connection: Connection, candidate: Candidate) -> bool:
+        digest = candidate.key.digest
+        if not candidate.forgotten or digest not in self.unblocked:
+            return False
+        since = settings.blocked_at(connection, digest)
+        return since is not None and candidate.modified > since
 
 
 @repeated

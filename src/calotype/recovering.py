@@ -249,7 +249,7 @@ class Recovery:
         for copy in found:
             try:
                 backend = self.mounts.named(copy.backend).backend
-                if not copy.suspect and backend.size(copy.key) == copy.blob.size:
+                if backend.size(copy.key) == copy.blob.size:
                     return True
             except CalotypeError:
                 return True

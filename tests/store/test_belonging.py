@@ -397,6 +397,25 @@ def test_what_was_unblocked_and_put_since_is_kept(shop, tmp_path, clock):
         assert notes(store, BLOCKED) == []
 
 
+def test_what_was_purged_without_telling_the_backend_stays_blocked(shop, tmp_path, clock):
+    """Its note is missing because nothing could be noted, not because it was taken back."""
+
+    def since(store: Store) -> None:
+        assert erases(store) == 1
+        store.put(body(0), owner="page/9")
+
+    with gone_back(shop, tmp_path, clock, since) as store:
+        [again] = [name for name in objects(store) if digest_of(body(0)) in name]
+        file = tmp_path / "shop/blobs" / again
+        os.utime(file, (0, 0))  # the clock of the test is behind the file's
+        with pytest.raises(EraseLocked):
+            store.purge(digest_of(body(0)))
+        assert "adopted" not in kinds(store, recover=True)
+        with pytest.raises(Blocked):
+            store.put(body(0))
+        assert len(notes(store, BLOCKED)) == 1
+
+
 def test_one_that_another_adopts_meanwhile_is_not_written_over(shop, tmp_path, monkeypatch):
     backend = backend_of(shop)
     other = replace(marker(shop), epoch=2, generation="0" * 16)
@@ -422,6 +441,15 @@ def test_a_copy_with_a_mirror_of_its_own_is_at_home_with_both(shop, tmp_path, cl
     assert erases(shop) == 1
 
 
+def locks(file: Path) -> list[str]:
+    """What this process has locked of a file."""
+    mine = [line.split() for line in Path("/proc/locks").read_text().splitlines()]
+    inode = str(file.stat().st_ino)
+    return [
+        each[1] for each in mine if each[4] == str(os.getpid()) and each[5].endswith(f":{inode}")
+    ]
+
+
 @pytest.mark.mounts
 def test_a_dump_that_is_mounted_over_the_catalog_is_a_copy(shop, tmp_path, clock):
     shop.close()
@@ -429,11 +457,12 @@ def test_a_dump_that_is_mounted_over_the_catalog_is_a_copy(shop, tmp_path, clock
     there = tmp_path / "shop/catalog.db"
     subprocess.run(["mount", "--bind", tmp_path / "dump.db", there], check=True)
     try:
-        with (
-            Store(tmp_path / "shop", clock=clock) as store,
-            pytest.raises(EraseLocked, match="is a copy"),
-        ):
-            erases(store)
+        with Store(tmp_path / "shop", clock=clock) as store:
+            with pytest.raises(EraseLocked, match="is a copy"):
+                erases(store)
+            held = locks(there)
+            assert store._rooms.catalog.database.stand().mark.count("/") == 2
+            assert held and locks(there) == held  # a look ends no lock of the database
     finally:
         subprocess.run(["umount", there], check=True)
     with Store(tmp_path / "shop", clock=clock) as store:

@@ -147,7 +147,7 @@ def _hand_over(root: str, folder: Folder, last: str) -> None:
     """Have it be the root's owner's, whoever makes it: the administrator's gc locks nobody out."""
     if folders.DESCRIPTORS:
         owner = os.stat(root)  # noqa: PTH116
-        with suppress(PermissionError):
+        with suppress(OSError):
             os.chown(
                 folder.at(last),
                 owner.st_uid,

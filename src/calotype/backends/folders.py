@@ -220,14 +220,14 @@ def wait_alone(descriptor: int) -> None:
 
 
 def mark_of(path: str) -> str:
-    """What tells a folder or file from any other: its disk's own id, its inode and its generation.
+    """What tells a folder from any other: its disk's own id, its inode, and the inode's generation.
 
     All stay when the disk is mounted elsewhere or the machine starts anew; a copy has others, and
     so has what is made after this one was removed. Left out is what the file system does not tell.
     """
     if sys.platform != "linux":
         return f"0:{os.stat(path).st_ino:x}"  # noqa: PTH116
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    descriptor = os.open(path, _FOLDER)
     try:
         generation = _asked(descriptor, _GENERATION, 8) or b""
         number = os.fstat(descriptor).st_ino
@@ -269,15 +269,28 @@ def is_same_mount(one: str, other: str) -> bool:
     return False
 
 
-def _mount_of(path: str) -> tuple[int, str]:
-    """The device, and on Linux the mount's own id: one folder may be mounted in several places."""
-    device = os.stat(path).st_dev  # noqa: PTH116
+def mounted_over(path: str) -> str:
+    """What tells a file that is mounted by itself over one of its folder; empty for any other.
+
+    It is not opened: closing a database would end the locks that this process has on it.
+    """
+    with suppress(FileNotFoundError, PermissionError, StopIteration):  # it cannot be told
+        if sys.platform == "linux" and _mount_of(path) != _mount_of(os.path.dirname(path)):  # noqa: PTH120
+            return f"{os.statvfs(path).f_fsid & 0xFFFFFFFFFFFFFFFF:x}:{os.stat(path).st_ino:x}"  # noqa: PTH116
+    return ""
+
+
+def _mount_of(path: str) -> str:
+    """The mount's own id on Linux, where one folder may be mounted in several places; else a disk.
+
+    A descriptor by O_PATH opens nothing, and so its end leaves the locks of a file alone.
+    """
     if sys.platform != "linux":
-        return device, ""
+        return str(os.stat(path).st_dev)  # noqa: PTH116
     descriptor = os.open(path, os.O_PATH | os.O_CLOEXEC)
     try:
         with open(f"/proc/self/fdinfo/{descriptor}", encoding="ascii") as facts:  # noqa: PTH123
-            return device, next(line for line in facts if line.startswith("mnt_id:"))
+            return next(line for line in facts if line.startswith("mnt_id:"))
     finally:
         os.close(descriptor)
 

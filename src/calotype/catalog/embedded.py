@@ -13,7 +13,7 @@ from sqlalchemy import Connection, Engine
 from sqlalchemy.pool import SingletonThreadPool, StaticPool
 
 from calotype.backends import Stand
-from calotype.backends.folders import is_same_mount, mark_of, telling
+from calotype.backends.folders import mark_of, mounted_over, telling
 from calotype.catalog import at_rest, reserve, sqlite
 from calotype.catalog.columns import OURS
 from calotype.catalog.failures import spoils_connection, translated
@@ -147,8 +147,9 @@ class Embedded:
             return Stand("memory")
         file = sqlite.real(path)
         with telling("look at", str(file.parent)), suppress(FileNotFoundError):
-            mounted = "" if is_same_mount(str(file), str(file.parent)) else f"/{mark_of(str(file))}"
-            return Stand(f"{mark_of(str(file.parent))}/{file.name}{mounted}", str(file))
+            named = f"{mark_of(str(file.parent))}/{file.name}"
+            over = mounted_over(str(file))
+            return Stand(f"{named}/{over}" if over else named, str(file))
         return None
 
     def _file_of_given(self) -> Path | None:

@@ -166,6 +166,11 @@ def unblock(connection: Connection, digest: str) -> bool:
     return connection.execute(delete(blocked).where(blocked.c.digest == digest)).rowcount == 1
 
 
+def blocked_at(connection: Connection, digest: str) -> Instant | None:
+    """Since when a digest is blocked."""
+    return connection.scalar(select(blocked.c.at).where(blocked.c.digest == digest))
+
+
 def blocked_ones(connection: Connection, after: str, limit: int) -> list[tuple[str, str]]:
     """(digest, reason) of the block-list, from ``after`` on."""
     rows = connection.execute(

@@ -206,7 +206,7 @@ class Plan:
         stopped = "budget" if stop() else collected.stopped or erased.stopped
         if collected.no_room is not None and not collected.doomed + erased.erased:
             raise collected.no_room
-        if self.terms.everything and not stopped and not collected.no_room:
+        if self.terms.everything and not (stopped or collected.no_room or ahead):
             with catalog.write(durable=False, freeing=Freeing.BYTES) as connection:
                 settings.set_meta(connection, "full_look", "0")
         self._record_usage()
