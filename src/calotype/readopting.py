@@ -254,13 +254,12 @@ class Readopter:
             there = copies.situation(connection, [digest], self.mount.name, tokens)
             here = there.copies.get(digest)
             others = here is not None and not here.suspect and here.token != candidate.instead_of
-            if self._is_unblocked(connection, candidate):
-                settings.unblock(connection, blob.digest)
-            elif digest in there.blocked:
-                others = True
-            if others or not there.writing.issuperset(tokens):
+            refused = digest in there.blocked and not self._is_unblocked(connection, candidate)
+            if refused or others or not there.writing.issuperset(tokens):
                 replicas.doom(connection, tokens, now)
                 return ""
+            if digest in there.blocked:
+                settings.unblock(connection, blob.digest)
             before = [here.token] if here is not None else []
             replicas.doom(connection, [*before, *there.ownerless], now)
             if digest not in there.blobs:
