@@ -26,16 +26,6 @@ A = key("a", extension="png")
 BYTES = noise(50_000)
 
 
-@pytest.fixture
-def root(tmp_path) -> Path:
-    return tmp_path / "blobs"
-
-
-@pytest.fixture
-def backend(root) -> LocalBackend:
-    return LocalBackend(root)
-
-
 def file_of(backend: LocalBackend, at=A) -> Path:
     return Path(backend.path(at))
 

@@ -25,16 +25,6 @@ A = key("a", extension="png")
 BYTES = noise(50_000)
 
 
-@pytest.fixture
-def root(tmp_path) -> Path:
-    return tmp_path / "blobs"
-
-
-@pytest.fixture
-def backend(root) -> LocalBackend:
-    return LocalBackend(root)
-
-
 def temporary(root: Path) -> list[Path]:
     return list((root / "tmp").iterdir())
 

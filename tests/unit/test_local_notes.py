@@ -13,17 +13,6 @@ import pytest
 
 from calotype.backends.beside import keep_spare
 from calotype.backends.folders import Folder
-from calotype.backends.local import LocalBackend
-
-
-@pytest.fixture
-def root(tmp_path) -> Path:
-    return tmp_path / "blobs"
-
-
-@pytest.fixture
-def backend(root) -> LocalBackend:
-    return LocalBackend(root)
 
 
 def spare(root: Path) -> dict[str, int]:

@@ -21,16 +21,6 @@ A = key("a", extension="png")
 BYTES = noise(50_000)
 
 
-@pytest.fixture
-def root(tmp_path) -> Path:
-    return tmp_path / "blobs"
-
-
-@pytest.fixture
-def backend(root) -> LocalBackend:
-    return LocalBackend(root)
-
-
 CALLS = "openat,write,fsync,fdatasync,syncfs,rename,renameat,renameat2,mkdir,mkdirat"
 PUT = """
 import io, sys
