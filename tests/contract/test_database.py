@@ -21,7 +21,7 @@ from sqlalchemy import create_engine
 from tests import mounts, servers
 
 from calotype import Digest, Store
-from calotype.backends import Backend, Gathers, Stages, Sweeps, Vanishes, database
+from calotype.backends import Backend, Gathers, Stages, Sweeps, Vanishes, chunks, database
 from calotype.backends.chunks import CHUNK, CLEARED
 from calotype.backends.database import GROUP, DatabaseBackend
 from calotype.catalog.places import database_of
@@ -409,6 +409,46 @@ def python(code: str, *arguments: str) -> subprocess.Popen[bytes]:
         stdout=subprocess.PIPE,
         env={**os.environ, "PYTHONPATH": str(ROOT / "src")},
     )
+
+
+def test_who_looked_before_the_tables_were_there_hides_them_from_nobody(monkeypatch):
+    """A look from before the first put ends in the middle of one that finds them."""
+    backend = DatabaseBackend.at(servers.schema())
+    looked, go_on = threading.Event(), threading.Event()
+    look = chunks.are_there
+
+    def slow(connection):
+        found = look(connection)
+        looked.set()
+        assert go_on.wait(30)
+        return found
+
+    class Here(tuple):
+        """The same database; whoever finds so is overtaken by the early look."""
+
+        def __eq__(self, other):
+            same = isinstance(other, Here) and tuple.__eq__(self, other)
+            if same and not go_on.is_set():
+                go_on.set()
+                early.join()
+            return same
+
+        def __ne__(self, other):
+            return not self == other
+
+        __hash__ = tuple.__hash__
+
+    here = Here([backend._tables.database.identity()])
+    monkeypatch.setattr(backend._tables.database, "identity", lambda: Here(here))
+    monkeypatch.setattr(chunks, "are_there", slow)
+    early = threading.Thread(target=lambda: backend.size(key("a")))
+    early.start()
+    assert looked.wait(30)
+    monkeypatch.setattr(chunks, "are_there", look)
+    put(backend, key("a"), b"x")
+    assert [backend.size(key("a")) for _ in range(2)] == [1, 1]
+    assert go_on.is_set()
+    backend.close()
 
 
 def test_an_upload_that_was_killed_is_invisible_and_swept(backend, place):

@@ -35,12 +35,15 @@ class Tables:
         """True where they are; looked at once for each database that is found at its place."""
         with self._telling():
             seen = self.database.identity()
-            if seen is None or seen != self._ready_for:
-                self._ready_for = None
-                if seen is not None:
-                    with self.database.reading() as connection:
-                        self._ready_for = seen if chunks.are_there(connection) else None
-        return self._ready_for is not None
+            if seen is None:
+                return False
+            if seen == self._ready_for:
+                return True
+            with self.database.reading() as connection:
+                there = chunks.are_there(connection)
+        if there:
+            self._ready_for = seen
+        return there
 
     def make(self) -> None:
         """Make them unless they are there; a file that is made for them is for this user alone."""

@@ -93,8 +93,10 @@ class Catalog:
         """
         if self._opened():
             return True
-        if not self._occupied() or self._opened():
-            return self._ready_for is not None
+        if not self._occupied():
+            return False
+        if self._opened():  # made between the two looks
+            return True
         raise Corrupt(
             f"The catalog {self.name} is lost or empty, but {self.backend_url} holds files; "
             "nothing was changed.",
@@ -106,9 +108,11 @@ class Catalog:
     def _opened(self) -> bool:
         with translated():
             seen = self.database.identity()
-        if seen is None or seen != self._ready_for:
+        if seen is None:
+            return False
+        if seen != self._ready_for:
             self._ready_for = None
-            if seen is None or not self._looked_at():
+            if not self._looked_at():
                 return False
             self._ready_for = seen
         return True
