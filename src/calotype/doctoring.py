@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Literal
 
 from calotype.backends import Remote
+from calotype.backends.local import LocalBackend
 from calotype.belonging import look
 from calotype.catalog import Catalog, health, schema, sqlite
 from calotype.catalog.columns import Hosts
@@ -141,10 +142,18 @@ def _bytes(store: Store) -> Iterator[Remark]:
             yield Remark("fail", "bytes", str(error), error.hint)
         else:
             yield Remark("ok", "bytes", f"in {mount.url}")
+            yield from _rights(mount)
             yield _erasing(rooms.catalog, mount)
     for name in not_yet_added(store):
         note = f"the backend {name!r} is configured, and the store does not have it"
         yield Remark("warn", "bytes", note, f"calotype backend add {name}")
+
+
+def _rights(mount: Mount) -> Iterator[Remark]:
+    if isinstance(mount.backend, LocalBackend):
+        for place in mount.backend.shut():
+            cure = f"chown {place}, or run as its owner"
+            yield Remark("fail", "rights", f"{place} may not be written", cure)
 
 
 def _erasing(catalog: Catalog, mount: Mount) -> Remark:

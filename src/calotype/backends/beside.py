@@ -135,26 +135,12 @@ def keep_spare(root: str, stage: Callable[[], LocalStaged]) -> bool:
                 with _alone_in(root), Folder.opened(root, SPARE) as spare:
                     for size in _missing(root):
                         _stage(stage, spare, str(size), bytes(size), sealed=False)
-                        _hand_over(root, spare, str(size))
+                        spare.hand_over(str(size))
     except Unavailable as error:
         if _errno(error) == errno.EIO:  # nothing more may be acknowledged on such a disk
             raise
         return False
     return True
-
-
-def _hand_over(root: str, folder: Folder, last: str) -> None:
-    """Have it be the root's owner's, whoever makes it: the administrator's gc locks nobody out."""
-    if folders.DESCRIPTORS:
-        owner = os.stat(root)  # noqa: PTH116
-        with suppress(OSError):
-            os.chown(
-                folder.at(last),
-                owner.st_uid,
-                owner.st_gid,
-                dir_fd=folder.descriptor,
-                follow_symlinks=False,
-            )
 
 
 def _missing(root: str) -> list[int]:

@@ -113,8 +113,19 @@ class Folder:
         return type(self)(path, os.open(name, _FOLDER | _NOFOLLOW, dir_fd=self.descriptor))
 
     def make(self, name: str) -> None:
-        """Make the directory ``name`` in it, for this user alone, unless it is there."""
-        make_folder(self.at(name), self.descriptor)
+        """Make the directory ``name`` in it, for its owner alone, unless it is there."""
+        if make_folder(self.at(name), self.descriptor):
+            self.hand_over(name)
+
+    def hand_over(self, name: str) -> None:
+        """Have what was made in it be its owner's: the administrator's gc locks nobody out."""
+        if self.descriptor is None or os.geteuid() != 0:
+            return
+        owner = os.fstat(self.descriptor)
+        with suppress(OSError):  # a server that squashes root, and has it be another's anyway
+            os.chown(
+                name, owner.st_uid, owner.st_gid, dir_fd=self.descriptor, follow_symlinks=False
+            )
 
     def __enter__(self) -> Self:
         return self
@@ -316,10 +327,12 @@ def sync_folder(path: str) -> None:
         folder.sync()
 
 
-def make_folder(path: str, descriptor: int | None = None) -> None:
-    """Make the directory, for this user alone, unless it is there."""
+def make_folder(path: str, descriptor: int | None = None) -> bool:
+    """Make the directory, for this user alone; False where it is there."""
     with suppress(FileExistsError):
         os.mkdir(path, 0o700, dir_fd=descriptor)
+        return True
+    return False
 
 
 def sync(descriptor: int) -> None:

@@ -28,6 +28,9 @@ from calotype.quantities import Instant
 # ruff: noqa: PTH100, PTH112, PTH118, PTH120
 
 
+_WRITE_IN = os.R_OK | os.W_OK | os.X_OK
+
+
 class LocalBackend:
     """Files below ``root``, at ``sha256/ab/cd/<digest>...``; temporary ones in ``root/tmp``.
 
@@ -201,6 +204,15 @@ class LocalBackend:
             return not stat.S_ISDIR(os.stat(f"{self._root}/sha256").st_mode)  # noqa: PTH116
         return True
 
+    def shut(self) -> list[str]:
+        """Which of the root and the folders right in it this user may not write in."""
+        with telling("list", self._root), suppress(FileNotFoundError):
+            with os.scandir(self._root) as entries:
+                folders = [each for each in entries if each.is_dir(follow_symlinks=False)]
+            inner = sorted(each.path for each in folders if each.name != "lost+found")
+            return [path for path in (self._root, *inner) if not os.access(path, _WRITE_IN)]
+        return []
+
     def sweep(self, older_than: Instant) -> int:
         """Remove temporary files not written to since ``older_than``; how many there were.
 
@@ -246,7 +258,8 @@ class LocalBackend:
         for path in reversed(missing):
             make_folder(path)
             sync_folder(os.path.dirname(path))
-        make_folder(os.path.join(self._root, "tmp"))
+        with Folder.opened(self._root) as root:
+            root.make("tmp")
 
     def _ready(self, staged: Staged) -> LocalStaged:
         ours = self._ours(staged)

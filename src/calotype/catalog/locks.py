@@ -7,7 +7,7 @@ import os
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 STEP = 0.01
@@ -28,13 +28,14 @@ def waiting_for(lock: Path, at_most: float = math.inf) -> Iterator[bool]:
 
 @contextmanager
 def only_one(path: Path) -> Iterator[bool]:
-    """Hold an advisory lock on ``path`` among all; False where another has it.
+    """Hold an advisory lock on ``path``, DATABASE-LOCK, among all; False where another has it.
 
     It ends with the block, also in a child that was forked meanwhile. ``OSError`` where the file
     cannot be opened or made.
     """
     handle = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0), 0o600)
     try:
+        _hand_over(handle, path)
         mine = _try_lock(handle)
         try:
             yield mine
@@ -43,6 +44,15 @@ def only_one(path: Path) -> Iterator[bool]:
                 _unlock(handle)
     finally:
         os.close(handle)
+
+
+def _hand_over(handle: int, path: Path) -> None:
+    """Have it be the database's owner's, as SQLite does: the administrator locks nobody out."""
+    if sys.platform != "win32" and os.geteuid() == 0:
+        with suppress(OSError):  # there is no database yet
+            owner = os.stat(str(path).rpartition("-")[0])  # noqa: PTH116 - never opened
+            if os.fstat(handle).st_uid != owner.st_uid:
+                os.fchown(handle, owner.st_uid, owner.st_gid)
 
 
 if sys.platform == "win32":
