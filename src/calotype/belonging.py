@@ -8,7 +8,7 @@ one in a folder that really holds its bytes too, as before, was copied or moved 
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
@@ -108,10 +108,15 @@ class Standing:
         told = [erased_seq(each.name) or 0 for each in self.notes]
         return max([self.marker.erase_seq if self.marker is not None else 0, *told])
 
+    @property
+    def error(self) -> EraseLocked:
+        """What is told to whoever would erase."""
+        return locked(self.name, self.why, self.mends)
+
     def require(self) -> None:
         """Raise ``EraseLocked`` unless they belong together."""
         if self.fault is not None:
-            raise locked(self.name, self.why, self.mends)
+            raise self.error
 
 
 def locked(name: str, why: str, mends: str = _RECOVER) -> EraseLocked:
@@ -185,10 +190,10 @@ def batches(backend: Backend) -> list[Listed]:
     return list(backend.scan(ERASED)) if isinstance(backend, Notes) else []
 
 
-def behind(catalog: Catalog, mounts: Mounts) -> Standing | None:
+def behind(catalog: Catalog, mounts: Mounts, faults: Set[Fault] = BEHIND) -> Standing | None:
     """A backend that says that files may have been kept since that the catalog forgot.
 
-    Raises where the primary cannot be asked.
+    Or the first with one of the ``faults``. Raises where the primary cannot be asked.
     """
     for mount in mounts.all:
         try:
@@ -197,7 +202,7 @@ def behind(catalog: Catalog, mounts: Mounts) -> Standing | None:
             if mount.role == backends.PRIMARY:
                 raise
         else:
-            if found.fault in BEHIND:
+            if found.fault in faults:
                 return found
     return None
 

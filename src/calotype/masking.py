@@ -12,7 +12,6 @@ _ENCODED = re.compile(r"(?i)(%3A(?:%2F){1,2}[^%&]*)%3A[^&]*?%40")
 _OPTION = re.compile(
     r"(?i)((?:[?&]|%3F|%26)[\w-]*(?:password|passwd|passfile|pwd|secret|token|key)(?:=|%3D))[^&]*"
 )
-_NOTED = re.compile(r"^(postgres[\w+]*://[^/:@]*):\*\*\*@")
 
 
 def masked(url: str) -> str:
@@ -20,8 +19,3 @@ def masked(url: str) -> str:
     for secret in (_OF_POSTGRES, _AFTER_SLASHES, _OF_NO_SCHEME, _ENCODED):
         url = secret.sub(r"\1:***@", url)
     return _OPTION.sub(r"\1***", url)
-
-
-def unmasked(url: str) -> str:
-    """A database's URL with no password where it has ``***``, as earlier versions noted it."""
-    return _NOTED.sub(r"\1@", url)

@@ -38,7 +38,6 @@ from calotype.catalog.repeating import repeated
 from calotype.catalog.reserve import Freeing
 from calotype.catalog.tables import backend, chunk, meta, metadata, stored
 from calotype.errors import Misconfigured, StillReferenced
-from calotype.masking import unmasked
 from calotype.mounting import Mounts
 from calotype.progress import Progress
 from calotype.quantities import SECOND, when
@@ -221,7 +220,7 @@ class Relocation:
                     f"{name} holds another store's catalog; nothing was changed.",
                     hint="Give another database or schema.",
                 )
-            if found is None and moved is not None and unmasked(moved.to) == name:
+            if found is None and moved is not None and moved.to == name:
                 return True
             if found is None:
                 raise Misconfigured(

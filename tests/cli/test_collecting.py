@@ -15,6 +15,7 @@ from tests.crash.powers import unwritable, without_powers
 from tests.races.crowd import at_once
 
 from calotype.backends.local import LocalBackend
+from calotype.backends.markers import MARKER
 from calotype.cli import main
 from calotype.errors import Unavailable
 from calotype.gc import safety
@@ -227,6 +228,18 @@ def test_a_blocked_file_may_not_come_back(desk):
     assert found["erased_bytes"] == 1
     assert "a request" in said_in_one_line(desk("put", "a", code=1))
     assert desk("put", "a", "--json", code=1).objects[0]["error"]["code"] == "blocked"
+
+
+def test_a_dry_run_says_that_erasing_is_locked(desk, released):
+    desk("gc", "--now", "--force")
+    desk.put("next", "--owner", "scan/10")
+    desk("release", "--owner", "scan/10")
+    (desk.folder / "store" / "blobs" / MARKER).unlink()
+    told = desk("gc", "--now", "--dry-run").out.splitlines()[-1]
+    assert told in said_in_one_line(desk("gc", "--now", "--force", code=3))
+    assert "fsck --recover" in told
+    locked = desk("gc", "--now", "--dry-run", "--json").objects[-1]["locked"]
+    assert locked.startswith("Erasing is locked") and locked in told
 
 
 def test_purge_shows_first_and_asks(desk):

@@ -166,6 +166,18 @@ def test_a_stray_is_information_and_stays_for_thirty_days(store, digest, clock):
     assert str(STRAY) in objects(store)
 
 
+def test_a_stray_of_a_blocked_file_is_kept_by_nobody(store, digest, clock):
+    store.purge(STRAY.digest, block=True, reason="a request")
+    write(store, STRAY, b"nobody's")
+    [finding] = findings(store)
+    assert (finding.kind, finding.action) == ("stray", "it is blocked: --repair has it erased")
+    findings(store, recover=True)
+    findings(store, repair=True)
+    clock.advance(days=31)
+    assert store.gc(now=True).erased == 1
+    assert str(STRAY) not in objects(store)
+
+
 def test_repair_gives_a_stray_thirty_days(store, digest, clock):
     write(store, STRAY, b"nobody's")
     [finding] = findings(store, repair=True)

@@ -22,7 +22,6 @@ from calotype.catalog.copies import IS_LIVE
 from calotype.catalog.prepared import Prepared
 from calotype.catalog.states import DOOMED, ERASED, ERASING, LIVE, WRITING
 from calotype.catalog.tables import backend, blob, replica
-from calotype.masking import unmasked
 from calotype.quantities import Instant
 
 PRIMARY = "primary"
@@ -64,7 +63,7 @@ def known(connection: Connection) -> tuple[Known, ...]:
     rows = [
         Known(
             row["name"],
-            unmasked(row["url"]),
+            row["url"],
             row["role"],
             int(row["epoch"]),
             int(row["erase_seq"]),

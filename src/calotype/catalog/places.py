@@ -14,7 +14,7 @@ from calotype.catalog.database import Database
 from calotype.catalog.embedded import Embedded
 from calotype.catalog.postgres import Postgres
 from calotype.errors import Misconfigured
-from calotype.masking import masked, unmasked
+from calotype.masking import masked
 
 PATIENCE = 30.0
 """Seconds a write waits for other writers before it gives up with ``Locked``."""
@@ -109,7 +109,7 @@ def _parsed(url: str | None, engine: Engine | None) -> URL:
         return engine.url
     url = url or ""
     try:
-        return make_url(unmasked(re.sub("^postgres://", "postgresql://", url)))
+        return make_url(re.sub("^postgres://", "postgresql://", url))
     except (ArgumentError, ValueError):
         raise Misconfigured(
             f"Not the URL of a database: {masked(url)!r}.",

@@ -109,6 +109,7 @@ def _show(plan: Plan, printer: Printer) -> int:
             "doomed_bytes": plan.doomed_bytes,
             "erased": plan.erased,
             "erased_bytes": plan.erased_bytes,
+            "locked": str(plan.locked or ""),
         }
     )
     printer.line(
@@ -116,7 +117,9 @@ def _show(plan: Plan, printer: Printer) -> int:
         f"{printer.size(plan.doomed_bytes)}; {plan.erased} let go before, "
         f"{printer.size(plan.erased_bytes)}"
     )
-    if plan.id == NOWHERE:
+    if plan.locked is not None:
+        printer.line(f"{plan.locked} {plan.locked.hint}")
+    elif plan.id == NOWHERE:
         printer.line("The plan was not kept: the catalog cannot be written.")
     elif plan.doomed or plan.erased:
         force = "" if plan.is_safe() else " --force"
@@ -178,9 +181,9 @@ def fsck(
 
     def seen(finding: Finding) -> None:
         where = finding.digest or finding.key
-        cells = f"{finding.kind.ljust(8)}  {shown(where)[:64]}  {shown(finding.note)}"
-        action = f"; {finding.action}" if finding.action else ""
-        printer.record(record(finding), cells.rstrip() + action)
+        cells = f"{finding.kind.ljust(8)}  {shown(where)[:64]}  {shown(finding.note)}".rstrip()
+        then = " " if cells.endswith(".") else "; "
+        printer.record(record(finding), cells + (then + finding.action if finding.action else ""))
 
     opened = common.new_store() if rebuild else common.open_store()
     with opened as store, resumable(AGAIN), meter(printer, "fsck") as show:

@@ -159,6 +159,7 @@ class Side:
     ) -> Findings:
         strays: list[tuple[Key, int]] = []
         wanted = self._without_copy(objects, rows)
+        blocked = self._blocked(objects, rows)
         late: list[Key] = []
         for thing in objects:
             key = Key.parse(thing.name)
@@ -171,6 +172,8 @@ class Side:
                 note = "bytes without a row"
                 note += ", and its blob has no sound copy: put this file again" if last else ""
                 action = "where an older catalog was put back, --recover keeps it"
+                if str(key.digest) in blocked:
+                    action = "it is blocked: --repair has it erased"
                 if repair:
                     action = "will be erased in 30 days"
                     action += ", once there is a sound copy" if last else ""
@@ -191,6 +194,14 @@ class Side:
         with suppress(CalotypeError):
             return self.backend.size(key) is not None
         return True
+
+    def _blocked(self, objects: Sequence[Listed], rows: Mapping[str, Past]) -> Mapping[str, str]:
+        """Which of those without a row are of blocked digests."""
+        keys = [key for each in objects if each.name not in rows and (key := Key.parse(each.name))]
+        if not keys:
+            return {}
+        with self.catalog.read() as connection:
+            return copies.blocks(connection, sorted({str(key.digest) for key in keys}))
 
     def _without_copy(self, objects: Sequence[Listed], rows: Mapping[str, Past]) -> set[str]:
         """Digests of strays whose blob has no sound copy: such bytes may be all that is left."""

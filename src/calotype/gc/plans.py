@@ -10,7 +10,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from calotype.belonging import behind
+from calotype.belonging import Fault, behind
 from calotype.catalog import Catalog, copies, settings, uploads
 from calotype.catalog.backends import PRIMARY
 from calotype.catalog.columns import Hosts
@@ -141,13 +141,32 @@ class Gc:
                 why = "its writer is gone" if due.state == "writing" else "let go before"
                 items.append(PlanItem("erase", due.digest, due.size, why))
         return Plan(
-            ident, when(now), terms, tuple(items), doomed, doomed_bytes, erased, erased_bytes, self
+            ident,
+            when(now),
+            terms,
+            tuple(items),
+            doomed,
+            doomed_bytes,
+            erased,
+            erased_bytes,
+            self,
+            self._lock(),
         )
+
+    def _lock(self) -> EraseLocked | None:
+        """What keeps gc from erasing, as far as the backends can be asked."""
+        with suppress(CalotypeError):
+            found = behind(self.catalog, self.mounts, frozenset(Fault))
+            return found.error if found is not None else None
+        return None
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What a run would do: ``doomed`` blobs let go, ``erased`` keys of blobs let go before."""
+    """What a run would do: ``doomed`` blobs let go, ``erased`` keys of blobs let go before.
+
+    ``locked`` is the error in which it would end by now, with what mends that.
+    """
 
     id: str
     created_at: datetime
@@ -158,6 +177,7 @@ class Plan:
     erased: int
     erased_bytes: int
     _gc: Gc
+    locked: EraseLocked | None = None
 
     def is_safe(self) -> bool:
         """False where ``execute`` asks for ``force``."""
