@@ -7,10 +7,10 @@ from tests.crash.scenario import SCENARIOS
 from tests.crash.sweeping import every, needs_tracing, swept
 
 STEPS = {
-    "put-new": 1,
+    "put-new": 2,
     "attach": 1,
-    "release": 1,
-    "gc": 4,
+    "release": 2,
+    "gc": 8,
     "put-checkpoint": 60,
     "put-first": 12,
     "import": 12,
@@ -20,7 +20,7 @@ STEPS = {
 }
 """Every how many calls one fails with EIO, alone; elsewhere ``SPARSE``."""
 
-SPARSE = 16
+SPARSE = 24
 
 
 @needs_tracing

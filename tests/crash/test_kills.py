@@ -11,6 +11,10 @@ from tests.crash.scenario import SCENARIOS
 from tests.crash.sweeping import FULL, every, needs_tracing, swept
 
 KILLS = {
+    "put-new": 1,
+    "attach": 1,
+    "release": 1,
+    "gc": 1,
     "put-checkpoint": 8,
     "put-many": 8,
     "put-first": 4,
@@ -18,7 +22,9 @@ KILLS = {
     "import-again": 10,
     "import-table": 16,
 }
-"""Scenarios of several hundred points that differ little, and every how many of them is tried."""
+"""Every how many points one is tried: fewer where several hundred differ little, else ``OTHERS``."""
+
+OTHERS = 2
 
 CUTS = {
     "put-checkpoint": 16,
@@ -35,6 +41,6 @@ CUTS = {
 @needs_tracing
 @pytest.mark.parametrize("scenario", SCENARIOS)
 def test_neither_a_kill_nor_a_power_cut_breaks_a_promise(scenario, record_property) -> None:
-    kill = "kill-any" if FULL else "kill" + every(KILLS.get(scenario, 1))
-    cut = "cut" + every(CUTS.get(scenario, 3))
+    kill = "kill-any" if FULL else "kill" + every(KILLS.get(scenario, OTHERS))
+    cut = "cut" + every(CUTS.get(scenario, 2 * OTHERS))
     assert swept(scenario, "order", kill, cut, record=record_property) == []

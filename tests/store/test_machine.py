@@ -23,7 +23,7 @@ from tests.store.verbs import SCOPE, TROUBLE, WHICH, MemoryMachine
 
 FULL = os.environ.get("CALOTYPE_HYPOTHESIS") == "full"
 SETTINGS = settings(
-    max_examples=20_000 if FULL else 20,
+    max_examples=20_000 if FULL else 15,
     stateful_step_count=100 if FULL else 70,
     derandomize=not FULL,
     deadline=None,

@@ -94,6 +94,27 @@ def test_what_root_makes_anew_beside_the_catalog_is_its_owners(place):
     assert as_the_other(lambda: use(place, 100))
 
 
+@pytest.mark.parametrize("name", ["catalog.db-reserve", "catalog.db-checkpoint"])
+@pytest.mark.parametrize("there", [True, False], ids=["there", "not-there"])
+def test_a_link_of_the_owners_gives_nothing_of_roots_away(place, tmp_path, name, there):
+    secret = tmp_path / "secret"
+    if there:
+        secret.write_text("root's")
+        secret.chmod(0o600)
+
+    def lays_a_link() -> None:
+        with Store(place) as store:
+            store.put(b"a file", owner="file/a")
+        (place / name).unlink(missing_ok=True)
+        (place / name).symlink_to(secret)
+
+    assert as_the_other(lays_a_link)
+    use(place, 100)
+    assert secret.exists() is there
+    if there:
+        assert (secret.read_text(), secret.stat().st_uid) == ("root's", 0)
+
+
 def test_the_doctor_names_folders_that_are_anothers(place):
     def looks() -> None:
         with Store(place) as store:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import math
 import os
 import sys
@@ -9,6 +10,12 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+
+OWN_FILE = os.O_RDWR | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NOFOLLOW", 0)
+"""How what lies beside a database is opened: a link there is nobody's whom we trust."""
+
+TRIES = 20
+"""How often a file that comes and goes is looked for."""
 
 STEP = 0.01
 """Seconds between two looks at a lock that another has."""
@@ -33,9 +40,8 @@ def only_one(path: Path) -> Iterator[bool]:
     It ends with the block, also in a child that was forked meanwhile. ``OSError`` where the file
     cannot be opened or made.
     """
-    handle = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0), 0o600)
+    handle = _opened(path)
     try:
-        _hand_over(handle, path)
         mine = _try_lock(handle)
         try:
             yield mine
@@ -46,13 +52,24 @@ def only_one(path: Path) -> Iterator[bool]:
         os.close(handle)
 
 
+def _opened(path: Path) -> int:
+    """The file, made where it is not there; no link is followed, wherever it leads."""
+    for _ in range(TRIES):
+        with suppress(FileNotFoundError):
+            return os.open(path, OWN_FILE)
+        with suppress(FileExistsError):
+            handle = os.open(path, OWN_FILE | os.O_CREAT | os.O_EXCL, 0o600)
+            _hand_over(handle, path)
+            return handle
+    raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path))
+
+
 def _hand_over(handle: int, path: Path) -> None:
-    """Have it be the database's owner's, as SQLite does: the administrator locks nobody out."""
+    """Have what was just made be the database's owner's, as SQLite does: root locks nobody out."""
     if sys.platform != "win32" and os.geteuid() == 0:
         with suppress(OSError):  # there is no database yet
             owner = os.stat(str(path).rpartition("-")[0])  # noqa: PTH116 - never opened
-            if os.fstat(handle).st_uid != owner.st_uid:
-                os.fchown(handle, owner.st_uid, owner.st_gid)
+            os.fchown(handle, owner.st_uid, owner.st_gid)
 
 
 if sys.platform == "win32":

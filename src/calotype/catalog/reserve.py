@@ -8,6 +8,7 @@ Only in a ``turn`` is any of it given back or taken, so no two reckon with the s
 from __future__ import annotations
 
 import errno
+import io
 import os
 import shutil
 import threading
@@ -18,7 +19,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from calotype.catalog.failures import disk_full
-from calotype.catalog.locks import waiting_for
+from calotype.catalog.locks import OWN_FILE, waiting_for
 from calotype.errors import Unavailable
 
 T = TypeVar("T")
@@ -274,8 +275,8 @@ def refill(catalog: Path, size: int) -> bool:
 
 def _give_back(catalog: Path, but: int) -> None:
     if taken(catalog) > but:
-        with suppress(OSError):
-            os.truncate(place(catalog), but)
+        with suppress(OSError), _opened(catalog) as file:
+            file.truncate(but)
 
 
 def _whole(size: int) -> int:
@@ -284,14 +285,15 @@ def _whole(size: int) -> int:
 
 def _take(catalog: Path, size: int) -> None:
     """Write where the system cannot promise it all: what there is, to the last byte."""
-    flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0)
-    handle = os.open(place(catalog), flags, 0o600)
-    try:
+    with _opened(catalog) as file:
         if hasattr(os, "posix_fallocate"):
             with suppress(OSError):
-                os.posix_fallocate(handle, 0, size)
-        there = os.lseek(handle, 0, os.SEEK_END)
+                os.posix_fallocate(file.fileno(), 0, size)
+        there = file.seek(0, os.SEEK_END)
         while there < size:
-            there += os.write(handle, bytes(min(BLOCK, size - there)))
-    finally:
-        os.close(handle)
+            there += file.write(bytes(min(BLOCK, size - there)))
+
+
+def _opened(catalog: Path) -> io.FileIO:
+    """What is kept back, to be changed; it was made when the turn began."""
+    return io.FileIO(os.open(place(catalog), OWN_FILE), "r+")
