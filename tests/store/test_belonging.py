@@ -262,27 +262,47 @@ def test_a_catalog_that_was_copied_without_its_bytes_erases_nothing(shop, tmp_pa
         assert said.subject == "erasing" and "--adopt" in said.cure
 
 
-@pytest.mark.parametrize("how", ["uri", "creator"])
-def test_a_copy_is_known_by_its_file_however_an_engine_opens_it(tmp_path, clock, how):
-    def opened(place: str) -> Store:
-        file = tmp_path / place / "app.db"
+@pytest.fixture(params=["uri", "creator"])
+def opened(request, clock):
+    """A store by an application's engine whose URL does not name its file."""
+
+    def opened(file: Path, place: str | Path) -> Store:
+        uri = request.param == "uri"
         file.parent.mkdir(exist_ok=True)
         engine = create_engine(
-            f"sqlite:///file:{file}?uri=true" if how == "uri" else "sqlite://",
+            f"sqlite:///file:{file}?uri=true" if uri else "sqlite://",
             poolclass=NullPool,
-            **({} if how == "uri" else {"creator": lambda: sqlite3.connect(file)}),
+            **({} if uri else {"creator": lambda: sqlite3.connect(file)}),
         )
-        return Store(engine=engine, backend=f"file:{tmp_path}/bytes", clock=clock)
+        return Store(engine=engine, backend=f"file:{place}", clock=clock)
 
-    with opened("shop") as store:
+    return opened
+
+
+def test_a_copy_is_known_by_its_file_however_an_engine_opens_it(tmp_path, opened):
+    shop, other, files = tmp_path / "shop/app.db", tmp_path / "other/app.db", tmp_path / "files"
+    with opened(shop, files) as store:
         filled(store)
         assert erases(store) == 1
-    (tmp_path / "other").mkdir()
-    shutil.copy(tmp_path / "shop/app.db", tmp_path / "other/app.db")
-    with opened("other") as staging, pytest.raises(EraseLocked, match=str(tmp_path / "shop")):
+    other.parent.mkdir()
+    shutil.copy(shop, other)
+    with opened(other, files) as staging, pytest.raises(EraseLocked, match=str(shop)):
         erases(staging, "page/1")
-    with opened("shop") as store:
+    with opened(shop, files) as store:
         assert erases(store, "page/1") == 1
+
+
+def test_what_an_engine_opened_is_moved_and_opened_by_a_url(tmp_path, opened, clock):
+    with opened(tmp_path / "shop/app.db", tmp_path / "shop/files") as store:
+        filled(store)
+        assert erases(store) == 1
+    (tmp_path / "shop").rename(tmp_path / "other")
+    file, place = tmp_path / "other/app.db", tmp_path / "other/files"
+    with Store(catalog=f"sqlite:///{file}", backend=f"file:{place}", clock=clock) as store:
+        assert erases(store, "page/1") == 1
+    with opened(file, place) as store:
+        assert erases(store, "page/2") == 1
+        assert problems(store) == []
 
 
 def test_bytes_that_were_moved_alone_are_not_taken_for_moved_together(shop, tmp_path, clock):

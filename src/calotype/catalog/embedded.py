@@ -142,22 +142,14 @@ class Embedded:
 
         One that is mounted over it, as a file, is a place of its own.
         """
-        path = self.path or self._file_of_given()
-        if path is None:
+        if self.path is None:
             return Stand("memory")
-        file = sqlite.real(path)
+        file = sqlite.real(self.path)
         with telling("look at", str(file.parent)), suppress(FileNotFoundError):
             named = f"{mark_of(str(file.parent))}/{file.name}"
             over = mounted_over(str(file))
             return Stand(f"{named}/{over}" if over else named, str(file))
         return None
-
-    def _file_of_given(self) -> Path | None:
-        """The file of an application's engine whose URL names none: a URI, or a creator's."""
-        if self._given is None:
-            return None
-        with translated(), self._connected() as connection:
-            return sqlite.file_of(connection)
 
     def create(self, fill: Callable[[Connection], None]) -> None:
         """Make the file unless it is there, and have it filled."""

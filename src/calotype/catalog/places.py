@@ -9,9 +9,10 @@ from pathlib import Path
 from sqlalchemy import URL, Engine, make_url
 from sqlalchemy.exc import ArgumentError
 
-from calotype.catalog import postgres
+from calotype.catalog import postgres, sqlite
 from calotype.catalog.database import Database
 from calotype.catalog.embedded import Embedded
+from calotype.catalog.failures import translated
 from calotype.catalog.postgres import Postgres
 from calotype.errors import Misconfigured
 from calotype.masking import masked
@@ -74,7 +75,11 @@ def database_of(
     if path is not None or memory:
         return Embedded(path, own=True, engine=None, patience=patience)
     file = file_of(url, engine)
-    if file is not None or (engine is not None and engine.dialect.name == "sqlite"):
+    if file is None and engine is not None and engine.dialect.name == "sqlite":
+        with translated():
+            file = sqlite.file_behind(engine)
+        return Embedded(file, own=False, engine=engine, patience=patience)
+    if file is not None:
         return Embedded(file, own=False, engine=engine, patience=patience)
     raise Misconfigured(
         "A catalog is kept in SQLite or PostgreSQL, not in "
@@ -118,7 +123,7 @@ def _parsed(url: str | None, engine: Engine | None) -> URL:
 
 
 def file_of(url: str | None, engine: Engine | None) -> Path | None:
-    """The SQLite file that an URL or an engine leads to; None for any other database."""
+    """The SQLite file that an URL names, or an engine's; None for any other database."""
     parsed = _parsed(url, engine)
     if engine is None and parsed.get_backend_name() == "sqlite":
         _require_file_alone(parsed, masked(url or ""))

@@ -192,9 +192,13 @@ def in_transaction(connection: Connection) -> bool:
     return bool(getattr(connection.connection.driver_connection, "in_transaction", False))
 
 
-def file_of(connection: Connection) -> Path | None:
-    """The file that its database is in; None for one in memory, or in a file that nobody shares."""
-    [(_, _, name), *_] = connection.exec_driver_sql("PRAGMA database_list")
+def file_behind(engine: Engine) -> Path | None:
+    """The file of an application's engine whose URL names none: a URI's, or a creator's.
+
+    SQLite is asked, by a connection of its own; None for a database in memory.
+    """
+    with engine.connect() as connection:
+        [(_, _, name), *_] = connection.exec_driver_sql("PRAGMA database_list")
     return Path(os.fsdecode(name)) if name else None
 
 
