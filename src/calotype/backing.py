@@ -16,7 +16,8 @@ from secrets import token_hex
 from sqlalchemy import Connection
 from sqlalchemy.exc import IntegrityError
 
-from calotype.backends import Backend, Remote
+from calotype.backends import Backend, Notes, Remote
+from calotype.backends.markers import MARKER, Marker
 from calotype.belonging import look
 from calotype.catalog import Catalog, copies, settings, totals
 from calotype.catalog import backends as rows
@@ -118,8 +119,8 @@ class Backends:
                 hint="Afterwards 'calotype backend primary' makes it the primary.",
             )
         backend = self._mounts.open(url)
-        _require_unused(backend)
         self._catalog.ensure()
+        _require_unused(backend, self._catalog.store_id)
         self._mounts.refresh()
         self._mounts.require_another_place(backend)
         seen = {mount.name for mount in self._mounts.all}
@@ -345,14 +346,21 @@ def _dropped(name: str) -> NotFound:
     )
 
 
-def _require_unused(backend: Backend) -> None:
+def _require_unused(backend: Backend, store: str | None) -> None:
     if isinstance(backend, Remote):
         backend.reach()
-    if next(iter(backend.scan("sha256/")), None) is not None:
-        raise Misconfigured(
-            f"There are objects in {backend.url} already.",
-            hint="Give an empty place: each store has its own.",
+    if next(iter(backend.scan("sha256/")), None) is None:
+        return
+    content = backend.read_note(MARKER) if isinstance(backend, Notes) else None
+    marker = Marker.of(content) if content is not None else None
+    hint = "Give an empty place: each store has its own."
+    if marker is not None and marker.store == store:
+        hint = (
+            "They are this store's. Where an older catalog was put back, which knows another place "
+            f"alone: copy all that is here to that one, {MARKER} as well, then run 'calotype fsck "
+            "--recover --adopt'."
         )
+    raise Misconfigured(f"There are objects in {backend.url} already.", hint=hint)
 
 
 def states(connection: Connection, mounts: Mounts, blobs: int, size: int) -> list[BackendState]:

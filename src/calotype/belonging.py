@@ -176,7 +176,7 @@ def claim(catalog: Catalog, mounts: Mounts, mount: Mount) -> Standing:
         if _settle(catalog, mounts, found, marked=not noted or wanted == found.marker):
             continue
         if not isinstance(backend, Notes) or wanted == found.marker:
-            mount.marked = found.erased
+            mount.judge(found.erased, found.known)
             return found
         backend.write_note(MARKER, wanted.to_bytes(), instead_of=found.content)
     raise Unavailable(
@@ -233,10 +233,11 @@ def claim_all(catalog: Catalog, mounts: Mounts) -> None:
 def marked(catalog: Catalog, mount: Mount) -> int | None:
     """How far the backend's marker is known to be, where it is this catalog's; None where not.
 
-    Asked of the backend once in this process, and now and then where it does not answer; the
-    catalog's own row is heeded from then on.
+    Asked of the backend now and then, and at once where the catalog's own row has gone back; the
+    row is heeded in between.
     """
-    if mount.marked is None:
+    known = next((each for each in catalog.backends if each.name == mount.name), None)
+    if not mount.is_judged(known):
         if not mount.askable:
             return None
         try:
@@ -244,16 +245,15 @@ def marked(catalog: Catalog, mount: Mount) -> int | None:
         except CalotypeError:
             mount.leave_unread()
             return None
-        mount.marked = found.erased if found.fault is None else -1
-    if mount.marked < 0:
+        mount.judge(found.erased if found.fault is None else -1, known)
+    if mount.marked is None or mount.marked < 0:
         return None
-    known = next((each for each in catalog.backends if each.name == mount.name), None)
     mount.marked = max(mount.marked, known.erase_seq if known is not None else 0)
     return mount.marked
 
 
 def is_estranged(catalog: Catalog, mount: Mount) -> bool:
-    """True where the backend was seen not to be this catalog's; asked once in this process."""
+    """True where the backend was seen not to be this catalog's; asked as ``marked`` does."""
     marked(catalog, mount)
     return mount.marked is not None and mount.marked < 0
 

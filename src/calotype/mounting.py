@@ -31,12 +31,17 @@ LONGEST_TRY = 300.0
 """Seconds in which others pass by a mirror that failed, while one tries whether it works again."""
 
 
+BELIEVED = 10.0
+"""Seconds until a marker is looked at again: the catalog may be put back under whoever uses it."""
+
+
 @dataclass(eq=False)
 class Mount:
     """A backend by its name in the store, in its role.
 
     ``marked`` is how far its marker was seen to be: None before it was looked at, -1 where it is
-    not this catalog's. One that could not be read is not ``askable`` again for a while.
+    not this catalog's. That holds for ``BELIEVED`` seconds, and for as long as the catalog's own
+    row does not go back. One that could not be read is not ``askable`` again for a while.
     """
 
     name: str
@@ -48,6 +53,8 @@ class Mount:
     _rests_until: float = field(default=0.0, repr=False)
     _failed: bool = field(default=False, repr=False)
     marked: int | None = field(default=None, repr=False)
+    _judged_by: Known | None = field(default=None, repr=False)
+    _judged_until: float = field(default=0.0, repr=False)
     _unread_until: float = field(default=0.0, repr=False)
 
     @property
@@ -92,6 +99,23 @@ class Mount:
         """Leave it alone no longer, if it had failed."""
         self._failed = False
         self._rests_until = 0.0
+
+    def judge(self, marked: int, by: Known | None) -> None:
+        """Believe that for a while; ``by`` is the row that it was compared with."""
+        self.marked = marked
+        self._judged_by = by
+        self._judged_until = time.monotonic() + BELIEVED
+
+    def is_judged(self, by: Known | None) -> bool:
+        """False where the marker is to be looked at, now that the catalog's row is ``by``."""
+        if self.marked is None or time.monotonic() >= self._judged_until:
+            return False
+        return by is self._judged_by or (by is not None and by.erase_seq >= self.marked)
+
+    def raise_mark(self, erase_seq: int) -> None:
+        """Its marker has come so far."""
+        self.marked = max(self.marked or 0, erase_seq)
+        self._judged_by = None
 
     @property
     def askable(self) -> bool:

@@ -87,11 +87,11 @@ def _require_nobodys(
 
 def _tell_blocks(catalog: Catalog, notes: Notes, told: list[str]) -> None:
     """Note what is blocked; ``told`` gets the names of notes that were not there."""
-    for digest, reason in everything(catalog):
+    for digest, block in everything(catalog).items():
         name = blocked_name(digest)
         if notes.read_note(name) is None:
             told.append(name)
-        write(notes, digest, reason)
+        write(notes, digest, block)
 
 
 def _take_back(notes: Notes, written: bytes, before: bytes | None, told: Sequence[str]) -> None:

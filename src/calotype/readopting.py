@@ -6,7 +6,7 @@ stray that was to be erased. What has a row is copied to a key of its own.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -48,10 +48,10 @@ _ERASED = ", at a key that was erased"
 class Candidate:
     """An object that is to be kept, and what reading it came to.
 
-    ``note`` says what it is, ``forgotten`` that there is no row of it, ``modified`` since when the
-    object is there. ``late`` says that this or another catalog may still delete it there;
-    ``instead_of`` is the token of the live replica whose key it has. ``blob`` is what was read,
-    ``intent`` where it was copied to.
+    ``note`` says what it is, ``forgotten`` that there is no row of it. ``late`` says that this or
+    another catalog may still delete it there; ``instead_of`` is the token of the live replica that
+    is at such a key, this one or another. ``blob`` is what was read, ``intent`` where it was copied
+    to.
     """
 
     key: Key
@@ -59,7 +59,6 @@ class Candidate:
     note: str
     late: bool = False
     forgotten: bool = False
-    modified: Instant = 0
     instead_of: str = ""
     blob: Blob | None = None
     intent: Intent | None = None
@@ -71,15 +70,16 @@ class Readopter:
     """Looks through the objects of one backend.
 
     ``late`` are names of keys that another catalog may still delete. ``blocked`` digests are never
-    kept; ``unblocked`` ones are blocked here alone, and what is later than that was put after it
-    was taken back. A ``dry_run`` reads, and changes nothing.
+    kept; ``lifted`` ones were taken off the list since, of which ``lift`` removes every note. A
+    ``dry_run`` reads, and changes nothing.
     """
 
     catalog: Catalog
     mount: Mount
     late: Set[str]
     blocked: Set[str]
-    unblocked: Set[str]
+    lifted: Set[str]
+    lift: Callable[[str], None]
     dry_run: bool
 
     def readopt(self, objects: Sequence[Listed], rows: Mapping[str, Past], seen: Seen) -> Findings:
@@ -147,6 +147,11 @@ class Readopter:
     ) -> list[Candidate]:
         """Those that nobody else deletes first: they need not be copied."""
         found = []
+        doubtful = {
+            row.digest: row.token
+            for row in rows.values()
+            if row.state == LIVE and str(row.key) in self.late
+        }
         for thing in objects:
             key, row = Key.parse(thing.name), rows.get(thing.name)
             late = thing.name in self.late
@@ -154,10 +159,11 @@ class Readopter:
                 continue
             if row is None:
                 note = f"bytes without a row{_ERASED if late else ''}"
-                found.append(Candidate(key, thing.size, note, late, True, thing.modified))
+                instead_of = doubtful.get(key.digest, "")
+                found.append(Candidate(key, thing.size, note, late, True, instead_of))
             elif row.state == LIVE and late:
                 note = f"bytes that were let go{_ERASED}"
-                found.append(Candidate(key, thing.size, note, late, instead_of=row.token))
+                found.append(Candidate(key, thing.size, note, late, False, row.token))
             elif row.state != LIVE and row.verified_at is None:
                 note = "bytes of a put" if row.state == WRITING else "bytes without a live row"
                 found.append(Candidate(key, thing.size, note, late=True))
@@ -207,14 +213,17 @@ class Readopter:
 
     def _doubt(self, candidate: Candidate) -> None:
         """Mark a live replica that was read and is not whole."""
-        if candidate.instead_of and isinstance(candidate.error, Corrupt) and not self.dry_run:
+        own = candidate.instead_of if not candidate.forgotten else ""
+        if own and isinstance(candidate.error, Corrupt) and not self.dry_run:
             with suppress(CalotypeError), self.catalog.write() as connection:
-                replicas.suspect(connection, candidate.instead_of, self.catalog.clock())
+                replicas.suspect(connection, own, self.catalog.clock())
 
     def _keep(self, candidate: Candidate) -> str:
         """Have it live; what was done, or nothing where somebody else was faster."""
         if candidate.late:
             candidate = self._copied(candidate)
+        if str(candidate.key.digest) in self.lifted:
+            self.lift(str(candidate.key.digest))
         try:
             return self._settle(candidate)
         except IntegrityError:  # a row at that key, or a live copy, by now
@@ -254,7 +263,7 @@ class Readopter:
             there = copies.situation(connection, [digest], self.mount.name, tokens)
             here = there.copies.get(digest)
             others = here is not None and not here.suspect and here.token != candidate.instead_of
-            refused = digest in there.blocked and not self._is_unblocked(connection, candidate)
+            refused = digest in there.blocked and digest not in self.lifted
             if refused or others or not there.writing.issuperset(tokens):
                 replicas.doom(connection, tokens, now)
                 return ""
@@ -264,7 +273,7 @@ class Readopter:
             replicas.doom(connection, [*before, *there.ownerless], now)
             if digest not in there.blobs:
                 copies.insert_blobs(connection, [blob])
-            if intent is not None and not candidate.instead_of:
+            if intent is not None and (candidate.forgotten or not candidate.instead_of):
                 left = [(candidate.key, candidate.size)]
                 replicas.tombstone(connection, self.mount.name, left, now)
             if intent is None:
@@ -274,13 +283,6 @@ class Readopter:
                 return "its blob has it again"
             _hold(connection, [digest], now)
             return f"{self._action}{', and no longer blocked' if digest in there.blocked else ''}"
-
-    def _is_unblocked(self, connection: Connection, candidate: Candidate) -> bool:
-        digest = candidate.key.digest
-        if not candidate.forgotten or digest not in self.unblocked:
-            return False
-        since = settings.blocked_at(connection, digest)
-        return since is not None and candidate.modified > since
 
 
 @repeated

@@ -9,8 +9,9 @@ Harmless to repeat: after a kill the next one goes on, and nothing is erased unt
 from __future__ import annotations
 
 import secrets
-from collections.abc import Generator, Iterator, Mapping, Sequence, Set
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 from sqlalchemy import Connection
 
@@ -23,6 +24,7 @@ from calotype.backends.markers import (
     erased_seq,
 )
 from calotype.belonging import TRIES, Fault, Standing, batches, given_to, locked, look
+from calotype.blocking import BlockLists
 from calotype.catalog import Catalog, backends, copies, homes, listing, schema, settings
 from calotype.catalog.columns import Hosts
 from calotype.catalog.failures import translated
@@ -66,23 +68,35 @@ class Recovery:
         """
         self.catalog.require()
         self.mounts.refresh()
-        taken: list[tuple[Mount, Standing]] = []
+        begun: list[tuple[Mount, Standing]] = []
         for mount in self.mounts.all:
             try:
                 require_there(self.catalog, mount)
                 found = look(self.catalog, mount, batches(mount.backend))
                 if self._may(found):
                     self._begin(found)
-                    taken.append((mount, found))
+                    begun.append((mount, found))
             except CalotypeError as error:
                 yield _unreachable(mount, error, seen)
-        whole = []
-        for mount, found in taken:  # one that is a copy has begun an epoch in every backend
-            if (yield from self._compared(mount, found, seen)):
-                whole.append(mount)
+        taken = []
+        for mount, found in begun:  # one that is a copy has begun an epoch in every backend
+            try:
+                self._take(mount, found)
+                taken.append(mount)
+            except CalotypeError as error:
+                yield _unreachable(mount, error, seen)
+        if taken:
+            yield from self._kept(taken, seen)
+
+    def _kept(self, mounts: Sequence[Mount], seen: Seen) -> Findings:
+        """Keep what may be wanted in those that were taken over, and unlock them."""
+        whole: list[Mount] = []
         try:
-            if taken:
-                yield from self._held()
+            everywhere = len(mounts) == len(self.mounts.all)
+            blocks = BlockLists.of(self.catalog, mounts, whole=everywhere)
+            for mount in mounts:
+                whole += yield from self._compared(mount, mounts, blocks, seen)
+            yield from self._held()
         except CalotypeError as error:
             yield _unreachable(self.mounts.primary, error, seen)
         else:
@@ -101,7 +115,8 @@ class Recovery:
         if self.dry_run:
             self._require_none()
             seen.over = True
-            yield from self._readopted(mount, seen, frozenset())
+            blocks = BlockLists({}, {mount.name: blocking.noted(mount.backend)})
+            yield from self._readopted(mount, [mount], blocks, seen)
             return
         self._make(mount)
         yield from Recovery(self.catalog, self.mounts, self.hosts, adopt=True).recover(seen)
@@ -175,29 +190,31 @@ class Recovery:
     # -- what is there ----------------------------------------------------------------------
 
     def _compared(
-        self, mount: Mount, found: Standing, seen: Seen
-    ) -> Generator[Finding, None, bool]:
-        """Keep what the catalog has no row of; False where that came to no end."""
+        self, mount: Mount, mounts: Sequence[Mount], blocks: BlockLists, seen: Seen
+    ) -> Generator[Finding, None, list[Mount]]:
+        """Keep what the catalog has no row of; the backend itself if that came to an end."""
         whole = True
         try:
-            self._take(mount, found)
-            noted, own = blocking.noted(mount.backend), dict(blocking.everything(self.catalog))
-            yield from self._purged(mount, {d: noted[d] for d in noted.keys() - own.keys()})
-            for each in self._readopted(mount, seen, own.keys() - noted.keys()):
+            yield from self._purged(mount, blocks.foreign(mount.name))
+            for each in self._readopted(mount, mounts, blocks, seen):
                 whole = whole and each.kind != "unreachable"
                 yield each
             if not self.dry_run:
                 blocking.make_up(self.catalog, mount)
         except CalotypeError as error:
             yield _unreachable(mount, error, seen)
-            return False
-        return whole
+            return []
+        return [mount] if whole else []
 
-    def _readopted(self, mount: Mount, seen: Seen, unblocked: Set[str]) -> Findings:
+    def _readopted(
+        self, mount: Mount, mounts: Sequence[Mount], blocks: BlockLists, seen: Seen
+    ) -> Findings:
         backend = mount.backend
         late = {str(key) for key in _erased_keys(backend)}
-        blocked = blocking.noted(backend).keys()
-        readopter = Readopter(self.catalog, mount, late, blocked, unblocked, dry_run=self.dry_run)
+        lift = partial(blocking.lift, mounts)
+        readopter = Readopter(
+            self.catalog, mount, late, blocks.blocked, blocks.lifted, lift, dry_run=self.dry_run
+        )
         there = not seen.over
         for shard, objects in shards(backend.scan("sha256/")):
             rows = {}

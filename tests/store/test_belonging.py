@@ -6,6 +6,7 @@ import os
 import shutil
 import sqlite3
 import subprocess
+from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path, PureWindowsPath
@@ -19,7 +20,7 @@ from tests.store.test_markers import body, digest_of, filled, kinds
 from tests.store.worlds import marker, put_at
 
 from calotype import Store, belonging, publishing
-from calotype.backends import Stand
+from calotype.backends import Key, Stand
 from calotype.backends.local import LocalBackend
 from calotype.backends.markers import (
     BLOCKED,
@@ -446,6 +447,97 @@ def test_what_was_purged_without_telling_the_backend_stays_blocked(shop, tmp_pat
         with pytest.raises(Blocked):
             store.put(body(0))
         assert len(notes(store, BLOCKED)) == 1
+
+
+@pytest.fixture
+def mirrored(tmp_path) -> Iterator[Store]:
+    """A store with a mirror, at the time of its files; one file was purged and is blocked."""
+    with Store(tmp_path / "shop") as store:
+        filled(store)
+        store.backends.add("mirror", f"file:{tmp_path}/mirror")
+        store.backends.copy("mirror").result()
+        store.purge(digest_of(body(0)))
+        store.gc(now=True)
+        yield store
+
+
+def test_what_a_mirror_alone_knows_to_be_unblocked_stays_kept(mirrored, tmp_path):
+    """Catalog and primary were put back together: the note of the block as well."""
+    mirrored.close()
+    shutil.copytree(tmp_path / "shop", tmp_path / "backup")
+    with Store(tmp_path / "shop") as store:
+        assert store.unblock(digest_of(body(0)))
+        store.put(body(0), owner="page/9")
+    shutil.rmtree(tmp_path / "shop")
+    shutil.copytree(tmp_path / "backup", tmp_path / "shop")
+    with Store(tmp_path / "shop") as store:
+        [adopted] = store.fsck(recover=True, adopt=True)
+        assert adopted.action == "kept in scope default, and no longer blocked"
+        for _ in range(2):
+            assert content(store, digest_of(body(0))) == body(0)
+            assert list(store.fsck(recover=True, adopt=True)) == []
+        store.gc(now=True, force=True)
+        assert content(store, digest_of(body(0))) == body(0)
+
+
+def test_what_was_purged_again_while_the_mirror_was_away_stays_away(mirrored, tmp_path):
+    place, mirror = tmp_path / "shop", tmp_path / "mirror"
+    mirrored.close()
+    shutil.copy(place / "catalog.db", tmp_path / "older.db")
+    with Store(place) as store:
+        assert store.unblock(digest_of(body(0)))
+        store.put(body(0), owner="page/9")
+        mirror.rename(tmp_path / "away")
+        store.purge(digest_of(body(0)))
+    (tmp_path / "away").rename(mirror)
+    put_back(tmp_path)
+    with Store(place) as store:
+        for _ in range(2):
+            assert "adopted" not in [each.kind for each in store.fsck(recover=True)]
+            with pytest.raises(Blocked):
+                store.put(body(0))
+
+
+def test_an_older_catalog_from_before_the_bytes_moved_gets_them_back(shop, tmp_path, clock):
+    def since(store: Store) -> None:
+        store.backends.add("next", f"file:{tmp_path}/next")
+        store.backends.copy("next").result()
+        store.backends.primary("next")
+        store.backends.drop("main")
+        store.put(body(7), owner="page/7")
+
+    with gone_back(shop, tmp_path, clock, since) as store:
+        assert "missing" in kinds(store, recover=True)
+        with pytest.raises(Misconfigured) as caught:
+            store.backends.add("next", f"file:{tmp_path}/next")
+        assert f"{MARKER} as well, then run 'calotype fsck --recover --adopt'" in caught.value.hint
+        shutil.copytree(tmp_path / "next", tmp_path / "shop/blobs", dirs_exist_ok=True)
+        assert "missing" not in kinds(store, recover=True, adopt=True)
+        assert problems(store) == []
+        store.gc(now=True, force=True)
+        assert [content(store, digest_of(body(n))) for n in (0, 7)] == [body(0), body(7)]
+
+
+def test_what_was_put_again_where_a_delete_had_failed_is_kept(shop, tmp_path, clock, monkeypatch):
+    """The row of the older catalog is of the key that was to be erased, and still has its bytes."""
+
+    def since(store: Store) -> None:
+        delete = LocalBackend.delete
+        monkeypatch.setattr(LocalBackend, "delete", fails)
+        store.release("page/0")
+        assert store.gc(now=True).failed == 1
+        monkeypatch.setattr(LocalBackend, "delete", delete)
+        assert store.put(body(0), owner="page/9").status == "created"
+
+    def fails(backend: LocalBackend, key: Key) -> None:
+        raise Unavailable("not now")
+
+    with gone_back(shop, tmp_path, clock, since) as store:
+        [adopted] = [each for each in findings(store, recover=True) if each.kind == "adopted"]
+        assert adopted.action == "kept in scope default"
+        store.release("page/0")
+        store.gc(now=True, force=True)
+        assert content(store, digest_of(body(0))) == body(0)
 
 
 def test_one_that_another_adopts_meanwhile_is_not_written_over(shop, tmp_path, monkeypatch):

@@ -8,10 +8,10 @@ from collections.abc import Iterator
 import psycopg
 import pytest
 from tests import supabase_server
-from tests.store.surgery import findings
+from tests.store.surgery import content, findings
 from tests.store.worlds import BACKENDS, CATALOGS, World, bytes_of, marker, names, put_at
 
-from calotype import Store
+from calotype import Store, mounting
 from calotype.digest import Digest
 from calotype.errors import Blocked, Corrupt, EraseLocked, Misconfigured
 
@@ -180,10 +180,32 @@ def test_an_older_catalog_locks_by_itself_until_it_is_recovered(world, clock):
     bytes_of(store).delete(key)  # the late delete of a key that was erased
     assert store.gc(now=True).erased >= 1
     assert kinds(store, read_data=True) == []
-    for digest, content in ((late, body(1)), (young, body(7)), (kept, body(8))):
-        with store.open(digest) as file:
-            assert file.read() == content
+    for digest, held in ((late, body(1)), (young, body(7)), (kept, body(8))):
+        assert content(store, digest) == held
     assert marker(store).epoch == 2
+
+
+@pytest.mark.parametrize("who", ["itself", "another"])
+def test_who_stays_up_while_a_catalog_is_put_back_answers_for_no_lost_bytes(
+    tmp_path, clock, monkeypatch, s3_keys, who
+):
+    world = World("postgresql", "s3", tmp_path, clock)
+    with world.open() as store:
+        filled(store)
+    dump = world.dump()
+    if who == "another":  # which takes a while to be noticed
+        monkeypatch.setattr(mounting, "BELIEVED", 0.0)
+    with (
+        Store(catalog=world.production, backend=world.bytes_at, clock=clock) as store,
+        Store(catalog=world.production, backend=world.bytes_at, clock=clock) as other,
+    ):
+        assert store.put(body(1)).status == "duplicate"
+        eraser = store if who == "itself" else other
+        eraser.release("page/0")
+        assert eraser.gc(now=True, force=True).erased == 1
+        world.load(dump)
+        assert store.put(body(0), owner="page/9").status == "healed"
+        assert content(store, digest_of(body(0))) == body(0)
 
 
 def test_a_lost_catalog_is_built_again_from_the_bytes(world):

@@ -33,7 +33,7 @@ from tests.store.worlds import put_at
 from calotype import Digest, Store, catalog
 from calotype.backends import Admission, Key
 from calotype.backends.markers import MARKER
-from calotype.catalog import garbage, homes, settings, slots, tables
+from calotype.catalog import garbage, homes, slots, tables
 from calotype.catalog.intents import Intent
 from calotype.catalog.prepared import Prepared, _compiled
 from calotype.errors import GcLimit, Unavailable
@@ -362,7 +362,6 @@ def recovers(store: Store) -> None:
     backend.delete_note(MARKER)
     put_at(store, Digest.of(b"stray"), b"stray")
     with store._rooms.catalog.write() as connection:
-        assert settings.blocked_at(connection, gone) is None
         homes.leave(connection, "elsewhere")
         homes.settle(connection, None)
     assert "adopted" in [each.kind for each in store.fsck(recover=True)]

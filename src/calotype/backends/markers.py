@@ -15,6 +15,7 @@ from typing import Self
 from calotype.backends import Key, Stand
 from calotype.digest import Digest
 from calotype.errors import Corrupt
+from calotype.quantities import FOREVER, Instant
 
 MARKER = "calotype.json"
 ERASED = "erased/"
@@ -108,17 +109,25 @@ def blocked_digest(name: str) -> Digest | None:
     return Digest(digest) if fits and not set(digest) - set("0123456789abcdef") else None
 
 
-def blocked_to_bytes(reason: str) -> bytes:
-    """The note of a blocked digest."""
-    return _written({"format": FORMAT, "reason": reason})
+@dataclass(frozen=True, slots=True)
+class Block:
+    """Why a digest may not come back, and since when."""
 
+    reason: str
+    at: Instant
 
-def blocked_reason(name: str, content: bytes) -> str:
-    """Why a digest was blocked."""
-    try:
-        return str(_read(name, content).get("reason", ""))
-    except ValueError:
-        return "its note is damaged"
+    @classmethod
+    def of(cls, name: str, content: bytes) -> Block:
+        """What a note says; one that is damaged holds for ever."""
+        try:
+            found = _read(name, content)
+            return cls(str(found.get("reason", "")), _number(found["at"]))
+        except (ValueError, TypeError, KeyError):
+            return cls("its note is damaged", FOREVER)
+
+    def to_bytes(self) -> bytes:
+        """The note."""
+        return _written({"format": FORMAT, "reason": self.reason, "at": self.at})
 
 
 def is_note(name: str) -> bool:

@@ -166,20 +166,15 @@ def unblock(connection: Connection, digest: str) -> bool:
     return connection.execute(delete(blocked).where(blocked.c.digest == digest)).rowcount == 1
 
 
-def blocked_at(connection: Connection, digest: str) -> Instant | None:
-    """Since when a digest is blocked."""
-    return connection.scalar(select(blocked.c.at).where(blocked.c.digest == digest))
-
-
-def blocked_ones(connection: Connection, after: str, limit: int) -> list[tuple[str, str]]:
-    """(digest, reason) of the block-list, from ``after`` on."""
+def blocked_ones(connection: Connection, after: str, limit: int) -> list[tuple[str, str, Instant]]:
+    """(digest, reason, since when) of the block-list, from ``after`` on."""
     rows = connection.execute(
-        select(blocked.c.digest, blocked.c.reason)
+        select(blocked.c.digest, blocked.c.reason, blocked.c.at)
         .where(blocked.c.digest > after)
         .order_by(blocked.c.digest)
         .limit(limit)
     )
-    return [(digest, reason) for digest, reason in rows]
+    return [(digest, reason, at) for digest, reason, at in rows]
 
 
 def save_plan(

@@ -69,6 +69,7 @@ class Announcer:
             if raised == marker or backend.write_note(
                 MARKER, raised.to_bytes(), instead_of=content
             ):
+                self.mount.raise_mark(raised.erase_seq)
                 self._require_here(batch)
                 return
         raise Unavailable(
