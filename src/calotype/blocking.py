@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 from calotype.backends import Backend, Key, Notes
 from calotype.backends.markers import BLOCKED, Block, blocked_digest, blocked_name
-from calotype.belonging import look
+from calotype.belonging import Fault, batches, look
 from calotype.catalog import Catalog, copies, settings
 from calotype.catalog.backends import PRIMARY
 from calotype.digest import Digest
@@ -20,6 +20,8 @@ from calotype.quantities import Instant
 logger = logging.getLogger("calotype.backends")
 
 PAGE = 1000
+
+_OWN = (None, Fault.UNFINISHED)
 
 
 def tell(catalog: Catalog, mounts: Mounts, digest: Digest, reason: str) -> None:
@@ -39,22 +41,49 @@ def tell(catalog: Catalog, mounts: Mounts, digest: Digest, reason: str) -> None:
 
 
 def make_up(catalog: Catalog, mount: Mount) -> None:
-    """Note in a backend of this catalog what it was not told; what fails is for the next time."""
+    """Note in a backend of this catalog what it was not told; what fails is for the next time.
+
+    ``EraseLocked`` where the catalog was put back meanwhile, or another one has taken over.
+    """
     backend, own = mount.backend, everything(catalog)
     if not own or not isinstance(backend, Notes):
         return
     try:
         noted = {blocked_digest(found.name) for found in backend.scan(BLOCKED)}
         missing = own.keys() - noted
+        if missing and (found := look(catalog, mount, batches(backend))).fault not in _OWN:
+            raise found.error
         for digest in sorted(missing):
             write(backend, digest, own[digest])
         for digest in sorted(missing - everything(catalog).keys() if missing else ()):
             backend.delete_note(blocked_name(digest))  # taken off the list meanwhile
+    except EraseLocked:
+        raise
     except CalotypeError as error:
         logger.warning("backend %s is not told of a block: %s", mount.name, error)
 
 
-def take_back(catalog: Catalog, mounts: Mounts, digest: Digest) -> bool:
+def unblock(catalog: Catalog, mounts: Mounts, digest: Digest) -> bool:
+    """Take it off the list and remove its notes; False where there was neither.
+
+    It stays blocked where a note stays.
+    """
+    there = _take_back(catalog, mounts, digest)
+    with catalog.write() as connection:
+        before = settings.unblock(connection, digest)
+    if before is None:
+        return there
+    try:  # gc may have told a backend once more meanwhile
+        _take_back(catalog, mounts, digest)
+    except BaseException:
+        reason, at = before
+        with catalog.write() as connection:
+            settings.block(connection, digest, at, reason)
+        raise
+    return True
+
+
+def _take_back(catalog: Catalog, mounts: Mounts, digest: Digest) -> bool:
     """Remove its notes; True where there was one.
 
     Raises, and removes none, where one backend cannot be reached or may be another catalog's: a

@@ -21,10 +21,10 @@ from calotype.catalog.backends import ROLES
 from calotype.catalog.copies import Past
 from calotype.catalog.intents import Intent, intend, withdraw
 from calotype.catalog.repeating import repeated
-from calotype.catalog.states import LIVE, WRITING
+from calotype.catalog.states import DOOMED, ERASING, LIVE, WRITING
 from calotype.copying import checked
 from calotype.digest import Digest
-from calotype.errors import CalotypeError, Corrupt, NotFound
+from calotype.errors import CalotypeError, Corrupt, NotFound, Unavailable
 from calotype.fsck.sides import Findings, Seen, finding
 from calotype.heart import Heart, beating
 from calotype.model import Blob
@@ -70,8 +70,9 @@ class Readopter:
     """Looks through the objects of one backend.
 
     ``late`` are names of keys that another catalog may still delete. ``blocked`` digests are never
-    kept; ``lifted`` ones were taken off the list since, of which ``lift`` removes every note. A
-    ``dry_run`` reads, and changes nothing.
+    kept; ``lifted`` ones were taken off the list since, of which ``lift`` removes every note.
+    ``passing`` keeps what this catalog had let go of as well, where another one may have wanted it.
+    A ``dry_run`` reads, and changes nothing.
     """
 
     catalog: Catalog
@@ -80,6 +81,7 @@ class Readopter:
     blocked: Set[str]
     lifted: Set[str]
     lift: Callable[[str], None]
+    passing: bool
     dry_run: bool
 
     def readopt(self, objects: Sequence[Listed], rows: Mapping[str, Past], seen: Seen) -> Findings:
@@ -164,6 +166,9 @@ class Readopter:
             elif row.state == LIVE and late:
                 note = f"bytes that were let go{_ERASED}"
                 found.append(Candidate(key, thing.size, note, late, False, row.token))
+            elif self.passing and row.state in (DOOMED, ERASING):
+                note = "bytes that were let go, which another copy may have wanted"
+                found.append(Candidate(key, thing.size, note, True, True))
             elif row.state != LIVE and row.verified_at is None:
                 note = "bytes of a put" if row.state == WRITING else "bytes without a live row"
                 found.append(Candidate(key, thing.size, note, late=True))
@@ -210,6 +215,13 @@ class Readopter:
             sound.add(str(digest))
             told = {"digest": digest, "key": name, "action": action}
             yield finding(self.mount.name, "adopted", candidate.note, **told)
+
+    def _also_wanted(self, connection: Connection, candidate: Candidate) -> str:
+        """Keep one that somebody has put meanwhile: what was forgotten was wanted as well."""
+        if not candidate.forgotten:
+            return ""
+        _hold(connection, [str(candidate.key.digest)], self.catalog.clock())
+        return self._action
 
     def _doubt(self, candidate: Candidate) -> None:
         """Mark a live replica that was read and is not whole."""
@@ -264,9 +276,14 @@ class Readopter:
             here = there.copies.get(digest)
             others = here is not None and not here.suspect and here.token != candidate.instead_of
             refused = digest in there.blocked and digest not in self.lifted
-            if refused or others or not there.writing.issuperset(tokens):
+            if refused or others:
                 replicas.doom(connection, tokens, now)
-                return ""
+                return self._also_wanted(connection, candidate) if not refused else ""
+            if not there.writing.issuperset(tokens):
+                raise Unavailable(
+                    f"The copy of {digest} was taken for one that nobody writes any more.",
+                    hint="Run this again.",
+                )
             if digest in there.blocked:
                 settings.unblock(connection, blob.digest)
             before = [here.token] if here is not None else []

@@ -23,7 +23,16 @@ from calotype.backends.markers import (
     erased_keys,
     erased_seq,
 )
-from calotype.belonging import TRIES, Fault, Standing, batches, given_to, locked, look
+from calotype.belonging import (
+    TRIES,
+    Fault,
+    Standing,
+    batches,
+    claim,
+    given_to,
+    locked,
+    look,
+)
 from calotype.blocking import BlockLists
 from calotype.catalog import Catalog, backends, copies, homes, listing, schema, settings
 from calotype.catalog.columns import Hosts
@@ -40,6 +49,9 @@ from calotype.readopting import SCOPE, Readopter, keep, shards
 
 TO_ADOPT = frozenset({Fault.COPY, Fault.TAKEN})
 """What only ``adopt`` goes over."""
+
+WANTED_BY_OTHERS = TO_ADOPT | {Fault.UNFINISHED}
+"""Where another catalog may have wanted what this one had let go of."""
 
 REBUILDING = "rebuilding"
 """The key in ``meta`` of a catalog that is being built from bytes."""
@@ -78,24 +90,24 @@ class Recovery:
                     begun.append((mount, found))
             except CalotypeError as error:
                 yield _unreachable(mount, error, seen)
-        taken = []
+        taken: dict[Mount, Fault | None] = {}
         for mount, found in begun:  # one that is a copy has begun an epoch in every backend
             try:
                 self._take(mount, found)
-                taken.append(mount)
+                taken[mount] = found.fault
             except CalotypeError as error:
                 yield _unreachable(mount, error, seen)
         if taken:
             yield from self._kept(taken, seen)
 
-    def _kept(self, mounts: Sequence[Mount], seen: Seen) -> Findings:
+    def _kept(self, taken: Mapping[Mount, Fault | None], seen: Seen) -> Findings:
         """Keep what may be wanted in those that were taken over, and unlock them."""
         whole: list[Mount] = []
         try:
-            everywhere = len(mounts) == len(self.mounts.all)
-            blocks = BlockLists.of(self.catalog, mounts, whole=everywhere)
-            for mount in mounts:
-                whole += yield from self._compared(mount, mounts, blocks, seen)
+            everywhere = len(taken) == len(self.mounts.all)
+            blocks = BlockLists.of(self.catalog, list(taken), whole=everywhere)
+            for mount in taken:
+                whole += yield from self._compared(mount, taken, blocks, seen)
             yield from self._held()
         except CalotypeError as error:
             yield _unreachable(self.mounts.primary, error, seen)
@@ -116,7 +128,7 @@ class Recovery:
             self._require_none()
             seen.over = True
             blocks = BlockLists({}, {mount.name: blocking.noted(mount.backend)})
-            yield from self._readopted(mount, [mount], blocks, seen)
+            yield from self._readopted(mount, {mount: None}, blocks, seen)
             return
         self._make(mount)
         yield from Recovery(self.catalog, self.mounts, self.hosts, adopt=True).recover(seen)
@@ -139,7 +151,8 @@ class Recovery:
             if now.fault not in (None, Fault.UNFINISHED, Fault.LOST):
                 raise locked(mount.name, now.why, now.mends)
             if now.marker is None and now.fault is None:  # nothing was ever erased there
-                return
+                claim(self.catalog, self.mounts, mount)
+                continue
             if found.fault is not None and now.content != found.content:
                 break
             marker = self._unfinished(mount, now)
@@ -190,16 +203,16 @@ class Recovery:
     # -- what is there ----------------------------------------------------------------------
 
     def _compared(
-        self, mount: Mount, mounts: Sequence[Mount], blocks: BlockLists, seen: Seen
+        self, mount: Mount, taken: Mapping[Mount, Fault | None], blocks: BlockLists, seen: Seen
     ) -> Generator[Finding, None, list[Mount]]:
         """Keep what the catalog has no row of; the backend itself if that came to an end."""
         whole = True
         try:
             yield from self._purged(mount, blocks.foreign(mount.name))
-            for each in self._readopted(mount, mounts, blocks, seen):
+            for each in self._readopted(mount, taken, blocks, seen):
                 whole = whole and each.kind != "unreachable"
                 yield each
-            if not self.dry_run:
+            if whole and not self.dry_run:  # else a note may go against what is to be kept yet
                 blocking.make_up(self.catalog, mount)
         except CalotypeError as error:
             yield _unreachable(mount, error, seen)
@@ -207,13 +220,18 @@ class Recovery:
         return [mount] if whole else []
 
     def _readopted(
-        self, mount: Mount, mounts: Sequence[Mount], blocks: BlockLists, seen: Seen
+        self, mount: Mount, taken: Mapping[Mount, Fault | None], blocks: BlockLists, seen: Seen
     ) -> Findings:
         backend = mount.backend
-        late = {str(key) for key in _erased_keys(backend)}
-        lift = partial(blocking.lift, mounts)
         readopter = Readopter(
-            self.catalog, mount, late, blocks.blocked, blocks.lifted, lift, dry_run=self.dry_run
+            self.catalog,
+            mount,
+            late={str(key) for key in _erased_keys(backend)},
+            blocked=blocks.blocked,
+            lifted=blocks.lifted,
+            lift=partial(blocking.lift, list(taken)),
+            passing=taken[mount] in WANTED_BY_OTHERS,
+            dry_run=self.dry_run,
         )
         there = not seen.over
         for shard, objects in shards(backend.scan("sha256/")):

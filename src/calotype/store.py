@@ -13,7 +13,7 @@ from calotype.accesses import Accesses
 from calotype.backends import Backend
 from calotype.backing import Backends
 from calotype.belonging import claim_all
-from calotype.blocking import take_back, tell
+from calotype.blocking import tell, unblock
 from calotype.catalog import settings
 from calotype.catalog.columns import Hosts
 from calotype.digest import Digest
@@ -265,12 +265,7 @@ class Store(Inspects, Scope):
         catalog, parsed = self._rooms.catalog, Digest.parse(digest)
         if not catalog.exists():
             return False
-        noted = take_back(catalog, self._rooms.mounts, parsed)
-        with catalog.write() as connection:
-            unblocked = settings.unblock(connection, parsed)
-        if unblocked:  # gc may have told a backend once more meanwhile
-            take_back(catalog, self._rooms.mounts, parsed)
-        return unblocked or noted
+        return unblock(catalog, self._rooms.mounts, parsed)
 
     def copy_catalog(
         self, url: str, schema: str | None = None, *, force: bool = False, dry_run: bool = False

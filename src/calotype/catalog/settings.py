@@ -161,9 +161,11 @@ def block(connection: Connection, digest: str, now: Instant, reason: str) -> Non
     connection.execute(insert(blocked).values(digest=digest, at=now, reason=reason))
 
 
-def unblock(connection: Connection, digest: str) -> bool:
-    """Accept the digest again; False where it was not blocked."""
-    return connection.execute(delete(blocked).where(blocked.c.digest == digest)).rowcount == 1
+def unblock(connection: Connection, digest: str) -> tuple[str, Instant] | None:
+    """Accept the digest again; why it was blocked, and since when, or None."""
+    gone = delete(blocked).where(blocked.c.digest == digest)
+    row = connection.execute(gone.returning(blocked.c.reason, blocked.c.at)).one_or_none()
+    return None if row is None else (row.reason, row.at)
 
 
 def blocked_ones(connection: Connection, after: str, limit: int) -> list[tuple[str, str, Instant]]:

@@ -15,7 +15,9 @@ from dataclasses import dataclass, field
 from sqlalchemy import Connection
 from sqlalchemy.exc import IntegrityError
 
-from calotype.catalog import Catalog, candidates, garbage, replicas, reserve
+from calotype.belonging import locked
+from calotype.catalog import Catalog, backends, candidates, garbage, replicas, reserve
+from calotype.catalog.backends import Known
 from calotype.catalog.candidates import Look
 from calotype.catalog.columns import Hosts
 from calotype.catalog.failures import disk_full
@@ -24,6 +26,7 @@ from calotype.catalog.repeating import repeated
 from calotype.catalog.reserve import Freeing
 from calotype.digest import Digest
 from calotype.errors import Unavailable
+from calotype.gc.announcing import CHANGED
 from calotype.gc.safety import Safety
 from calotype.gc.terms import Allowance, Terms
 from calotype.model import PlanItem
@@ -56,12 +59,17 @@ class Tally:
 
 @dataclass(frozen=True, slots=True)
 class Collector:
-    """Looks at candidates and dooms blobs."""
+    """Looks at candidates and dooms blobs.
+
+    ``known`` are the backends as the catalog had them when they were found to be its own:
+    ``EraseLocked`` where an older one was put in its place meanwhile.
+    """
 
     catalog: Catalog
     hosts: Hosts
     terms: Terms
     safety: Safety
+    known: Sequence[Known] = ()
 
     def look(self) -> Iterator[list[Garbage]]:
         """What is garbage now, batch by batch, without changing anything."""
@@ -174,6 +182,7 @@ class Collector:
         while True:
             try:
                 with self.catalog.write(durable=False, freeing=Freeing.BYTES) as connection:
+                    self._require_same(connection)
                     references = garbage.collect_references(
                         connection, [look.digest], self.terms.cutoff, most
                     )
@@ -193,6 +202,7 @@ class Collector:
             allowance.given_back_if_refused(),
             self.catalog.write(durable=False, freeing=Freeing.BYTES) as connection,
         ):
+            self._require_same(connection)
             free = garbage.claim(connection, [look.digest for look in looks])
             looks = [look for look in looks if look.digest in free]
             digests = [look.digest for look in looks]
@@ -213,6 +223,15 @@ class Collector:
         tally.doomed += len(taken)
         tally.doomed_bytes += sum(item.size for item in taken)
         tally.items += [describe(item) for item in taken]
+
+    def _require_same(self, connection: Connection) -> None:
+        """Raise where the catalog was put back: what it lets go of may be wanted since."""
+        now = {each.name: each for each in backends.known(connection)} if self.known else {}
+        for each in self.known:
+            found = now.get(each.name, each)
+            other = each.generation and found.generation != each.generation
+            if other or found.erase_seq < each.erase_seq:
+                raise locked(each.name, CHANGED, "Run gc again.")
 
     def _doom(self, connection: Connection, taken: Sequence[Garbage]) -> None:
         digests = [item.digest for item in taken]

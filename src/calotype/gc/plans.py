@@ -212,8 +212,9 @@ class Plan:
         collected, erased = Collected(), Erased()
         stop = _Budget(self.terms.budget)
         total = 2 * self.doomed + self.erased
-        collector = Collector(catalog, self._gc.hosts, self.terms, safety)
+        known = catalog.look_at_backends()  # before their markers, which may only be ahead of it
         ahead = behind(catalog, self._gc.mounts)
+        collector = Collector(catalog, self._gc.hosts, self.terms, safety, known)
         if ahead is None:
             for _ in collector.collect(collected, stop):
                 done = collected.doomed
