@@ -125,6 +125,7 @@ QUICK = (
     _recovery("a put was under way when it was saved", start=EMPTY),
     _recovery("it was blocked when it was saved", start=BLOCKED, unblocks=1, faults=1),
     _recovery("purged and unblocked since", saved=True, purges=1, unblocks=1, keys=8),
+    _recovery("its marker is lost", saved=True, losses=1, faults=1, puts=0),
     _recovery("two clones, one takes over", clone=True),
     _recovery("two clones, each takes over", clone=True, runs=2, puts=0),
     _places("one key each, damage", keys=(1, 1)),

@@ -19,7 +19,7 @@ from tests.model.markers import Terms as MarkerTerms
 from tests.model.put_batch import Batches
 from tests.model.put_batch import Terms as BatchTerms
 from tests.model.put_gc import put_gc
-from tests.model.recovery import GONE, LOCKED, WAY_OUT, Recoveries
+from tests.model.recovery import AWAY, LOCKED, WAY_OUT, Recoveries
 from tests.model.recovery_store import BLOCKED, EMPTY
 from tests.model.recovery_store import Terms as RecoveryTerms
 from tests.model.rows import KEPT, OWNED
@@ -182,8 +182,8 @@ MUTANTS = (
     _recovery("notes not read"),
     _recovery("let go though the catalog is behind"),
     _recovery("let go in another catalog"),
-    _recovery("blocks not read", GONE, purges=1),
-    _recovery("blocks go whatever their age", GONE, purges=1),
+    _recovery("blocks not read", AWAY, purges=1),
+    _recovery("blocks go whatever their age", AWAY, purges=1),
     _recovery("unblocked not heeded", start=BLOCKED, unblocks=1),
     _recovery("unblocked though the note stays", start=BLOCKED, unblocks=1),
     _recovery("told though not kept", WAY_OUT, start=BLOCKED, unblocks=1, faults=1),
@@ -192,6 +192,7 @@ MUTANTS = (
         "told by one that was outdone", WAY_OUT, start=BLOCKED, unblocks=1, clone=True, runs=2
     ),
     _recovery("ends though not whole", faults=1),
+    _recovery("no mark where there was none", saved=True, losses=1, faults=1, puts=0),
     _recovery("fenced off and passed over"),
     _recovery("one that was killed is left alone", WAY_OUT),
     _recovery("finished over another", clone=True, runs=2, puts=0),

@@ -18,6 +18,7 @@ from tests.model.recovery_gc import Collector
 from tests.model.recovery_steps import Recoverer
 from tests.model.recovery_store import (
     ABSENT,
+    GONE,
     HERE,
     IDLE,
     NO,
@@ -55,7 +56,7 @@ from calotype.catalog.states import WRITING
 KEPT = "I3 promises are kept"
 LOCKED = "nothing is erased before recovery has ended"
 ONE = "I16 one may erase"
-GONE = "what was purged stays away"
+AWAY = "what was purged stays away"
 WAY_OUT = "recovery keeps all and unlocks"
 
 
@@ -86,7 +87,7 @@ class Recoveries:
     # -- the world
 
     def world(self, state: State) -> Iterator[Step]:
-        """Save, put back; a delete lands late."""
+        """Save, put back; the marker is lost; a delete lands late."""
         first = state.catalogs[0]
         assert first is not None
         if state.left.restores and not self.terms.clone:
@@ -94,6 +95,9 @@ class Recoveries:
                 yield "save the catalog", state._replace(saved=first)
             elif state.recoveries[0] == RESTING:
                 yield "put it back", self._put_back(state, first, state.saved)
+        if state.left.losses and not any(state.begun):
+            left = state.left._replace(losses=state.left.losses - 1)
+            yield "the marker is lost", state._replace(marker=GONE, left=left)
         for key, at in enumerate(state.objects):
             if at != ABSENT and state.late >> key & 1:
                 objects = changed(state.objects, key, ABSENT)
@@ -230,7 +234,7 @@ class Recoveries:
             KEPT: kept,
             LOCKED: locked,
             ONE: one,
-            GONE: gone,
+            AWAY: gone,
             WAY_OUT: self._has_a_way_out,
         }
 
@@ -242,7 +246,7 @@ class Recoveries:
             putting=(NOBODY, NOBODY),
             unblocking=(False, False),
             saved=None,
-            left=Left(0, 0, 1, 0, 0, 0),
+            left=Left(0, 0, 1, 0, 0, 0, 0),
             quiet=False,
             accounted=False,
             doubt=changed(state.doubt, state.owner, True),

@@ -9,10 +9,12 @@ from collections.abc import Iterator
 
 from tests.model.recovery_steps import told
 from tests.model.recovery_store import (
+    GONE,
     IDLE,
     USED,
     Catalog,
     Gc,
+    Marker,
     State,
     Step,
     Terms,
@@ -76,7 +78,9 @@ class Collector:
         if fault(state, catalog):
             yield "locked", state, IDLE
         else:
-            yield "claim", state, _looked("erase", catalog)
+            marker = Marker(catalog.epoch, catalog.generation, catalog.seq)
+            marked = state._replace(marker=marker) if state.marker == GONE else state
+            yield "claim", marked, _looked("erase", catalog)
 
     def _erase(self, state: State, who: int, catalog: Catalog, gc: Gc) -> Going:
         """Make up for blocks, fence off writers, and say what is erased next."""

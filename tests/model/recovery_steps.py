@@ -9,6 +9,8 @@ from collections.abc import Iterator
 
 from tests.model.recovery_store import (
     ABSENT,
+    GONE,
+    LOST,
     NO,
     NOBODY,
     NONE,
@@ -109,12 +111,15 @@ class Recoverer:
     def _take(self, state: State, who: int, catalog: Catalog, run: Recovery) -> Going:
         """Have the marker say that it is this catalog's, and not finished."""
         another = not run.fitted and state.marker != run.read
-        if another or fault(state, catalog) not in ("", UNFINISHED):
+        why = fault(state, catalog)
+        if another or why not in ("", UNFINISHED, LOST):
             yield "give up", state, RESTING
             return
         seq = max(catalog.seq, erased_seq(state))
         recovering = self.mutant != "unlocked at once"
         marker = Marker(catalog.epoch, catalog.generation, seq, recovering)
+        if state.marker == GONE and not why and self.mutant == "no mark where there was none":
+            marker = GONE
         after = with_catalog(state, who, catalog._replace(seq=seq))
         if state.owner != who:
             after = _handed_over(after, who)

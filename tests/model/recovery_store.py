@@ -23,6 +23,7 @@ NO, WISHED, PUT = "no", "wished", "put again"
 HERE, TOLD = "here", "told"
 
 TAKEN, OLDER, COPY, UNFINISHED = "taken", "older", "copy", "unfinished"
+LOST = "lost"
 
 
 class Catalog(NamedTuple):
@@ -50,6 +51,10 @@ class Marker(NamedTuple):
     generation: int = 0
     seq: int = 0
     recovering: bool = False
+
+
+GONE = Marker(0)
+"""There is none: it was removed by hand."""
 
 
 class Gc(NamedTuple):
@@ -98,6 +103,7 @@ class Left(NamedTuple):
     faults: int
     purges: int
     unblocks: int
+    losses: int
 
 
 class State(NamedTuple):
@@ -141,7 +147,7 @@ Step = tuple[str, State]
 class Terms:
     """How large the model is, and what is wrong with it.
 
-    ``runs`` bounds recoveries, ``faults`` what they cannot read or keep. It
+    ``runs`` bounds recoveries, ``faults`` what they cannot read or keep, ``losses`` of the marker. It
     begins where the digest is ``start``, when the catalog was just ``saved``, or with a ``clone`` of
     it.
     """
@@ -153,6 +159,7 @@ class Terms:
     faults: int = 0
     purges: int = 0
     unblocks: int = 0
+    losses: int = 0
     start: str = USED
     saved: bool = False
     clone: bool = False
@@ -185,7 +192,15 @@ def initial(terms: Terms) -> State:
         int(there) << PLAIN,
         purges,
         0,
-        Left(terms.puts, terms.restores, terms.runs, terms.faults, terms.purges, terms.unblocks),
+        Left(
+            terms.puts,
+            terms.restores,
+            terms.runs,
+            terms.faults,
+            terms.purges,
+            terms.unblocks,
+            terms.losses,
+        ),
         False,
         (False, terms.clone),
         (False, False),
@@ -258,6 +273,8 @@ def fault(state: State, catalog: Catalog) -> str:
     marker = state.marker
     if not catalog.at_home:
         return COPY
+    if marker == GONE:
+        return LOST if catalog.seq or erased_seq(state) else ""
     if marker.epoch > catalog.epoch:
         return TAKEN
     if marker.epoch < catalog.epoch:
