@@ -123,7 +123,14 @@ QUICK = (
     _marker("two clones", clone=True),
     _recovery("an older catalog is put back, something cannot be kept", faults=1),
     _recovery("a put was under way when it was saved", start=EMPTY),
-    _recovery("it was blocked when it was saved", start=BLOCKED, unblocks=1, faults=1),
+    _recovery(
+        "it was blocked when it was saved",
+        start=BLOCKED,
+        purges=1,
+        unblocks=1,
+        faults=1,
+        keys=8,
+    ),
     _recovery("purged and unblocked since", saved=True, purges=1, unblocks=1, keys=8),
     _recovery("its marker is lost", saved=True, losses=1, faults=1, puts=0),
     _recovery("two clones, one takes over", clone=True),
@@ -156,6 +163,7 @@ FULL = (
     _batch("a batch beside a put", batches=((0, 1), (0,))),
     _slot("two roles, three digests", digests=3),
     _marker("an older catalog, two recoveries", runs=2),
+    _recovery("a second recovery after the first", saved=True, runs=2, faults=1, keys=8),
     _recovery("two puts from the beginning", start=EMPTY, puts=2, keys=7),
     _recovery("it was blocked, two puts", start=BLOCKED, unblocks=1, puts=2, faults=1, keys=7),
     _recovery(
