@@ -7,9 +7,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from tests.model import backends, candidates, columns, markers, put_batch, slots
+from tests.model import backends, candidates, columns, markers, put_batch, recovery, slots
 from tests.model.explorer import Model, Outcome, explore
 from tests.model.put_gc import put_gc
+from tests.model.recovery_store import BLOCKED, EMPTY
+from tests.model.recovery_store import Terms as RecoveryTerms
 from tests.model.rows import KEPT, OWNED
 from tests.model.store import ALL, Terms
 
@@ -21,6 +23,7 @@ FAMILIES = (
     "put_batch",
     "slots",
     "markers",
+    "recovery",
     "backends",
 )
 
@@ -79,6 +82,10 @@ def _marker(what: str, **terms: Any) -> Case:
     return Case("markers", what, made.model)
 
 
+def _recovery(what: str, **terms: Any) -> Case:
+    return Case("recovery", what, recovery.Recoveries(RecoveryTerms(**terms)).model)
+
+
 def _slot(what: str, **terms: Any) -> Case:
     return Case("slots", what, slots.Slots(slots.Terms(**terms)).model)
 
@@ -114,6 +121,20 @@ QUICK = (
     _slot("three digests", roles=1, digests=3, history=4),
     _marker("an older catalog is put back"),
     _marker("two clones", clone=True),
+    _recovery("an older catalog is put back, something cannot be kept", faults=1),
+    _recovery("a put was under way when it was saved", start=EMPTY),
+    _recovery(
+        "it was blocked when it was saved",
+        start=BLOCKED,
+        purges=1,
+        unblocks=1,
+        faults=1,
+        keys=8,
+    ),
+    _recovery("purged and unblocked since", saved=True, purges=1, unblocks=1, keys=8),
+    _recovery("its marker is lost", saved=True, losses=1, faults=1, puts=0),
+    _recovery("two clones, one takes over", clone=True),
+    _recovery("two clones, each takes over", clone=True, runs=2, puts=0),
     _places("one key each, damage", keys=(1, 1)),
     _places("two keys and one, damage", keys=(2, 1)),
     _places("two keys each, damage, a mirror", switch=False, copied=(1,)),
@@ -142,6 +163,17 @@ FULL = (
     _batch("a batch beside a put", batches=((0, 1), (0,))),
     _slot("two roles, three digests", digests=3),
     _marker("an older catalog, two recoveries", runs=2),
+    _recovery("a second recovery after the first", saved=True, runs=2, faults=1, keys=8),
+    _recovery("two puts from the beginning", start=EMPTY, puts=2, keys=7),
+    _recovery("it was blocked, two puts", start=BLOCKED, unblocks=1, puts=2, faults=1, keys=7),
+    _recovery(
+        "two clones of a block, each takes over",
+        start=BLOCKED,
+        unblocks=1,
+        clone=True,
+        runs=2,
+        keys=7,
+    ),
     _places("one key and two, damage twice", keys=(1, 2), rot=2),
     _places("two keys each", rot=0),
     _places("two keys each, damage"),

@@ -19,6 +19,9 @@ from tests.model.markers import Terms as MarkerTerms
 from tests.model.put_batch import Batches
 from tests.model.put_batch import Terms as BatchTerms
 from tests.model.put_gc import put_gc
+from tests.model.recovery import AWAY, LOCKED, WAY_OUT, Recoveries
+from tests.model.recovery_store import BLOCKED, EMPTY
+from tests.model.recovery_store import Terms as RecoveryTerms
 from tests.model.rows import KEPT, OWNED
 from tests.model.slots import Slots
 from tests.model.slots import Terms as SlotTerms
@@ -93,6 +96,11 @@ def _marker(what: str, breaks: str, **terms: Any) -> Mutant:
     return Mutant("markers", what, Markers(wrong).model, breaks)
 
 
+def _recovery(what: str, breaks: str = BROKEN_PROMISE, **terms: Any) -> Mutant:
+    wrong = RecoveryTerms(mutant=what, **terms)
+    return Mutant("recovery", what, Recoveries(wrong).model, breaks)
+
+
 def _slot(what: str, breaks: str) -> Mutant:
     return Mutant("slots", what, Slots(SlotTerms(mutant=what)).model, breaks)
 
@@ -165,6 +173,32 @@ MUTANTS = (
     _marker("the same epoch", OWN),
     _marker("live where it was erased", OWN),
     _marker("adopted where it was erased", OWN),
+    _recovery("what would be let go is not held"),
+    _recovery("put again is not held"),
+    _recovery("put meanwhile, and so not held", start=EMPTY, puts=2),
+    _recovery("a late key is as good"),
+    _recovery("a put under way is not kept", start=EMPTY),
+    _recovery("adopted where it was erased"),
+    _recovery("notes not read"),
+    _recovery("let go though the catalog is behind"),
+    _recovery("let go in another catalog"),
+    _recovery("blocks not read", AWAY, purges=1),
+    _recovery("blocks go whatever their age", AWAY, purges=1),
+    _recovery("unblocked not heeded", start=BLOCKED, unblocks=1),
+    _recovery("unblocked though the note stays", start=BLOCKED, unblocks=1),
+    _recovery("told though not kept", WAY_OUT, start=BLOCKED, unblocks=1, faults=1),
+    _recovery("told by another catalog", WAY_OUT, start=BLOCKED, unblocks=1, puts=2),
+    _recovery(
+        "told by one that was outdone", WAY_OUT, start=BLOCKED, unblocks=1, clone=True, runs=2
+    ),
+    _recovery("ends though not whole", faults=1),
+    _recovery("no mark where there was none", saved=True, losses=1, faults=1, puts=0),
+    _recovery("fenced off and passed over"),
+    _recovery("one that was killed is left alone", WAY_OUT),
+    _recovery("finished over another", clone=True, runs=2, puts=0),
+    _recovery("the mark is written over", LOCKED),
+    _recovery("unlocked at once", LOCKED),
+    _recovery("the same epoch", WAY_OUT),
     _place("copied without hashing", BYTES),
     _place("settled without a look at the blob", WITHOUT_BLOB),
     _place("settled though fenced off", BYTES),

@@ -17,7 +17,7 @@ from tests import invariants
 from tests.store.pictures import noise, picture
 from tests.store.surgery import backend_of, change, content, findings, objects, problems, rows
 from tests.store.test_markers import body, digest_of, filled, kinds
-from tests.store.worlds import marker, put_at
+from tests.store.worlds import erases, gone_back, marker, notes, put_at, put_back, save
 
 from calotype import Store, belonging, publishing
 from calotype.backends import Key, Stand
@@ -38,24 +38,6 @@ from calotype.doctoring import examine
 from calotype.errors import Blocked, Corrupt, EraseLocked, Misconfigured, Unavailable
 from calotype.gc.announcing import KEPT
 from calotype.recovering import Recovery
-
-
-@pytest.fixture
-def shop(tmp_path, clock):
-    """A store in a folder, with four files."""
-    with Store(tmp_path / "shop", clock=clock) as store:
-        filled(store)
-        yield store
-
-
-def notes(store: Store, prefix: str = "") -> list[str]:
-    return [each.name for each in backend_of(store).scan(prefix) if is_note(each.name)]
-
-
-def erases(store: Store, owner: str = "page/0") -> int:
-    store.release(owner)
-    return store.gc(now=True).erased
-
 
 # -- what a marker says
 
@@ -337,13 +319,6 @@ def test_a_restored_folder_goes_on_and_one_with_older_rows_does_not(shop, tmp_pa
         erases(store, "page/3")
 
 
-def put_back(root: Path) -> None:
-    """The copy of the catalog in place of it."""
-    for end in ("-wal", "-shm"):
-        (root / f"shop/catalog.db{end}").unlink(missing_ok=True)
-    shutil.copy(root / "older.db", root / "shop/catalog.db")
-
-
 def test_a_folder_that_is_put_back_in_its_place_goes_on(shop, tmp_path, clock):
     erases(shop)
     shop.close()
@@ -355,16 +330,6 @@ def test_a_folder_that_is_put_back_in_its_place_goes_on(shop, tmp_path, clock):
     with Store(place, clock=clock) as store:
         assert erases(store, "page/1") == 1
         assert kinds(store) == []
-
-
-def gone_back(shop, tmp_path, clock, since) -> Store:
-    """The store with the catalog that it had before ``since(store)``."""
-    shop.close()
-    shutil.copy(tmp_path / "shop/catalog.db", tmp_path / "older.db")
-    with Store(tmp_path / "shop", clock=clock) as store:
-        since(store)
-    put_back(tmp_path)
-    return Store(tmp_path / "shop", clock=clock)
 
 
 @pytest.mark.parametrize("released", ["before", "after"])
@@ -692,8 +657,7 @@ def test_a_put_that_the_copy_saw_under_way_is_kept(shop, tmp_path, clock, monkey
 
 
 def test_a_stray_that_was_to_be_erased_is_kept_by_recovery(shop, tmp_path, clock):
-    shop.close()
-    shutil.copy(tmp_path / "shop/catalog.db", tmp_path / "older.db")
+    save(shop, tmp_path)
     with Store(tmp_path / "shop", clock=clock) as store:
         digest = store.put(picture()).digest
     put_back(tmp_path)
@@ -889,8 +853,7 @@ def test_a_folder_that_was_moved_away_from_its_mirror_adopts_both(shop, tmp_path
 def test_a_mirror_is_recovered_with_the_primary(shop, tmp_path, clock):
     shop.backends.add("two", f"file:{tmp_path}/two")
     shop.backends.copy("two").result()
-    shop.close()
-    shutil.copy(tmp_path / "shop/catalog.db", tmp_path / "older.db")
+    save(shop, tmp_path)
     with Store(tmp_path / "shop", clock=clock) as store:
         erases(store)
         digest = store.put(noise(70)).digest
@@ -977,8 +940,7 @@ def test_nothing_is_written_beneath_a_disk_that_is_not_mounted(shop, tmp_path, c
 
 def test_what_was_purged_after_the_copy_is_let_go_of_by_recovery(shop, tmp_path, clock):
     digest = shop.put(noise(80), owner="page/9").digest
-    shop.close()
-    shutil.copy(tmp_path / "shop/catalog.db", tmp_path / "older.db")
+    save(shop, tmp_path)
     with Store(tmp_path / "shop", clock=clock) as store:
         store.purge(digest, reason="a complaint")
     shutil.copy(tmp_path / "older.db", tmp_path / "shop/catalog.db")

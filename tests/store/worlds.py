@@ -7,6 +7,7 @@ import shutil
 import sqlite3
 import subprocess
 import uuid
+from collections.abc import Callable
 from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,7 +19,7 @@ from tests.store.places import Clock
 
 from calotype import Store
 from calotype.backends import Key
-from calotype.backends.markers import MARKER, Marker
+from calotype.backends.markers import MARKER, Marker, is_note
 from calotype.digest import Digest
 from calotype.errors import Corrupt
 
@@ -130,6 +131,39 @@ def put_at(store: Store, digest: str, content: bytes) -> Key:
     key = Key(Digest(digest))
     bytes_of(store).put(key, io.BytesIO(content), len(content))
     return key
+
+
+def notes(store: Store, prefix: str = "") -> list[str]:
+    """The names of what the backend notes."""
+    return [each.name for each in bytes_of(store).scan(prefix) if is_note(each.name)]
+
+
+def erases(store: Store, owner: str = "page/0") -> int:
+    """How many files go with this owner."""
+    store.release(owner)
+    return store.gc(now=True).erased
+
+
+def save(shop: Store, root: Path) -> None:
+    """Close the store in a folder, and keep a copy of its catalog."""
+    shop.close()
+    shutil.copy(root / "shop/catalog.db", root / "older.db")
+
+
+def put_back(root: Path) -> None:
+    """The copy of the catalog in place of it."""
+    for end in ("-wal", "-shm"):
+        (root / f"shop/catalog.db{end}").unlink(missing_ok=True)
+    shutil.copy(root / "older.db", root / "shop/catalog.db")
+
+
+def gone_back(shop: Store, root: Path, clock: Clock, since: Callable[[Store], None]) -> Store:
+    """The store with the catalog that it had before ``since(store)``."""
+    save(shop, root)
+    with Store(root / "shop", clock=clock) as store:
+        since(store)
+    put_back(root)
+    return Store(root / "shop", clock=clock)
 
 
 def _file(url: str) -> Path:
