@@ -356,9 +356,9 @@ def _require_unused(backend: Backend, store: str | None) -> None:
     hint = "Give an empty place: each store has its own."
     if marker is not None and marker.store == store:
         hint = (
-            "They are this store's. Where an older catalog was put back, which knows another place "
-            f"alone: copy all that is here to that one, {MARKER} as well, then run 'calotype fsck "
-            "--recover --adopt'."
+            "Give an empty place, or empty this one: it was this store's. Only where an older "
+            "catalog was put back, which knows another place alone: copy all that is here to that "
+            f"one, {MARKER} as well, then run 'calotype fsck --recover --adopt'."
         )
     raise Misconfigured(f"There are objects in {backend.url} already.", hint=hint)
 

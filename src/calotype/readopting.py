@@ -71,7 +71,8 @@ class Readopter:
 
     ``late`` are names of keys that another catalog may still delete. ``blocked`` digests are never
     kept; ``lifted`` ones were taken off the list since, of which ``lift`` removes every note.
-    ``passing`` keeps what this catalog had let go of as well, where another one may have wanted it.
+    ``passing`` keeps what this catalog had let go of as well, and not purged, where another one may
+    have wanted it.
     A ``dry_run`` reads, and changes nothing.
     """
 
@@ -166,7 +167,7 @@ class Readopter:
             elif row.state == LIVE and late:
                 note = f"bytes that were let go{_ERASED}"
                 found.append(Candidate(key, thing.size, note, late, False, row.token))
-            elif self.passing and row.state in (DOOMED, ERASING):
+            elif self.passing and row.state in (DOOMED, ERASING) and row.doomed_at is not None:
                 note = "bytes that were let go, which another copy may have wanted"
                 found.append(Candidate(key, thing.size, note, True, True))
             elif row.state != LIVE and row.verified_at is None:

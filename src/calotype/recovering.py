@@ -50,8 +50,8 @@ from calotype.readopting import SCOPE, Readopter, keep, shards
 TO_ADOPT = frozenset({Fault.COPY, Fault.TAKEN})
 """What only ``adopt`` goes over."""
 
-WANTED_BY_OTHERS = TO_ADOPT | {Fault.UNFINISHED}
-"""Where another catalog may have wanted what this one had let go of."""
+ADOPTING = "adopting"
+"""The key in ``meta`` while a recovery is not finished that goes over from another catalog."""
 
 REBUILDING = "rebuilding"
 """The key in ``meta`` of a catalog that is being built from bytes."""
@@ -190,6 +190,8 @@ class Recovery:
         with self.catalog.write() as connection:
             settings.lock(connection, "backends")
             settings.set_meta(connection, "generation", secrets.token_hex(8))
+            if found.fault in TO_ADOPT:
+                settings.set_meta(connection, ADOPTING, "1")
             for known in backends.known(connection):
                 if known.name == found.name and found.marker is not None:
                     epoch = max(known.epoch, found.marker.epoch) + 1
@@ -230,7 +232,7 @@ class Recovery:
             blocked=blocks.blocked,
             lifted=blocks.lifted,
             lift=partial(blocking.lift, list(taken)),
-            passing=taken[mount] in WANTED_BY_OTHERS,
+            passing=self._takes_over(taken[mount]),
             dry_run=self.dry_run,
         )
         there = not seen.over
@@ -241,6 +243,13 @@ class Recovery:
                     found = copies.between(connection, mount.name, shard, f"{shard[:-1]}0")
                 rows = {str(row.key): row for row in found}
             yield from readopter.readopt(objects, rows, seen)
+
+    def _takes_over(self, fault: Fault | None) -> bool:
+        """True where another catalog may have wanted what this one had let go of."""
+        if fault is Fault.UNFINISHED:
+            with self.catalog.read() as connection:
+                return settings.get_meta(connection, ADOPTING) is not None
+        return fault in TO_ADOPT
 
     def _purged(self, mount: Mount, digests: Mapping[str, str]) -> Findings:
         """Let go of what another catalog purged, and block it here as well."""
@@ -302,6 +311,7 @@ class Recovery:
         if done == len(self.mounts.all) and not self.dry_run:
             with self.catalog.write() as connection:
                 settings.forget_meta(connection, REBUILDING)
+                settings.forget_meta(connection, ADOPTING)
 
     def _finish(self, mount: Mount) -> None:
         """Say that it is at an end, if the marker is still this catalog's."""

@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path, PureWindowsPath
 
 import pytest
-from sqlalchemy import NullPool, create_engine
+from sqlalchemy import NullPool, QueuePool, create_engine
 from tests import invariants
 from tests.store.pictures import noise, picture
 from tests.store.surgery import backend_of, change, content, findings, objects, problems, rows
@@ -273,6 +273,30 @@ def test_a_copy_is_known_by_its_file_however_an_engine_opens_it(tmp_path, opened
         erases(staging, "page/1")
     with opened(shop, files) as store:
         assert erases(store, "page/1") == 1
+
+
+def test_an_engine_is_asked_for_its_file_without_a_connection_of_the_applications(tmp_path):
+    """None is left in its pool, which a child would inherit; and no transaction is ended."""
+    file = create_engine(f"sqlite:///file:{tmp_path}/app.db?uri=true", poolclass=QueuePool)
+    Store(engine=file, backend=f"file:{tmp_path}/files")
+    assert file.pool.checkedin() == 0
+    memory = create_engine("sqlite://")
+    with memory.connect() as connection:
+        connection.exec_driver_sql("CREATE TABLE row (number)")
+        connection.commit()
+        connection.exec_driver_sql("INSERT INTO row VALUES (1)")
+        Store(engine=memory, backend=f"file:{tmp_path}/files")
+        connection.commit()
+        assert connection.exec_driver_sql("SELECT number FROM row").fetchall() == [(1,)]
+    memory.dispose()
+
+
+@pytest.mark.skipif(sqlite3.sqlite_version_info < (3, 36), reason="SQLite has no memdb before 3.36")
+def test_a_database_in_memory_that_has_a_name_is_no_file(tmp_path):
+    engine = create_engine("sqlite:///file:/named?vfs=memdb&uri=true", poolclass=QueuePool)
+    with Store(engine=engine, backend=f"file:{tmp_path}/files") as store:
+        assert store.put(body(0), owner="page/0").status == "created"
+    engine.dispose()
 
 
 def test_what_an_engine_opened_is_moved_and_opened_by_a_url(tmp_path, opened, clock):

@@ -29,8 +29,9 @@ from tests.store.surgery import (
 
 from calotype import Digest
 from calotype.backends import Key
+from calotype.backends.markers import MARKER
 from calotype.backends.memory import MemoryBackend
-from calotype.errors import Unavailable
+from calotype.errors import EraseLocked, Unavailable
 from calotype.fsck import sides
 from calotype.model import Check
 
@@ -176,6 +177,19 @@ def test_a_stray_of_a_blocked_file_is_kept_by_nobody(store, digest, clock):
     clock.advance(days=31)
     assert store.gc(now=True).erased == 1
     assert str(STRAY) not in objects(store)
+
+
+def test_a_stray_of_a_blocked_file_is_left_to_recovery_where_the_store_is_locked(durable):
+    with durable.open() as store:
+        store.put(b"gone", owner="page/0")
+        store.release("page/0")
+        store.gc(now=True)
+        backend_of(store).delete_note(MARKER)
+        with pytest.raises(EraseLocked):
+            store.purge(STRAY.digest, block=True, reason="a request")
+        write(store, STRAY, b"nobody's")
+        [stray] = [each for each in findings(store) if each.kind == "stray"]
+        assert "--recover keeps it" in stray.action
 
 
 def test_repair_gives_a_stray_thirty_days(store, digest, clock):

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from tests.store.pictures import noise
-from tests.store.surgery import backend_of, content
+from tests.store.surgery import backend_of, content, objects
 from tests.store.test_markers import body, digest_of, kinds
 from tests.store.worlds import erases, gone_back, put_back, save
 
@@ -37,6 +37,20 @@ def unblocked_since(store: Store) -> None:
     assert store.unblock(FILE)
     assert store.put(body(0), owner="page/9").status == "created"
     assert erases(store, "page/1") == 1
+
+
+def killed(store: Store, monkeypatch, **options) -> None:
+    """A recovery that ends before it is finished."""
+
+    class Killed(BaseException):
+        pass
+
+    def dies(*_: object) -> None:
+        raise Killed
+
+    with monkeypatch.context() as patched, pytest.raises(Killed):
+        patched.setattr(recovering.Recovery, "_kept", dies)
+        list(store.fsck(recover=True, **options))
 
 
 # -- a catalog that is put back under a gc
@@ -248,3 +262,39 @@ def test_what_a_copy_has_wanted_is_kept_by_production_that_had_let_go_of_it(shop
     assert kinds(shop, recover=True, adopt=True) == ["adopted"]
     assert shop.gc(now=True).erased == 1
     assert content(shop, FILE) == body(0)
+
+
+def test_an_adoption_that_was_killed_keeps_as_much_when_it_goes_on(
+    shop, tmp_path, clock, monkeypatch
+):
+    shop.release("page/0")
+    other = clone(shop, tmp_path, clock)
+    assert shop.gc(grace=0, erase_delay="1d").doomed == 1
+    with other:
+        kinds(other, recover=True, adopt=True)
+        assert other.put(body(0), owner="page/9").status == "duplicate"
+    killed(shop, monkeypatch, adopt=True)
+    assert "adopted" in kinds(shop, recover=True)
+    shop.gc(now=True)
+    assert content(shop, FILE) == body(0)
+
+
+def test_what_is_purged_while_a_recovery_is_not_finished_stays_away(shop, monkeypatch):
+    erases(shop, "page/1")
+    backend_of(shop).delete_note(MARKER)
+    killed(shop, monkeypatch)
+    with pytest.raises(EraseLocked):
+        shop.purge(FILE, block=False)
+    assert "adopted" not in kinds(shop, recover=True)
+    shop.gc(now=True)
+    assert [name for name in objects(shop) if FILE in name] == []
+
+
+def test_what_is_purged_before_an_adoption_stays_away(shop, tmp_path, clock):
+    with clone(shop, tmp_path, clock) as other:
+        kinds(other, recover=True, adopt=True)
+    with pytest.raises(EraseLocked):
+        shop.purge(FILE, block=False)
+    assert "adopted" not in kinds(shop, recover=True, adopt=True)
+    shop.gc(now=True)
+    assert [name for name in objects(shop) if FILE in name] == []

@@ -243,6 +243,7 @@ class Past:
     state: str
     suspect_at: Instant | None
     verified_at: Instant | None
+    doomed_at: Instant | None
 
 
 def _to_past(found: Found) -> Past:
@@ -255,6 +256,7 @@ def _to_past(found: Found) -> Past:
         found["state"],
         found["suspect_at"],
         found["verified_at"],
+        found["doomed_at"],
     )
 
 

@@ -85,16 +85,13 @@ def doom_all(
 
 
 def hasten(connection: Connection, digests: Sequence[str], now: Instant) -> None:
-    """Try again at once to erase what could not be erased before."""
-    connection.execute(
-        update(replica)
-        .where(
-            among(replica.c.digest, digests),
-            replica.c.state.in_((DOOMED, ERASING)),
-            replica.c.attempts > 0,
-        )
-        .values(due_at=now)
-    )
+    """Try again at once to erase what could not be erased before.
+
+    Without a ``doomed_at`` it was purged, not let go of: no recovery keeps it again.
+    """
+    going = and_(among(replica.c.digest, digests), replica.c.state.in_((DOOMED, ERASING)))
+    connection.execute(update(replica).where(going).values(doomed_at=None))
+    connection.execute(update(replica).where(going, replica.c.attempts > 0).values(due_at=now))
 
 
 def suspect(connection: Connection, token: str, now: Instant) -> None:

@@ -195,11 +195,19 @@ def in_transaction(connection: Connection) -> bool:
 def file_behind(engine: Engine) -> Path | None:
     """The file of an application's engine whose URL names none: a URI's, or a creator's.
 
-    SQLite is asked, by a connection of its own; None for a database in memory.
+    SQLite is asked, by a connection that is no one else's and that no child of a fork inherits;
+    None for a database in memory.
     """
-    with engine.connect() as connection:
-        [(_, _, name), *_] = connection.exec_driver_sql("PRAGMA database_list")
-    return Path(os.fsdecode(name)) if name else None
+    alone = engine.pool.recreate()
+    connection = alone.connect()
+    try:
+        [(_, _, name), *_] = connection.cursor().execute("PRAGMA database_list").fetchall()
+    finally:
+        connection.detach()
+        connection.close()
+        alone.dispose()
+    file = Path(os.fsdecode(name)) if name else None
+    return file if file is not None and file.exists() else None
 
 
 def require_version() -> None:

@@ -152,11 +152,12 @@ class Side:
         for row in rows:  # marked first: a stray may be what is left of a blob
             if row.state == LIVE:
                 yield from self._expected(row, sizes.get(str(row.key)))
-        yield from self._unexpected(objects, by_key, self.repair and self.name not in seen.locked)
+        yield from self._unexpected(objects, by_key, locked=self.name in seen.locked)
 
     def _unexpected(
-        self, objects: Sequence[Listed], rows: Mapping[str, Past], repair: bool
+        self, objects: Sequence[Listed], rows: Mapping[str, Past], *, locked: bool
     ) -> Findings:
+        repair = self.repair and not locked
         strays: list[tuple[Key, int]] = []
         wanted = self._without_copy(objects, rows)
         blocked = self._blocked(objects, rows)
@@ -172,7 +173,7 @@ class Side:
                 note = "bytes without a row"
                 note += ", and its blob has no sound copy: put this file again" if last else ""
                 action = "where an older catalog was put back, --recover keeps it"
-                if str(key.digest) in blocked:
+                if str(key.digest) in blocked and not locked:
                     action = "it is blocked: --repair has it erased"
                 if repair:
                     action = "will be erased in 30 days"
