@@ -249,7 +249,8 @@ def test_a_page_that_is_no_list_of_s3s_is_not_an_empty_one(proxy, prefix, direct
         names(backend)
     proxy.clear()
     proxy.plan(rewritten(old, new))
-    assert names(backend) == [str(key("a"))]
+    patient = S3Backend(seaweed.url(proxy.endpoint, prefix=prefix))
+    assert names(patient) == [str(key("a"))]
 
 
 def test_an_upload_without_an_id_is_not_begun(proxy, prefix):

@@ -124,7 +124,10 @@ def stamped(moment: Instant) -> str:
 def encoded(query: Query) -> str:
     """A query in the one spelling that is signed: every byte but the unreserved ones encoded."""
     return "&".join(
-        sorted(f"{quote(name, safe='')}={quote(text, safe='')}" for name, text in query)
+        f"{name}={text}"
+        for name, text in sorted(
+            (quote(name, safe=""), quote(text, safe="")) for name, text in query
+        )
     )
 
 
