@@ -167,7 +167,9 @@ class Readopter:
             elif row.state == LIVE and late:
                 note = f"bytes that were let go{_ERASED}"
                 found.append(Candidate(key, thing.size, note, late, False, row.token))
-            elif self.passing and row.state in (DOOMED, ERASING) and row.doomed_at is not None:
+            elif row.state in (DOOMED, ERASING) and row.doomed_at is None:
+                continue  # it was purged
+            elif self.passing and row.state in (DOOMED, ERASING):
                 note = "bytes that were let go, which another copy may have wanted"
                 found.append(Candidate(key, thing.size, note, True, True))
             elif row.state != LIVE and row.verified_at is None:

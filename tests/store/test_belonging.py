@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path, PureWindowsPath
 
 import pytest
-from sqlalchemy import NullPool, QueuePool, create_engine
+from sqlalchemy import NullPool, QueuePool, StaticPool, create_engine
 from tests import invariants
 from tests.store.pictures import noise, picture
 from tests.store.surgery import backend_of, change, content, findings, objects, problems, rows
@@ -289,6 +289,14 @@ def test_an_engine_is_asked_for_its_file_without_a_connection_of_the_application
         connection.commit()
         assert connection.exec_driver_sql("SELECT number FROM row").fetchall() == [(1,)]
     memory.dispose()
+
+
+@pytest.mark.parametrize("pool", [QueuePool, StaticPool])
+def test_an_engine_whose_creator_has_one_connection_keeps_it(tmp_path, pool):
+    with closing(sqlite3.connect(tmp_path / "app.db", check_same_thread=False)) as connection:
+        engine = create_engine("sqlite://", creator=lambda: connection, poolclass=pool)
+        Store(engine=engine, backend=f"file:{tmp_path}/files")
+        assert connection.execute("SELECT 1").fetchall() == [(1,)]
 
 
 @pytest.mark.skipif(sqlite3.sqlite_version_info < (3, 36), reason="SQLite has no memdb before 3.36")

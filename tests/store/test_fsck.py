@@ -171,7 +171,7 @@ def test_a_stray_of_a_blocked_file_is_kept_by_nobody(store, digest, clock):
     store.purge(STRAY.digest, block=True, reason="a request")
     write(store, STRAY, b"nobody's")
     [finding] = findings(store)
-    assert (finding.kind, finding.action) == ("stray", "it is blocked: --repair has it erased")
+    assert (finding.kind, finding.action) == ("stray", "it is blocked: --repair erases it")
     findings(store, recover=True)
     findings(store, repair=True)
     clock.advance(days=31)
@@ -189,7 +189,7 @@ def test_a_stray_of_a_blocked_file_is_left_to_recovery_where_the_store_is_locked
             store.purge(STRAY.digest, block=True, reason="a request")
         write(store, STRAY, b"nobody's")
         [stray] = [each for each in findings(store) if each.kind == "stray"]
-        assert "--recover keeps it" in stray.action
+        assert stray.action == "it is blocked: --recover sees whether it still is"
 
 
 def test_repair_gives_a_stray_thirty_days(store, digest, clock):

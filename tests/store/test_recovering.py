@@ -9,9 +9,10 @@ import pytest
 from tests.store.pictures import noise
 from tests.store.surgery import backend_of, content, objects
 from tests.store.test_markers import body, digest_of, kinds
-from tests.store.worlds import erases, gone_back, put_back, save
+from tests.store.worlds import erases, gone_back, put_at, put_back, save
 
 from calotype import Store, blocking, recovering
+from calotype.backends import Key
 from calotype.backends.local import LocalBackend
 from calotype.backends.markers import MARKER
 from calotype.catalog import intents
@@ -298,3 +299,28 @@ def test_what_is_purged_before_an_adoption_stays_away(shop, tmp_path, clock):
     assert "adopted" not in kinds(shop, recover=True, adopt=True)
     shop.gc(now=True)
     assert [name for name in objects(shop) if FILE in name] == []
+
+
+def test_what_was_purged_after_repair_had_found_it_stays_away(shop, clock):
+    """It had no row: neither repair's own end for it nor a copy brings it back."""
+    put_at(shop, digest_of(body(7)), body(7))
+    assert "stray" in kinds(shop, repair=True)
+    assert shop.purge(digest_of(body(7)), block=False).failed == 0
+    assert "adopted" not in kinds(shop, recover=True)
+    assert [name for name in objects(shop) if digest_of(body(7)) in name] == []
+
+
+def test_what_was_purged_is_erased_though_a_later_copy_of_it_is_damaged(shop):
+    erases(shop, "page/1")
+    marker = backend_of(shop).read_note(MARKER)
+    backend_of(shop).delete_note(MARKER)
+    [first] = [name for name in objects(shop) if FILE in name]
+    with pytest.raises(EraseLocked):
+        shop.purge(FILE, block=False)
+    backend_of(shop).write_note(MARKER, marker)
+    assert shop.put(body(0), owner="page/9").status == "created"
+    [again] = [name for name in objects(shop) if FILE in name and name != first]
+    backend_of(shop).delete(Key.parse(again))
+    kinds(shop)
+    shop.gc(now=True)
+    assert first not in objects(shop)

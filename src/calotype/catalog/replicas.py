@@ -85,13 +85,12 @@ def doom_all(
 
 
 def hasten(connection: Connection, digests: Sequence[str], now: Instant) -> None:
-    """Try again at once to erase what could not be erased before.
+    """Erase at once what was purged: also what could not be erased before, and strays.
 
-    Without a ``doomed_at`` it was purged, not let go of: no recovery keeps it again.
+    Without a ``doomed_at`` it was not let go of, but purged: no recovery keeps it again.
     """
     going = and_(among(replica.c.digest, digests), replica.c.state.in_((DOOMED, ERASING)))
-    connection.execute(update(replica).where(going).values(doomed_at=None))
-    connection.execute(update(replica).where(going, replica.c.attempts > 0).values(due_at=now))
+    connection.execute(update(replica).where(going).values(doomed_at=None, due_at=now))
 
 
 def suspect(connection: Connection, token: str, now: Instant) -> None:
@@ -163,7 +162,9 @@ def _may_be_the_last() -> ColumnElement[bool]:
     wanting = select(1).where(
         blob.c.digest == replica.c.digest, not_(sound.correlate(blob).exists())
     )
-    was_stray = replica.c.due_at - replica.c.doomed_at >= STRAY_DELAY
+    was_stray = and_(
+        replica.c.doomed_at.is_not(None), replica.c.due_at - replica.c.doomed_at >= STRAY_DELAY
+    )
     return and_(replica.c.state == DOOMED, was_stray, wanting.correlate(replica).exists())
 
 

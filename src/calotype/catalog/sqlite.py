@@ -18,7 +18,7 @@ from pathlib import Path
 
 from sqlalchemy import URL, Connection, Engine, create_engine, event
 from sqlalchemy.engine.interfaces import DBAPIConnection
-from sqlalchemy.pool import ConnectionPoolEntry, QueuePool, StaticPool
+from sqlalchemy.pool import ConnectionPoolEntry, QueuePool, SingletonThreadPool, StaticPool
 
 from calotype.catalog import at_rest, wal_index
 from calotype.catalog.locks import only_one, waiting_for
@@ -195,17 +195,20 @@ def in_transaction(connection: Connection) -> bool:
 def file_behind(engine: Engine) -> Path | None:
     """The file of an application's engine whose URL names none: a URI's, or a creator's.
 
-    SQLite is asked, by a connection that is no one else's and that no child of a fork inherits;
-    None for a database in memory.
+    SQLite is asked, by a connection that no pool has, so that no child of a fork inherits it. None
+    for a database in memory, and where all have one connection, which is not to be touched.
     """
-    alone = engine.pool.recreate()
-    connection = alone.connect()
+    if isinstance(engine.pool, StaticPool | SingletonThreadPool):
+        return None
+    asked, other = engine.pool.recreate().connect(), engine.pool.recreate().connect()
+    shared = asked.driver_connection is other.driver_connection  # the creator's, and not ours
     try:
-        [(_, _, name), *_] = connection.cursor().execute("PRAGMA database_list").fetchall()
+        [(_, _, name), *_] = asked.cursor().execute("PRAGMA database_list").fetchall()
     finally:
-        connection.detach()
-        connection.close()
-        alone.dispose()
+        for each in (asked, other):
+            each.detach()
+            if not shared:
+                each.close()
     file = Path(os.fsdecode(name)) if name else None
     return file if file is not None and file.exists() else None
 

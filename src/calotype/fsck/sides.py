@@ -173,8 +173,9 @@ class Side:
                 note = "bytes without a row"
                 note += ", and its blob has no sound copy: put this file again" if last else ""
                 action = "where an older catalog was put back, --recover keeps it"
-                if str(key.digest) in blocked and not locked:
-                    action = "it is blocked: --repair has it erased"
+                if str(key.digest) in blocked:
+                    then = "--recover sees whether it still is" if locked else "--repair erases it"
+                    action = f"it is blocked: {then}"
                 if repair:
                     action = "will be erased in 30 days"
                     action += ", once there is a sound copy" if last else ""
