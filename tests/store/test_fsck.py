@@ -171,7 +171,10 @@ def test_a_stray_of_a_blocked_file_is_kept_by_nobody(store, digest, clock):
     store.purge(STRAY.digest, block=True, reason="a request")
     write(store, STRAY, b"nobody's")
     [finding] = findings(store)
-    assert (finding.kind, finding.action) == ("stray", "it is blocked: --repair erases it")
+    assert (finding.kind, finding.action) == (
+        "stray",
+        "it is blocked: --repair has it erased in 30 days",
+    )
     findings(store, recover=True)
     findings(store, repair=True)
     clock.advance(days=31)

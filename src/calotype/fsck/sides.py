@@ -174,7 +174,11 @@ class Side:
                 note += ", and its blob has no sound copy: put this file again" if last else ""
                 action = "where an older catalog was put back, --recover keeps it"
                 if str(key.digest) in blocked:
-                    then = "--recover sees whether it still is" if locked else "--repair erases it"
+                    then = (
+                        "--recover sees whether it still is"
+                        if locked
+                        else "--repair has it erased in 30 days"
+                    )
                     action = f"it is blocked: {then}"
                 if repair:
                     action = "will be erased in 30 days"
