@@ -162,16 +162,18 @@ class Readopter:
                 continue
             if row is None:
                 note = f"bytes without a row{_ERASED if late else ''}"
-                instead_of = doubtful.get(key.digest, "")
-                found.append(Candidate(key, thing.size, note, late, True, instead_of))
+                other = doubtful.get(key.digest, "")
+                found.append(
+                    Candidate(key, thing.size, note, late, forgotten=True, instead_of=other)
+                )
             elif row.state == LIVE and late:
                 note = f"bytes that were let go{_ERASED}"
-                found.append(Candidate(key, thing.size, note, late, False, row.token))
+                found.append(Candidate(key, thing.size, note, late, instead_of=row.token))
             elif row.state in (DOOMED, ERASING) and row.doomed_at is None:
                 continue  # it was purged
             elif self.passing and row.state in (DOOMED, ERASING):
                 note = "bytes that were let go, which another copy may have wanted"
-                found.append(Candidate(key, thing.size, note, True, True))
+                found.append(Candidate(key, thing.size, note, late=True, forgotten=True))
             elif row.state != LIVE and row.verified_at is None:
                 note = "bytes of a put" if row.state == WRITING else "bytes without a live row"
                 found.append(Candidate(key, thing.size, note, late=True))

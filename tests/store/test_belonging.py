@@ -95,7 +95,7 @@ def test_a_damaged_marker_locks_until_it_is_recovered(shop, tmp_path, text):
 
 
 def test_a_plan_says_why_it_could_not_erase(shop, clock):
-    assert shop.plan_gc(now=True).locked is None
+    assert shop.plan_gc(now=True).locked() is None
     erases(shop)
     backend_of(shop).delete_note(MARKER)
     clock.advance(days=1)
@@ -103,7 +103,8 @@ def test_a_plan_says_why_it_could_not_erase(shop, clock):
     plan = shop.plan_gc(now=True)
     with pytest.raises(EraseLocked) as caught:
         plan.execute(force=True)
-    assert (str(plan.locked), plan.locked.hint) == (str(caught.value), caught.value.hint)
+    locked = plan.locked()
+    assert (str(locked), locked.hint) == (str(caught.value), caught.value.hint)
 
 
 def test_a_damaged_note_of_a_batch_is_not_passed_over(shop, tmp_path):

@@ -15,5 +15,6 @@ class AsyncPlan(Awaited[Plan]):
         return self._inner
 
     is_safe = awaited(Plan.is_safe)
+    locked = awaited(Plan.locked)
     execute = awaited(Plan.execute)
     run = running(Plan.run)

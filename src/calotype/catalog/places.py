@@ -75,11 +75,11 @@ def database_of(
     if path is not None or memory:
         return Embedded(path, own=True, engine=None, patience=patience)
     file = file_of(url, engine)
-    if file is None and engine is not None and engine.dialect.name == "sqlite":
+    given = engine if engine is not None and engine.dialect.name == "sqlite" else None
+    if file is None and given is not None:
         with translated():
-            file = sqlite.file_behind(engine)
-        return Embedded(file, own=False, engine=engine, patience=patience)
-    if file is not None:
+            file = sqlite.file_behind(given)
+    if file is not None or given is not None:
         return Embedded(file, own=False, engine=engine, patience=patience)
     raise Misconfigured(
         "A catalog is kept in SQLite or PostgreSQL, not in "

@@ -102,6 +102,7 @@ def _show(plan: Plan, printer: Printer) -> int:
         ),
         right=(2,),
     )
+    locked = plan.locked()
     printer.object(
         {
             "plan": plan.id,
@@ -109,7 +110,7 @@ def _show(plan: Plan, printer: Printer) -> int:
             "doomed_bytes": plan.doomed_bytes,
             "erased": plan.erased,
             "erased_bytes": plan.erased_bytes,
-            "locked": str(plan.locked or ""),
+            "locked": str(locked or ""),
         }
     )
     printer.line(
@@ -117,8 +118,8 @@ def _show(plan: Plan, printer: Printer) -> int:
         f"{printer.size(plan.doomed_bytes)}; {plan.erased} let go before, "
         f"{printer.size(plan.erased_bytes)}"
     )
-    if plan.locked is not None:
-        printer.line(f"{plan.locked} {plan.locked.hint}")
+    if locked is not None:
+        printer.line(f"{locked} {locked.hint}")
     elif plan.id == NOWHERE:
         printer.line("The plan was not kept: the catalog cannot be written.")
     elif plan.doomed or plan.erased:

@@ -141,32 +141,13 @@ class Gc:
                 why = "its writer is gone" if due.state == "writing" else "let go before"
                 items.append(PlanItem("erase", due.digest, due.size, why))
         return Plan(
-            ident,
-            when(now),
-            terms,
-            tuple(items),
-            doomed,
-            doomed_bytes,
-            erased,
-            erased_bytes,
-            self,
-            self._lock(),
+            ident, when(now), terms, tuple(items), doomed, doomed_bytes, erased, erased_bytes, self
         )
-
-    def _lock(self) -> EraseLocked | None:
-        """What keeps gc from erasing, as far as the backends can be asked."""
-        with suppress(CalotypeError):
-            found = behind(self.catalog, self.mounts, frozenset(Fault))
-            return found.error if found is not None else None
-        return None
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What a run would do: ``doomed`` blobs let go, ``erased`` keys of blobs let go before.
-
-    ``locked`` is the error in which it would end by now, with what mends that.
-    """
+    """What a run would do: ``doomed`` blobs let go, ``erased`` keys of blobs let go before."""
 
     id: str
     created_at: datetime
@@ -177,7 +158,6 @@ class Plan:
     erased: int
     erased_bytes: int
     _gc: Gc
-    locked: EraseLocked | None = None
 
     def is_safe(self) -> bool:
         """False where ``execute`` asks for ``force``."""
@@ -185,6 +165,18 @@ class Plan:
             return True
         with self._gc.catalog.read() as connection:
             return Safety(self.id).allows(connection, 0, self.doomed)
+
+    def locked(self) -> EraseLocked | None:
+        """The error in which ``execute`` would end by now, with what mends that.
+
+        None where nothing locks it, or that cannot be asked.
+        """
+        if not self._gc.catalog.exists():
+            return None
+        with suppress(CalotypeError):
+            found = behind(self._gc.catalog, self._gc.mounts, frozenset(Fault))
+            return found.error if found is not None else None
+        return None
 
     def execute(self, force: bool = False) -> Report:
         """Do it; every row is checked again, and what is kept by now stays.
