@@ -41,7 +41,6 @@ def run() -> Section:
 
 
 def _corpus(name: str, files: Sequence[Path], targets: Sequence[str]) -> Table:
-    warm(files)
     tree = Path(os.path.commonpath(files))
     peers: dict[str, Side] = {
         "`calotype import`, durable": partial(sides.import_, tree=tree),
@@ -91,20 +90,26 @@ def _corpus(name: str, files: Sequence[Path], targets: Sequence[str]) -> Table:
 
 
 def _floor(files: Sequence[Path], *, durable: bool) -> float:
-    settle()
+    _settle(files)
     return sides.floor(fresh("floor"), files, durable=durable)
 
 
 def _thrice(side: Side, files: Sequence[Path], again: list[float], touched: list[float]) -> float:
     folder = fresh("ingest")
-    settle()
+    _settle(files)
     cold = side(folder)
-    settle()
+    _settle(files)
     again.append(side(folder))
     _touch(files)
-    settle()
+    _settle(files)
     touched.append(side(folder))
     return cold
+
+
+def _settle(files: Sequence[Path]) -> None:
+    """A quiet disk, and the corpus in the page cache: of what others wrote it may have left it."""
+    settle()
+    warm(files)
 
 
 def _touch(files: Sequence[Path]) -> None:

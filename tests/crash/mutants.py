@@ -33,7 +33,7 @@ def _hasty() -> Iterator[None]:
     writing = Embedded._writing
 
     def hastily(self: Embedded, engine: object, special: object = None, *rest: object) -> object:
-        return writing(self, engine, sqlite.HASTY, *rest)
+        return writing(self, engine, [sqlite.HASTY], *rest)
 
     with mock.patch.object(Embedded, "_writing", hastily):
         yield

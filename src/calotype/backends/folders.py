@@ -122,6 +122,8 @@ class Folder:
         if self.descriptor is None or os.geteuid() != 0:
             return
         owner = os.fstat(self.descriptor)
+        if (owner.st_uid, owner.st_gid) == (0, os.getegid()):
+            return
         with suppress(OSError):  # a server that squashes root, and has it be another's anyway
             os.chown(
                 name, owner.st_uid, owner.st_gid, dir_fd=self.descriptor, follow_symlinks=False

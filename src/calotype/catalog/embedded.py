@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from pathlib import Path
 
@@ -184,11 +184,14 @@ class Embedded:
         """One transaction, the only writer from the start (BEGIN IMMEDIATE)."""
         self._settle()
         patience = self._patience if patience is None else patience
-        log, hasty = self._log, sqlite.HASTY if self.own and not durable else None
+        log = self._log
+        special = [sqlite.HASTY] if self.own and not durable else []
+        if self.own and rows > 1:
+            special.append(sqlite.AT_HAND)
         with (
             log.room(rows, freeing, patience) if log is not None else nullcontext(),
             translated(),
-            self._writing(self.engine, hasty, patience) as connection,
+            self._writing(self.engine, special, patience) as connection,
             log.within(connection, freeing) if log is not None else nullcontext(),
         ):
             if self.catalogued:
@@ -218,21 +221,21 @@ class Embedded:
     @contextmanager
     def rebuilding(self) -> Iterator[Connection]:
         """A transaction in which tables may be replaced that others point at."""
-        with translated(), self._writing(self.engine, sqlite.UNBOUND) as connection:
+        with translated(), self._writing(self.engine, [sqlite.UNBOUND]) as connection:
             yield connection
 
     @contextmanager
     def _writing(
         self,
         engine: Engine,
-        special: tuple[str, str] | None = None,
+        special: Sequence[tuple[str, str]] = (),
         patience: float | None = None,
     ) -> Iterator[Connection]:
-        """``special`` is a setting of SQLite's for this transaction alone, and its usual value."""
+        """``special`` are settings of SQLite's for this transaction alone, and the usual ones."""
         patience = self._patience if patience is None else patience
         with self._turn(patience), self._connected(engine) as connection:
-            if special is not None:
-                sqlite.tell(connection, special[0])
+            for setting, _ in special:
+                sqlite.tell(connection, setting)
             try:
                 with self._strict(connection):
                     begin(connection, self.name, self.path, patience, ours=self._given is None)
@@ -240,8 +243,8 @@ class Embedded:
                     connection.commit()
             finally:
                 connection.rollback()
-                if special is not None:
-                    sqlite.tell(connection, special[1])
+                for _, usual in special:
+                    sqlite.tell(connection, usual)
 
     @contextmanager
     def _strict(self, connection: Connection) -> Iterator[None]:

@@ -42,6 +42,13 @@ HASTY = ("PRAGMA synchronous=NORMAL", "PRAGMA synchronous=FULL")
 UNBOUND = ("PRAGMA foreign_keys=OFF", "PRAGMA foreign_keys=ON")
 """How to replace tables that others point at, and how to go back."""
 
+AT_HAND = ("PRAGMA temp_store=MEMORY", "PRAGMA temp_store=DEFAULT")
+"""How to hold in memory what undoes the statement at work, and how to go back.
+
+It is a file else, once it has more than a few pages; an insert with triggers writes it anew for
+each row. It has the pages that one statement changes: few, unless that changes rows everywhere.
+"""
+
 NETWORK = frozenset({"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "fuse.sshfs", "afs", "ceph"})
 
 
