@@ -15,7 +15,7 @@ from calotype.intake import Intake, Pause, Taken, open_files
 from calotype.ledger import Line
 from calotype.model import PutFailure, PutMany
 from calotype.presence import require_there
-from calotype.progress import Progress
+from calotype.progress import Progress, time_left
 from calotype.putting import Arrival, Putter
 from calotype.staging import Content
 from calotype.wishes import Wish
@@ -50,10 +50,12 @@ class _Batch(Generic[S]):
     memory: int = 0
     disk: int = 0
     open: int = 0
-    begun: float = field(default_factory=time.monotonic)
+    begun: float = 0.0
     may_open: int = field(default_factory=lambda: min(BATCH_OPEN, open_files() // 8))
 
     def add(self, source: S, arrival: Arrival) -> None:
+        if not self.arrivals:
+            self.begun = time.monotonic()
         self.arrivals.append((source, arrival))
         self.memory += arrival.content.in_memory
         self.memory += len(source) if isinstance(source, bytes | bytearray | memoryview) else 0
@@ -68,7 +70,7 @@ class _Batch(Generic[S]):
             or self.open >= self.may_open
             or self.memory >= BATCH_MEMORY
             or self.disk >= BATCH_DISK
-            or time.monotonic() - self.begun >= BATCH_SECONDS
+            or (bool(self.arrivals) and time.monotonic() - self.begun >= BATCH_SECONDS)
         )
 
     def discard(self) -> None:
@@ -110,7 +112,8 @@ class Bulk(Generic[S]):
         Each batch is durable when its Progress appears; a ``Pause`` among ``sources`` asks for
         one more. Stopping early leaves whole batches. An error of ``sources`` itself passes
         once what it gave before is kept; a catalog that cannot be used, or a folder that is away,
-        raises before any source is read.
+        raises before any source is read. ``Locked``, and no source more, where another writer
+        holds the catalog for too long.
         """
         putter = self._putter
         putter.catalog.ensure()
@@ -184,8 +187,11 @@ class Bulk(Generic[S]):
     ) -> None:
         """Keep what ``error`` left, in parts; where its disk failed, what waits there goes first.
 
-        Then each part is read again when its turn comes, and finds the room of those before it.
+        Then each part is read again when its turn comes, and finds the room of those before it. A
+        catalog that somebody holds has no turn for any of them: it ends the run.
         """
+        if isinstance(error, Locked) and not error.gave_way:
+            raise error
         ailing = isinstance(error, Unavailable)
         if isinstance(error, Locked) or (len(rest) == 1 and not (first and ailing)):
             for source, arrival in rest:
@@ -218,7 +224,6 @@ class Bulk(Generic[S]):
         computed = done - self._counts["duplicate"]
         failed = len(self._failures)
         each = (time.monotonic() - self._started) / computed if computed else None
-        left = total - done - failed if total is not None else None
         return Progress(
             total,
             done + failed,
@@ -227,7 +232,7 @@ class Bulk(Generic[S]):
             failed=failed,
             bytes=self._bytes,
             seconds_per_item=each,
-            eta=each * left if each is not None and left is not None else None,
+            eta=time_left(self._started, done + failed, total),
         )
 
     def _outcome(self) -> PutMany:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import time
 import warnings
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
@@ -18,7 +19,8 @@ class Progress:
 
     ``total`` is None while it is unknown. ``done`` counts every finished item; ``skipped``,
     ``computed`` and ``failed`` say how it went. ``seconds_per_item`` is the mean over *computed*
-    items and ``eta`` (seconds) follows from it; both are None before the first one.
+    items, None before the first one; ``eta`` the seconds that the rest takes at the pace of all
+    that was done, None before that can be told.
     """
 
     total: int | None
@@ -30,6 +32,13 @@ class Progress:
     seconds_per_item: float | None = None
     eta: float | None = None
     note: str = ""
+
+
+def time_left(began: float, done: int, total: int | None) -> float | None:
+    """Seconds to the end at the pace since ``began``, by time.monotonic(); None if not known."""
+    if total is None or not done:
+        return None
+    return max(0, total - done) * (time.monotonic() - began) / done
 
 
 class Run(Generic[E, R]):

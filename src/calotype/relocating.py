@@ -39,7 +39,7 @@ from calotype.catalog.reserve import Freeing
 from calotype.catalog.tables import backend, chunk, meta, metadata, stored
 from calotype.errors import Misconfigured, StillReferenced
 from calotype.mounting import Mounts
-from calotype.progress import Progress
+from calotype.progress import Progress, time_left
 from calotype.quantities import SECOND, when
 
 HELD = 30 * 24 * 3600 * SECOND
@@ -382,14 +382,11 @@ def _sound(name: str) -> Iterator[None]:
 def _progress(
     tally: Relocated, total: int | None, latest: Difference, started: float | None = None
 ) -> Progress:
-    eta = None
-    if started is not None and total and tally.rows:
-        eta = max(0, total - tally.rows) * (time.monotonic() - started) / tally.rows
     return Progress(
         None if total is None else max(total, tally.rows),
         tally.rows,
         skipped=max(0, tally.rows - tally.written),
         computed=tally.written,
-        eta=eta,
+        eta=None if started is None else time_left(started, tally.rows, total),
         note=latest.table.name,
     )

@@ -187,7 +187,8 @@ class Store(Inspects, Scope):
         What nothing has kept for ``grace`` is garbage; bytes are erased ``erase_delay`` after
         they were let go; both are the store's own unless given, and ``now`` makes both 0. No
         argument ever shortens a hold or a lease. ``full`` looks at every blob instead of the
-        candidates. ``limit`` and ``max_bytes`` bound one run, ``budget`` its time.
+        candidates. ``limit`` and ``max_bytes`` bound one run, ``budget`` its time; a file larger
+        than ``max_bytes`` goes alone, or it would stand in the way for ever.
         """
         if limit is not None and limit < 0:
             raise Misconfigured(f"A limit below zero: {limit}.", hint="Give 0 or more.")

@@ -134,6 +134,17 @@ def test_a_catalog_that_another_holds_ends_with_6(desk):
     desk("attach", digest, "--owner", "a/b")
 
 
+def test_an_import_ends_with_6_where_another_holds_the_catalog(desk):
+    desk.put("a")
+    (desk.folder / "tree").mkdir()
+    for number in range(100):
+        (desk.folder / f"tree/{number}").write_bytes(b"%d" % number)
+    with closing(sqlite3.connect(desk.folder / "store/catalog.db")) as other:
+        other.execute("BEGIN IMMEDIATE")
+        assert desk("import", "tree", "--json", code=6).error["code"] == "locked"
+    assert desk("import", "tree").out.startswith("100 files")
+
+
 @contextmanager
 def asked_like_anybody(folder: Path) -> Iterator[None]:
     """Root is asked for permissions too, inside the block."""

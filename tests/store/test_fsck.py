@@ -31,7 +31,7 @@ from calotype import Digest
 from calotype.backends import Key
 from calotype.backends.markers import MARKER
 from calotype.backends.memory import MemoryBackend
-from calotype.errors import EraseLocked, Unavailable
+from calotype.errors import Corrupt, EraseLocked, Unavailable
 from calotype.fsck import sides
 from calotype.model import Check
 
@@ -383,6 +383,50 @@ def test_a_blob_that_nobody_has_is_a_leak(store, digest):
     assert "leak" in kinds(store)
     findings(store, repair=True)
     assert store.gc(now=True).doomed == 1
+
+
+@pytest.mark.parametrize("state", ["writing", "doomed", "erasing"])
+def test_a_copy_that_gc_has_no_date_for_is_found_and_gets_one(store, digest, state):
+    change(store, "UPDATE calotype_replica SET state = ?, due_at = NULL", state)
+    assert {(each.kind, each.note) for each in findings(store)} >= {
+        ("leak", "gc would never erase it")
+    }
+    mended = [
+        each for each in findings(store, repair=True) if each.note == "gc would never erase it"
+    ]
+    assert {each.action for each in mended} == {"mended"}
+    assert "gc would never erase it" not in {each.note for each in findings(store)}
+    store.gc(now=True, force=True)
+    assert objects(store) == {}
+
+
+def test_a_key_of_another_digest_is_told_and_the_rest_is_not_looked_at(store, digest):
+    other = str(key_of(store, digest)).replace(digest[8:16], "00000000")
+    change(store, "UPDATE calotype_replica SET key = ?", other)
+    run = store.fsck()
+    (found,) = run
+    assert (found.kind, found.digest, found.is_problem) == ("broken", digest, True)
+    assert repr(other) in found.note
+    assert not run.result().complete
+
+
+def test_a_key_that_is_none_says_what_to_do(store, digest):
+    change(store, "UPDATE calotype_replica SET key = key || '!'")
+    with pytest.raises(Corrupt, match="The catalog holds a key that is none") as error:
+        content(store, digest)
+    assert "Put back a copy of the catalog" in error.value.hint
+
+
+def test_a_result_without_its_output_is_told(store, digest):
+    change(
+        store,
+        "INSERT INTO calotype_derivation (audience, input_digest, recipe, version, params_hash,"
+        " state) VALUES ('', ?, 'thumb', '1', '', 'ready')",
+        digest,
+    )
+    (found,) = findings(store)
+    assert (found.kind, found.digest) == ("broken", digest)
+    assert "thumb of it is ready, and has not one output" in found.note
 
 
 def test_drift_of_a_quota_is_found_and_mended(store, digest):

@@ -168,6 +168,14 @@ def test_a_bound_on_bytes_is_never_passed(store, released):
     assert objects(store) == {}
 
 
+def test_a_file_larger_than_the_bound_goes_alone_and_is_in_nobodys_way(store):
+    for data in (b"a" * 10, b"b" * 10, b"c" * 10):
+        store.put(data, hold="0")
+    reports = [store.gc(now=True, max_bytes=9) for _ in range(4)]
+    assert [(each.doomed, each.erased_bytes) for each in reports] == [(1, 10)] * 3 + [(0, 0)]
+    assert [each.stopped for each in reports] == ["max-bytes"] * 2 + ["", ""]
+
+
 def test_a_run_stops_when_its_time_is_up(store, released):
     report = store.gc(now=True, budget=0)
     assert report.stopped == "budget"

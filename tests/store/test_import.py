@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import os
+import sqlite3
 import subprocess
 import threading
 import time
+from contextlib import closing
 from pathlib import Path
 
 import pytest
+from tests.invariants import temporary_of
 from tests.mounts import small_disk
 from tests.store.pictures import noise, picture
 from tests.store.surgery import content, lose, objects, problems, rows
 from tests.store.trouble import full_after
 
 from calotype import Digest, Store, bulk, staging
-from calotype.errors import CalotypeError, Misconfigured, NotFound, Unavailable
+from calotype.errors import CalotypeError, Locked, Misconfigured, NotFound, Unavailable
 from calotype.importing import tree, walk
 from calotype.model import Imported
 from calotype.progress import Progress
@@ -429,6 +432,41 @@ def test_progress_tells_of_all_files_and_ends_at_the_total(store, folder_of, mon
     monkeypatch.setattr(tree, "CHUNK", 2)
     again = list(store.import_tree(folder_of, "d/1"))
     assert (len(again) >= 3, again[-1].done, again[-1].skipped) == (True, 10, 10)
+
+
+def test_what_is_left_takes_as_long_as_what_was_done_copies_or_not(store, tmp_path, monkeypatch):
+    monkeypatch.setattr(bulk, "BATCH_COUNT", 5)
+    root = tmp_path / "copies"
+    root.mkdir()
+    for number in range(50):
+        (root / f"{number:02}").write_bytes(b"the same")
+    began = time.monotonic()
+    told = 0
+    for step in store.import_tree(root, "d/1"):
+        if 0 < step.done < 50:
+            assert 0 < step.eta <= (time.monotonic() - began) * (50 - step.done) / step.done
+            told += 1
+    assert told >= 5
+    assert step.eta == 0
+
+
+def test_an_import_stops_where_another_holds_the_catalog_and_goes_on_later(
+    folder, folder_of, monkeypatch
+):
+    monkeypatch.setattr(bulk, "BATCH_COUNT", 2)
+    with folder.open() as store:
+        store.create()
+    with folder.open() as store, closing(sqlite3.connect(folder.database)) as other:
+        run = iter(store.import_tree(folder_of, "d/1"))
+        kept = next(run).computed
+        other.execute("BEGIN IMMEDIATE")
+        with pytest.raises(Locked):
+            list(run)
+        other.execute("ROLLBACK")
+        assert len(roles(store, "d/1")) == kept
+        assert temporary_of(folder.root / "store") == []
+        assert store.import_tree(folder_of, "d/1").result().unchanged == kept
+        assert problems(store) == []
 
 
 def test_a_run_that_was_left_goes_on_where_it_was(durable, folder_of, monkeypatch, reads):

@@ -26,7 +26,14 @@ from tests.store.surgery import change, content, findings, problems, rows
 
 from calotype import Digest, Store
 from calotype.catalog import replicas
-from calotype.errors import Locked, Misconfigured, NotFound, RoleCascades, Unavailable
+from calotype.errors import (
+    Locked,
+    Misconfigured,
+    MissingExtra,
+    NotFound,
+    RoleCascades,
+    Unavailable,
+)
 from calotype.quantities import now
 
 
@@ -536,3 +543,29 @@ def test_a_place_is_one_with_its_password_and_without(tmp_path, whole_first):
         assert store.backends.copy("two").result().failed == 0
         assert [each.url for each in store.backends.list()] == urls
         assert store._rooms.mounts.named("two").backend._tables.database._url.password is None
+
+
+# Rows of an application's database
+
+
+@pytest.mark.parametrize("begins", ["postgresql:", "postgres:", "postgresql+psycopg:"])
+def test_rows_of_a_database_are_imported_by_its_usual_url(tmp_path, place, begins):
+    with psycopg.connect(place.url) as app:
+        app.execute("CREATE TABLE scans (id INT PRIMARY KEY, data BYTEA, digest CHAR(64))")
+        app.execute("INSERT INTO scans VALUES (1, 'one', NULL), (2, 'two', NULL)")
+    url = place.url.replace("postgresql:", begins)
+    named = {"bytes_column": "data", "digest_column": "digest"}
+    with Store(tmp_path / "own") as own:
+        done = own.import_table(url, "scans", "scan/{id}", **named).result()
+        assert (done.created, done.failures) == (2, ())
+        assert content(own, Digest.of(b"two")) == b"two"
+    with psycopg.connect(place.url) as app:
+        found = app.execute("SELECT digest FROM scans ORDER BY id").fetchall()
+    assert found == [(Digest.of(b"one"),), (Digest.of(b"two"),)]
+
+
+def test_rows_of_a_database_need_its_driver(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "psycopg", None)
+    with Store(tmp_path / "own") as own, pytest.raises(MissingExtra) as error:
+        own.import_table("postgresql://nobody@/none", "t", "t/{id}", bytes_column="b").result()
+    assert "pip install 'calotype[postgres]'" in error.value.hint

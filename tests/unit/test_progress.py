@@ -9,7 +9,7 @@ from dataclasses import FrozenInstanceError, fields
 
 import pytest
 
-from calotype.progress import Progress, Run
+from calotype.progress import Progress, Run, time_left
 
 
 class Work:
@@ -186,6 +186,13 @@ def test_progress_begins_with_nothing_known():
     assert (progress.total, progress.seconds_per_item, progress.eta) == (None, None, None)
     assert (progress.skipped, progress.computed, progress.failed, progress.bytes) == (0, 0, 0, 0)
     assert progress.note == ""
+
+
+def test_the_time_left_is_that_of_the_rest_at_the_pace_so_far(monkeypatch):
+    monkeypatch.setattr("time.monotonic", lambda: 110.0)
+    assert time_left(100.0, 5, 20) == 30.0
+    assert time_left(100.0, 20, 20) == time_left(100.0, 21, 20) == 0.0
+    assert time_left(100.0, 0, 20) is time_left(100.0, 5, None) is None
 
 
 def test_progress_is_a_value():

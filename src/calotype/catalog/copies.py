@@ -22,6 +22,7 @@ from calotype.catalog.prepared import Found, Prepared, prepared_insert
 from calotype.catalog.states import DOOMED, ERASING, WRITING
 from calotype.catalog.tables import blob, blocked, replica
 from calotype.digest import Digest
+from calotype.errors import Corrupt
 from calotype.model import Blob
 from calotype.quantities import Instant
 
@@ -74,9 +75,13 @@ def to_blob(found: Found) -> Blob:
 
 
 def parse_key(name: str) -> Key:
-    """The key that a replica row spells."""
+    """The key that a replica row spells; ``Corrupt`` for what no writer of ours wrote."""
     key = Key.parse(name)
-    assert key is not None, f"the catalog holds a key that is none: {name!r}"
+    if key is None:
+        raise Corrupt(
+            f"The catalog holds a key that is none: {name!r}.",
+            hint="Put back a copy of the catalog; 'calotype fsck' tells what else is wrong.",
+        )
     return key
 
 

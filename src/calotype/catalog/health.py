@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from sqlalchemy import Connection, inspect
+from sqlalchemy import Connection, and_, func, inspect, literal, or_, select
 from sqlalchemy.exc import IntegrityError
 
 from calotype.catalog import settings, sqlite, triggers
 from calotype.catalog.columns import Hosts
 from calotype.catalog.discovery import ForeignKey
 from calotype.catalog.schema import VERSION_TABLE
-from calotype.catalog.tables import PREFIX, metadata
+from calotype.catalog.tables import PREFIX, derivation, metadata, replica
 
 
 def damages(connection: Connection) -> list[str]:
@@ -28,6 +28,29 @@ def damages(connection: Connection) -> list[str]:
     if not revisions(connection):
         notes.append(f"{VERSION_TABLE} does not say which revision the tables have")
     return notes
+
+
+def odd_keys(connection: Connection, limit: int) -> list[tuple[str, str]]:
+    """(digest, key) of replicas whose key is not made of their digest (I10)."""
+    digest = replica.c.digest
+    shard = func.substr(digest, 1, 2).concat("/").concat(func.substr(digest, 3, 2)).concat("/")
+    begins = literal("sha256/").concat(shard).concat(digest)
+    odd = func.substr(replica.c.key, 1, func.length(begins)) != begins
+    rows = connection.execute(select(digest, replica.c.key).where(odd).limit(limit))
+    return [(row.digest, row.key) for row in rows]
+
+
+def without_output(connection: Connection, limit: int) -> list[tuple[str, str]]:
+    """(digest, recipe) of derivations that are ready and have not one output (I13)."""
+    inline, output = derivation.c.output_inline, derivation.c.output_digest
+    neither = and_(inline.is_(None), output.is_(None))
+    both = and_(inline.is_not(None), output.is_not(None))
+    rows = connection.execute(
+        select(derivation.c.input_digest, derivation.c.recipe)
+        .where(derivation.c.state == "ready", or_(neither, both))
+        .limit(limit)
+    )
+    return [(row.input_digest, row.recipe) for row in rows]
 
 
 def revisions(connection: Connection) -> list[str]:

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import os
-import re
 from pathlib import Path
 
-from sqlalchemy import URL, Engine, make_url
+from sqlalchemy import URL, Engine
 from sqlalchemy.exc import ArgumentError
 
 from calotype.catalog import postgres, sqlite
@@ -114,7 +113,7 @@ def _parsed(url: str | None, engine: Engine | None) -> URL:
         return engine.url
     url = url or ""
     try:
-        return make_url(re.sub("^postgres://", "postgresql://", url))
+        return postgres.parsed(url)
     except (ArgumentError, ValueError):
         raise Misconfigured(
             f"Not the URL of a database: {masked(url)!r}.",

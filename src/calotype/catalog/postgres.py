@@ -7,11 +7,12 @@ COMMITTED, as the protocol was proven; what is read together shares a snapshot.
 from __future__ import annotations
 
 import os
+import re
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from sqlalchemy import URL, Connection, Engine, create_engine, text
+from sqlalchemy import URL, Connection, Engine, create_engine, make_url, text
 from sqlalchemy.schema import CreateSchema
 
 from calotype.backends import Stand
@@ -47,6 +48,16 @@ SECRETS = ("password", "sslpassword", "passfile")
 """Options of a URL that nobody is shown."""
 
 _SNAPSHOT = {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
+
+
+def missing(what: str) -> MissingExtra:
+    """The error of ``what`` where the driver is not installed."""
+    return MissingExtra(f"{what} needs psycopg.", hint="Run pip install 'calotype[postgres]'.")
+
+
+def parsed(url: str) -> URL:
+    """The URL, also where it begins as PostgreSQL's own programs write it."""
+    return make_url(re.sub("^postgres://", "postgresql://", url))
 
 
 class Postgres:
@@ -108,10 +119,7 @@ class Postgres:
                 pool_pre_ping=True,
             )
         except ImportError as error:
-            raise MissingExtra(
-                "A catalog in PostgreSQL needs psycopg.",
-                hint="Run pip install 'calotype[postgres]'.",
-            ) from error
+            raise missing("A catalog in PostgreSQL") from error
         weakref.finalize(self, _dispose, made, os.getpid())
         return made
 

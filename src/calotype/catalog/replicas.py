@@ -48,6 +48,8 @@ _SET_ALL_LIVE = Prepared(
     .values(state=LIVE, due_at=None, verified_at=bindparam("now"))
 )
 
+_FORGOTTEN = and_(replica.c.state.in_((WRITING, DOOMED, ERASING)), replica.c.due_at.is_(None))
+
 
 def set_live(connection: Connection, tokens: Sequence[str], now: Instant) -> None:
     """``writing -> live`` for the rows of ``tokens``, whose bytes were hashed as they came in."""
@@ -82,6 +84,19 @@ def doom_all(
         .where(among(replica.c.digest, digests), or_(replica.c.state == LIVE, at_work))
         .values(state=DOOMED, doomed_at=now, due_at=now)
     )
+
+
+def forgotten(connection: Connection, limit: int) -> list[tuple[str, str]]:
+    """(digest, key) of copies on their way, of which gc has no date to look at (I6)."""
+    rows = connection.execute(
+        select(replica.c.digest, replica.c.key).where(_FORGOTTEN).limit(limit)
+    )
+    return [(row.digest, row.key) for row in rows]
+
+
+def remember(connection: Connection, now: Instant) -> None:
+    """Have gc look at those that are ``forgotten``."""
+    connection.execute(update(replica).where(_FORGOTTEN).values(due_at=now))
 
 
 def hasten(connection: Connection, digests: Sequence[str], now: Instant) -> None:

@@ -49,7 +49,8 @@ def gc(
     ] = (),
     limit: Annotated[int | None, option("--limit", "At most so many blobs."), counted] = None,
     max_bytes: Annotated[
-        str | None, option("--max-bytes", "At most so many bytes.", metavar="10GB")
+        str | None,
+        option("--max-bytes", "At most so many bytes, or one larger file.", metavar="10GB"),
     ] = None,
     budget: Annotated[str | None, option("--budget", "At most so long.", metavar="10m")] = None,
     full: Annotated[bool, flag("--full", "Look at every blob.")] = False,

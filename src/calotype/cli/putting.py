@@ -35,7 +35,7 @@ from calotype.cli.wire import Json
 from calotype.errors import CalotypeError, Misconfigured
 from calotype.model import Put
 from calotype.names import Owner
-from calotype.progress import Progress
+from calotype.progress import Progress, time_left
 
 if TYPE_CHECKING:
     from calotype.store import Store
@@ -222,8 +222,7 @@ class _Tally:
 
     def _progress(self) -> Progress:
         done = self.counts.total() + len(self.failures)
-        each = (time.monotonic() - self.started) / done
-        eta = each * (self.total - done)
+        eta = time_left(self.started, done, self.total)
         return Progress(self.total, done, failed=len(self.failures), bytes=self.bytes, eta=eta)
 
     def outcome(self) -> Exit:

@@ -43,7 +43,7 @@ class Seen:
     objects: int = 0
     read_bytes: int = 0
     complete: bool = True
-    tables_lost: bool = False
+    unreadable: bool = False
     locked: set[str] = field(default_factory=set)
     over: bool = False
     found: Counter[str] = field(default_factory=Counter)

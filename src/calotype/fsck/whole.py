@@ -6,7 +6,16 @@ import time
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
 
-from calotype.catalog import Catalog, candidates, copies, garbage, health, listing, settings
+from calotype.catalog import (
+    Catalog,
+    candidates,
+    copies,
+    garbage,
+    health,
+    listing,
+    replicas,
+    settings,
+)
 from calotype.catalog.backends import PRIMARY
 from calotype.catalog.columns import Hosts
 from calotype.digest import Digest
@@ -17,6 +26,9 @@ from calotype.mounting import Mounts
 from calotype.presence import require_there
 from calotype.progress import Progress, Run
 from calotype.quantities import SECOND
+
+SHOWN = 100
+"""How many rows of a kind are told that only a hand from outside can have made."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +74,7 @@ class Fsck:
             sides = [Side(self.catalog, self.mounts, each, repair) for each in self.mounts.all]
             parts: list[Callable[[], Findings]] = [
                 lambda: self._database(seen, repair),
+                lambda: self._rows(seen),
                 lambda: _of_each(sides, seen, lambda side: side.belongs(seen)),
                 lambda: _of_each(sides, seen, lambda side: side.objects(seen)),
                 lambda: self._bare(),
@@ -74,7 +87,7 @@ class Fsck:
                 parts.append(lambda: _data(sides, seen, budget))
             for part in parts:
                 yield from _noted(part(), seen)
-                if seen.tables_lost:  # without them the rest cannot be looked at
+                if seen.unreadable:  # then the rest cannot be looked at
                     break
         return Check(
             seen.blobs,
@@ -97,8 +110,8 @@ class Fsck:
             lost += [f"the trigger {name}" for name in health.lost_triggers(connection)]
         gone = [name for name in tables if not health.is_made_anew(name)]
         lost += [f"the table {name}" for name in tables if name not in gone]
-        seen.tables_lost = bool(gone or (tables and not repair))
-        seen.complete = seen.complete and not seen.tables_lost
+        seen.unreadable = bool(gone or (tables and not repair))
+        seen.complete = seen.complete and not seen.unreadable
         for note in notes:
             yield self._finding("broken", note)
         doubled: list[str] = []
@@ -116,6 +129,20 @@ class Fsck:
             note = f"the table {name} is lost, and what is kept with it: put back a copy"
             yield self._finding("broken", note)
 
+    def _rows(self, seen: Seen) -> Findings:
+        """Rows that no writer of ours writes: keys of no digest (I10), results of nothing (I13)."""
+        with self.catalog.read() as connection:
+            odd = health.odd_keys(connection, SHOWN)
+            empty = health.without_output(connection, SHOWN)
+        seen.unreadable = bool(odd)
+        seen.complete = seen.complete and not odd
+        for digest, key in odd:
+            note = f"the catalog holds {key!r}, which is no key of it: put back a copy"
+            yield self._finding("broken", note, digest=Digest(digest))
+        for digest, recipe in empty:
+            note = f"{recipe} of it is ready, and has not one output: compute it again"
+            yield self._finding("broken", note, digest=Digest(digest))
+
     def _bare(self) -> Findings:
         for digest in pages(self.catalog, lambda c, after: copies.bare(c, after, PAGE)):
             yield self._finding(
@@ -123,8 +150,17 @@ class Fsck:
             )
 
     def _leaks(self, repair: bool) -> Findings:
-        """I17: what is not kept for good has a candidate, no later than its end."""
+        """I17: what is not kept for good has a candidate, no later than its end; I6: or a date."""
         now = self.catalog.clock()
+        with self.catalog.read() as connection:
+            forgotten = replicas.forgotten(connection, SHOWN)
+        if forgotten and repair:
+            with self.catalog.write() as connection:
+                replicas.remember(connection, now)
+        for digest, key in forgotten:
+            action = "mended" if repair else ""
+            note = "gc would never erase it"
+            yield self._finding("leak", note, digest=Digest(digest), key=key, action=action)
         for digest in pages(
             self.catalog, lambda c, after: garbage.unwatched(c, self.hosts, now, after, PAGE)
         ):

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from sqlalchemy import Engine, MetaData, Table, create_engine, event, inspect, make_url
+from sqlalchemy import Engine, MetaData, Table, create_engine, event, inspect
 from sqlalchemy.exc import (
     ArgumentError,
     DBAPIError,
@@ -16,6 +16,7 @@ from sqlalchemy.exc import (
     SQLAlchemyError,
 )
 
+from calotype.catalog import postgres
 from calotype.errors import CalotypeError, Locked, Misconfigured, NotFound, Unavailable
 from calotype.masking import masked
 
@@ -26,15 +27,19 @@ _TIMEOUT = 30.0
 def open_database(url: str) -> Engine:
     """An engine on the application's database; ``Misconfigured`` or ``NotFound`` for none."""
     try:
-        parsed = make_url(url)
+        parsed = postgres.parsed(url)
         file = Path(parsed.database or "")
         if parsed.get_backend_name() == "sqlite":
             if not file.is_file():
                 raise NotFound(f"No database {str(file)!r}.", hint="Check the URL.")
             parsed = parsed.set(database=str(file.absolute()))
+        if parsed.drivername == postgres.DIALECT:
+            parsed = parsed.set(drivername=f"{postgres.DIALECT}+{postgres.DRIVER}")
         waits = {"timeout": _TIMEOUT} if parsed.get_backend_name() == "sqlite" else {}
         engine = create_engine(parsed, connect_args=waits)
     except (ArgumentError, ImportError, ValueError) as error:
+        if isinstance(error, ImportError) and parsed.get_driver_name() == postgres.DRIVER:
+            raise postgres.missing("Reading rows from PostgreSQL") from error
         raise Misconfigured(
             f"Not a database that can be opened: {error}.",
             hint="Write sqlite:///app.db, and install the driver of any other database.",

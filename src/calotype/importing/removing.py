@@ -20,7 +20,7 @@ from calotype.importing.rows import Rows, Values, as_bytes
 from calotype.importing.still import let_time_pass
 from calotype.importing.terms import PLANNED
 from calotype.model import PutFailure, Removal
-from calotype.progress import Progress
+from calotype.progress import Progress, time_left
 from calotype.putting import Putter
 from calotype.reading import Reader
 from calotype.staging import open_regular
@@ -80,7 +80,7 @@ class Remover:
                 computed=self.removed,
                 failed=len(self.failures),
                 seconds_per_item=each,
-                eta=each * max(0, total - number),
+                eta=time_left(began, number, total),
                 note="looking at sources" if self.dry else "removing sources",
             )
 

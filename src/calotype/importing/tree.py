@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import glob
 import os
+import time
 from collections.abc import Collection, Generator, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -24,7 +25,7 @@ from calotype.importing.walk import Found, Named, Stamp, Walk, absolute, found_a
 from calotype.intake import Pause
 from calotype.model import Imported, PutFailure, PutMany
 from calotype.names import Owner, file_name, role_name
-from calotype.progress import Progress
+from calotype.progress import Progress, time_left
 from calotype.putting import Putter
 from calotype.quantities import FOREVER
 from calotype.staging import Content, Limits
@@ -62,6 +63,7 @@ class TreeImport:
         self._links = links
         self._resume = resume
         self._unchanged = 0
+        self._began = 0.0
         self._unsure: set[bytes] = set()
 
     def steps(self) -> Generator[Progress, None, Imported]:
@@ -70,6 +72,7 @@ class TreeImport:
         What a Progress counts is durable when it appears.
         """
         self._walk.require()
+        self._began = time.monotonic()
         bulk = Bulk(self._putter, self._receive, self._wish, self._note)
         run = bulk.steps(self._unsettled(), self._walk.count())
         try:
@@ -206,15 +209,13 @@ class TreeImport:
         passed_over = self._walk.skipped["empty"] + self._walk.skipped["special"]
         done = progress.done + unchanged + failed + passed_over
         total = max(progress.total or 0, done)
-        left = total - done
-        each = progress.seconds_per_item
         return replace(
             progress,
             total=total,
             done=done,
             skipped=progress.skipped + unchanged + passed_over,
             failed=progress.failed + failed,
-            eta=each * left if each is not None else None,
+            eta=time_left(self._began, done, total),
         )
 
     def _outcome(self, done: PutMany) -> Imported:
