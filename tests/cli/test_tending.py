@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from tests.cli.desk import said_in_one_line
+from tests.store.surgery import harm_page
 
 from calotype.catalog import schema
 
@@ -138,6 +139,36 @@ def test_doctor_makes_lost_triggers_again(desk):
     assert warned["triggers"] == "warn"
     again = {each["subject"]: each["level"] for each in desk("doctor", "--json").objects}
     assert again["triggers"] == "ok"
+
+
+def test_doctor_tells_that_the_catalog_is_damaged(desk):
+    desk.put("a")
+    harm_page(desk.folder / "store/catalog.db")
+    (failed,) = [
+        each for each in desk("doctor", "--json", code=4).objects if each["level"] == "fail"
+    ]
+    assert failed["subject"] == "catalog" and "the catalog is damaged" in failed["note"]
+    assert failed["cure"]
+
+
+def test_doctor_tells_how_a_column_of_the_application_gets_its_index(desk, monkeypatch):
+    monkeypatch.delenv("CALOTYPE_STORE")
+    desk.file(
+        "calotype.toml", b'catalog = "sqlite:///app.db"\n[backends.main]\nurl = "file:blobs"\n'
+    )
+    desk.put("a")
+    with closing(sqlite3.connect(desk.folder / "app.db")) as app:
+        app.execute("CREATE TABLE photo (sha TEXT REFERENCES calotype_blob(digest))")
+        (warned,) = settings(desk)
+        assert "photo.sha" in warned["note"]
+        assert warned["cure"].startswith("CREATE INDEX")
+        app.execute(warned["cure"])
+    assert settings(desk) == []
+
+
+def settings(desk):
+    """What the doctor has to say of settings."""
+    return [each for each in desk("doctor", "--json").objects if each["subject"] == "settings"]
 
 
 def test_doctor_fails_where_a_column_of_the_application_cascades(desk, monkeypatch):

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import io
+import sqlite3
+from contextlib import closing
+from pathlib import Path
 from typing import Any
 
 from calotype import Store
@@ -75,6 +78,19 @@ def hold_back_no_more(store: Store) -> None:
     change(
         store, "DROP TRIGGER mine" + ("" if store._rooms.catalog.is_sqlite else " ON calotype_blob")
     )
+
+
+def harm_page(database: Path) -> None:
+    """As a disk could, in a catalog at rest: one page of SQLite's counts its free bytes wrong."""
+    with closing(sqlite3.connect(database)) as raw:
+        raw.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        (size,) = raw.execute("PRAGMA page_size").fetchone()
+        (page,) = raw.execute(
+            "SELECT rootpage FROM sqlite_master WHERE name = 'calotype_blocked'"
+        ).fetchone()
+    with database.open("r+b") as file:
+        file.seek((page - 1) * size + 7)
+        file.write(b"\x09")
 
 
 def states(store: Store, digest: str) -> list[str]:

@@ -13,10 +13,11 @@ from pathlib import Path
 import pytest
 from tests.store.pictures import noise, picture
 from tests.store.places import Place
-from tests.store.surgery import content, objects, problems
+from tests.store.surgery import content, findings, harm_page, objects, problems
 
 from calotype import Digest, Store
-from calotype.catalog import schema
+from calotype.catalog import schema, sqlite
+from calotype.doctoring import examine
 from calotype.errors import Corrupt, EraseLocked, Misconfigured, SchemaAhead, Unavailable
 
 VERBS: dict[str, Callable[[Store, Digest], object]] = {
@@ -69,6 +70,57 @@ def tell(place: Place, *statements: str) -> None:
         raw.commit()
 
 
+# Where it cannot be
+
+
+@pytest.mark.parametrize("version", [(3, 34, 1), (3, 35, 0)])
+def test_an_sqlite_before_3_35_is_refused_when_a_store_is_opened(in_file, monkeypatch, version):
+    monkeypatch.setattr(sqlite3, "sqlite_version_info", version)
+    if version < (3, 35):
+        with pytest.raises(Misconfigured, match="too old") as caught:
+            in_file.open()
+        assert "3.35" in caught.value.hint
+    else:
+        in_file.open().close()
+
+
+@pytest.fixture
+def mounted(tmp_path: Path, monkeypatch) -> Callable[[str], None]:
+    """Tells the store that its disk is of another kind."""
+
+    def mount(kind: str) -> None:
+        device = tmp_path.stat().st_dev
+        number = f"{os.major(device)}:{os.minor(device)}"
+        (tmp_path / "mounts").write_text(
+            "22 1 0:0 / / rw,relatime shared:1 - ext4 /dev/vda1 rw\n"
+            f"36 22 {number} / /mnt/a\\040b rw,noatime shared:7 master:1 - {kind} host:/b rw\n"
+        )
+        monkeypatch.setattr(sqlite, "MOUNTS", tmp_path / "mounts")
+
+    return mount
+
+
+@pytest.mark.parametrize("kind", ["nfs4", "cifs"])
+def test_no_catalog_is_made_on_a_network_file_system(folder, mounted, kind):
+    mounted(kind)
+    with folder.open() as store:
+        with pytest.raises(Misconfigured, match=f"would lie on {kind}"):
+            store.put(picture())
+        assert not folder.database.exists()
+        mounted("ext4")
+        assert store.put(picture()).status == "created"
+
+
+def test_the_doctor_tells_that_a_catalog_lies_on_a_network_file_system(folder, mounted):
+    with folder.open() as store:
+        store.put(picture())
+        mounted("nfs4")
+        (failed,) = [each for each in examine(store) if each.level == "fail"]
+        assert (failed.subject, failed.note) == ("disk", "the catalog lies on nfs4")
+        mounted("ext4")
+        assert [each for each in examine(store) if each.level == "fail"] == []
+
+
 # Damaged
 
 
@@ -104,6 +156,16 @@ def test_a_damaged_catalog_is_corrupt_to_every_verb_and_left_as_it_is(folder, di
             verb(store, digest)
         assert "blobs are untouched" in caught.value.hint, name
     assert everything(folder) == before
+
+
+def test_damage_of_a_page_that_is_no_hindrance_is_told_by_fsck(in_file):
+    with in_file.open() as store:
+        digest = store.put(picture(), owner="scan/9").digest
+    harm_page(in_file.database)
+    with in_file.open() as store:
+        assert content(store, digest) == picture()
+        (found,) = [each for each in findings(store) if each.is_problem]
+        assert found.kind == "broken" and "the catalog is damaged" in found.note
 
 
 @pytest.mark.parametrize("damage", DAMAGE)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 from tests.store.pictures import noise, picture
+from tests.store.places import HOUR
 from tests.store.surgery import (
     change,
     content,
@@ -16,6 +17,7 @@ from tests.store.surgery import (
 )
 
 from calotype import Digest
+from calotype.catalog.intents import intend
 from calotype.errors import Misconfigured, NotFound
 from calotype.model import Report
 
@@ -274,7 +276,14 @@ def test_one_refused_digest_keeps_its_asset_until_it_goes_itself(store, released
     assert content(store, released[2]) == noise(300, 3)
 
 
-def test_an_upload_under_way_keeps_the_asset(store, clock):
+@pytest.mark.parametrize(
+    "end",
+    [
+        "UPDATE calotype_provider_upload SET state = 'done'",
+        "DELETE FROM calotype_provider_upload",
+    ],
+)
+def test_an_upload_under_way_keeps_the_asset(store, clock, end):
     digest = store.put(picture(), owner="scan/9").digest
     change(
         store,
@@ -284,9 +293,23 @@ def test_an_upload_under_way_keeps_the_asset(store, clock):
     store.release("scan/9")
     assert store.gc(now=True).doomed == 0
     assert "pixverse" in store.explain(digest).sentence
-    change(store, "UPDATE calotype_provider_upload SET state = 'done'")
+    change(store, end)
     clock.advance(seconds=5)
     assert store.gc(now=True).doomed == 1
+
+
+@pytest.mark.parametrize(("hours", "left"), [(0, "doomed"), (1, "writing")])
+def test_what_is_written_for_a_blob_that_is_deleted_by_hand_goes_with_it(store, hours, left):
+    """Unless it was admitted for longer than anybody writes without a heartbeat."""
+    digest = store.put(picture()).digest
+    catalog = store._rooms.catalog
+    with catalog.write() as connection:
+        wanted = [(digest, "png", len(picture()))]
+        [intent] = intend(connection, "main", wanted, catalog.clock() + hours * HOUR)
+    for table in ("asset", "blob"):
+        change(store, f"DELETE FROM calotype_{table}")
+    found = rows(store, "SELECT state FROM calotype_replica WHERE token = ?", intent.token)
+    assert found == [(left,)]
 
 
 def test_gc_notes_what_each_scope_uses_that_day(store, clock):

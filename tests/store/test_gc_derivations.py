@@ -124,6 +124,18 @@ def test_an_output_whose_derivation_was_deleted_goes(store, source):
     assert problems(store) == []
 
 
+@pytest.mark.parametrize("by", [None, 2])
+def test_an_output_that_its_derivation_has_no_more_goes(store, source, by):
+    output = bare(store, 1)
+    derive(store, source, output)
+    other = None if by is None else bare(store, by)
+    store.gc(now=True, digests=[output])
+    change(store, "UPDATE calotype_derivation SET output_digest = ?", other)
+    assert store.gc(now=True).doomed == 1
+    assert states(store, output) == ["erased"]
+    assert problems(store) == []
+
+
 def test_a_cycle_of_many_is_not_run_through_for_ever(store):
     ring = [bare(store, number) for number in range(30)]
     for upper, lower in zip(ring, [*ring[1:], ring[0]], strict=True):

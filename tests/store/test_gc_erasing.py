@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import time
 
@@ -21,9 +22,10 @@ from tests.store.surgery import (
     write,
 )
 
-from calotype import Digest, Store, intake
+from calotype import Digest, Store, heart, intake
 from calotype.backends import Key
 from calotype.backends.local import LocalBackend
+from calotype.backends.memory import MemoryBackend
 from calotype.errors import Unavailable
 from calotype.putting import Putter
 
@@ -198,6 +200,27 @@ def test_a_writer_that_was_fenced_off_while_writing_writes_again(store, clock, m
     assert content(store, put.digest) == picture()
     assert states(store, put.digest) == ["erased", "live"]
     assert problems(store) == []
+
+
+def test_a_writer_that_sends_for_long_is_not_fenced_off(memory, clock, monkeypatch):
+    """Its bytes take forty minutes; gc comes by every ten."""
+    monkeypatch.setattr(heart, "BEAT", 0)
+    real, sent = MemoryBackend.put, []
+
+    def slow(self, key, source, size):
+        data = b""
+        while piece := source.read(size // 4):
+            data += piece
+            clock.advance(seconds=600)
+            assert memory.gc(now=True).intents == 0
+        sent.append(key)
+        real(self, key, io.BytesIO(data), size)
+
+    monkeypatch.setattr(MemoryBackend, "put", slow)
+    put = memory.put(noise(1000), owner="scan/9")
+    assert keys(memory, put.digest) == sent
+    assert content(memory, put.digest) == noise(1000)
+    assert problems(memory) == []
 
 
 # Tombstones

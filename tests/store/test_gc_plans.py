@@ -165,6 +165,16 @@ def test_a_run_that_would_take_too_much_stops_and_removes_nothing(store, release
     assert len(list(store.assets(trashed=True))) == len(objects(store)) == 4
 
 
+def test_a_thousand_may_go_whatever_their_share(memory):
+    files = [noise(4, number) for number in range(1001)]
+    memory.put_many(files, "set/1").result()
+    memory.release("set/1")
+    with pytest.raises(GcLimit, match="1001 of 1001"):
+        memory.gc(now=True)
+    memory.put(files[0])
+    assert memory.gc(now=True).doomed == 1000
+
+
 @pytest.mark.usefixtures("careful")
 def test_force_takes_it(store, released):
     assert store.gc(now=True, force=True).doomed == 4

@@ -15,7 +15,7 @@ from tests.store.surgery import (
     spoil,
 )
 
-from calotype import Digest
+from calotype import Digest, putting
 from calotype.catalog import copies, replicas
 from calotype.errors import Corrupt, Locked
 from calotype.fsck import sides
@@ -57,6 +57,24 @@ def test_a_mark_made_again_while_fsck_reads_is_not_taken_off_by_it(durable, monk
         assert [finding.kind for finding in store.fsck()] == ["corrupt"]
         assert rows(store, "SELECT suspect_at > 1 FROM calotype_replica") == [(1,)]
         assert store.put(picture(), owner="scan/2").status == "healed"
+
+
+def test_a_mark_made_between_probing_and_linking_is_not_passed_over(store, monkeypatch):
+    digest = store.put(picture(), owner="scan/1").digest
+    look = putting.probe
+
+    def before_it_is_marked(*arguments):
+        sound = look(*arguments)
+        if sound:
+            spoil(store, digest)
+            with pytest.raises(Corrupt):
+                store.open(digest).read()
+        return sound
+
+    monkeypatch.setattr(putting, "probe", before_it_is_marked)
+    assert store.put(picture(), owner="scan/2").status == "healed"
+    assert content(store, digest) == picture()
+    assert problems(store) == []
 
 
 def test_every_mark_is_later_than_the_one_before(store):

@@ -168,6 +168,39 @@ def test_an_update_that_replaces_a_reference_leaves_a_candidate(raw, store, cloc
     assert problems(store) == []
 
 
+@pytest.fixture
+def output(raw):
+    """A blob that only a derivation keeps, and that nobody looks at."""
+    second = Digest.of(picture(1))
+    raw.execute(f"DELETE FROM calotype_asset WHERE digest = '{second}'")
+    raw.execute(
+        "INSERT INTO calotype_derivation (audience, input_digest, recipe, version, params_hash,"
+        f" state, output_digest) VALUES ('*', '{DIGEST}', 'r', '1', 'h', 'ready', '{second}')"
+    )
+    raw.execute("DELETE FROM calotype_candidate")
+    raw.commit()
+    return second
+
+
+def test_replacing_a_derivation_lets_go_of_its_output(raw, store, output):
+    raw.execute(
+        "INSERT OR REPLACE INTO calotype_derivation (audience, input_digest, recipe, version,"
+        f" params_hash, state) VALUES ('*', '{DIGEST}', 'r', '1', 'h', 'ready')"
+    )
+    raw.commit()
+    assert store.gc(now=True).doomed == 1
+    assert states(store, output) == ["erased"]
+    assert problems(store) == []
+
+
+def test_the_output_of_a_derivation_is_not_deleted_by_hand(raw, store, output):
+    with pytest.raises(sqlite3.IntegrityError):
+        raw.execute(f"DELETE FROM calotype_blob WHERE digest = '{output}'")
+    raw.rollback()
+    assert store.gc(now=True, full=True).doomed == 0
+    assert problems(store) == []
+
+
 def test_replacing_a_blob_by_itself_changes_nothing(raw, store):
     before = rows(store, "SELECT * FROM calotype_blob ORDER BY digest")
     raw.execute("INSERT OR IGNORE INTO calotype_blob SELECT * FROM calotype_blob")

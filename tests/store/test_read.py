@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import threading
+from types import SimpleNamespace
 
 import pytest
 from tests.store.pictures import noise, picture
@@ -21,7 +22,7 @@ from tests.store.surgery import (
     write,
 )
 
-from calotype import Digest
+from calotype import Digest, accesses
 from calotype.backends.memory import MemoryBackend
 from calotype.errors import Corrupt, InvalidDigest, Misconfigured, NotFound, Unavailable
 from calotype.staging import SMALL
@@ -290,6 +291,18 @@ def test_urls_count_as_accesses(durable):
         store.url(digest)
     with durable.open() as store:
         assert store.stat(digest).access_count == 1
+
+
+def test_accesses_are_written_once_a_minute(place, monkeypatch):
+    seconds = [0.0]
+    monkeypatch.setattr(accesses, "time", SimpleNamespace(monotonic=lambda: seconds[0]))
+    with place.open() as store:
+        digest = store.put(picture()).digest
+        counted = []
+        for seconds[0] in (59.0, 61.0, 120.0, 122.0):
+            store.open(digest).close()
+            counted += rows(store, "SELECT access_count FROM calotype_asset")
+        assert counted == [(0,), (2,), (2,), (4,)]
 
 
 def test_a_failed_opening_counts_for_nothing(durable):

@@ -49,6 +49,7 @@ It is a file else, once it has more than a few pages; an insert with triggers wr
 each row. It has the pages that one statement changes: few, unless that changes rows everywhere.
 """
 
+MOUNTS = Path("/proc/self/mountinfo")
 NETWORK = frozenset({"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "fuse.sshfs", "afs", "ceph"})
 
 
@@ -237,7 +238,7 @@ def wal_reset_bug() -> bool:
 def file_system(path: Path) -> str:
     """The type of the file system that holds ``path``, or "" where it cannot be told."""
     try:
-        mounts = Path("/proc/self/mountinfo").read_text(errors="replace").splitlines()
+        mounts = MOUNTS.read_text(errors="replace").splitlines()
         device = _existing(path).stat().st_dev
     except OSError:
         return ""
