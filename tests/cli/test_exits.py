@@ -302,7 +302,6 @@ def test_ctrl_c_in_a_long_put_loses_nothing(desk, mode):
     [
         (["import", "files"], "What was imported is kept; the same command goes on."),
         (["gc", "--now"], "Nothing is lost; the same command goes on."),
-        (["fsck", "--read-data"], "Nothing is lost; the same command goes on."),
     ],
     ids=lambda each: each[0] if isinstance(each, list) else "",
 )
