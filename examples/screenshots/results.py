@@ -11,6 +11,7 @@ from sqlalchemy.orm import Session
 
 from calotype import Store
 from calotype.catalog.tables import blob
+from calotype.errors import Unavailable
 from examples.screenshots.tables import datasets, search_results
 
 
@@ -107,8 +108,11 @@ def health(engine: Engine, store: Store) -> list[str]:
     shown = {each.image_hash for each in results(engine) if each.image_hash}
     gone = [digest for digest, asset in store.check(shown).items() if asset is None]
     found = [f"{digest} is not there" for digest in gone]
-    checked = store.fsck(read_data=True, budget="30s")
-    return found + [f"{each.kind}: {each.note}" for each in checked if each.is_problem]
+    try:
+        checked = store.fsck(read_data=True, budget="30s")
+        return found + [f"{each.kind}: {each.note}" for each in checked if each.is_problem]
+    except Unavailable as error:
+        return [*found, f"{error.code}: {error}"]
 
 
 def most_viewed(store: Store, limit: int = 5) -> list[tuple[str, int]]:

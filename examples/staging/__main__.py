@@ -54,9 +54,9 @@ def _command(studio: Studio, asked: argparse.Namespace) -> None:
     elif asked.cleanup:
         print(f"{studio.cleanup_orphans()} originals freed")
     elif asked.json:
-        print(json.dumps(studio.statistics().by_name()))
+        print(json.dumps(studio.numbers()))
     else:
-        print("\n".join(lines(studio.statistics())))
+        print("\n".join(lines(studio.numbers())))
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from sqlalchemy import Engine, Executable, ScalarSelect, and_, exists, func, select
@@ -109,6 +110,6 @@ def _number(engine: Engine, statement: Executable) -> int:
         return int(connection.execute(statement).scalar_one())
 
 
-def lines(found: Statistics) -> list[str]:
-    """The same for people, a line a number."""
-    return [f"{name:<14} {value:>12,}" for name, value in found.by_name().items()]
+def lines(numbers: Mapping[str, int | float]) -> list[str]:
+    """Numbers for people, a line each."""
+    return [f"{name:<14} {value:>12,}" for name, value in numbers.items()]

@@ -97,6 +97,10 @@ class Studio:
         """Originals in numbers."""
         return monitoring.statistics(self.store, self.engine)
 
+    def numbers(self) -> dict[str, int | float]:
+        """The same by name, and how many jobs wait: what is monitored."""
+        return self.statistics().by_name() | {"QueuedJobs": monitoring.queued(self.engine)}
+
     def bill(self, project_id: int) -> int:
         """What a project owes, in cents."""
         return monitoring.bill(self.engine, project_id)

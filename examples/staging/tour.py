@@ -127,7 +127,7 @@ def before(studio: Studio, house: int) -> None:
 def numbers(studio: Studio) -> None:
     """Monitoring, and a look at everything."""
     title("6. Monitoring")
-    print("\n".join(lines(studio.statistics())))
+    print("\n".join(lines(studio.numbers())))
     check = studio.store.fsck(read_data=True).result()
     print(f"fsck: {check.blobs} files read, {check.problems} problems")
 

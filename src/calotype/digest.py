@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import BinaryIO, Self
 
-from calotype.errors import InvalidDigest
+from calotype.errors import InvalidDigest, Misconfigured
 
 CHUNK = 1 << 20
 """Bytes read at a time: large enough that hashing, not the calls, takes the time."""
@@ -60,6 +60,13 @@ class Digest(str):
             with Path(source).open("rb", buffering=0) as file:
                 return cls(hashed(file))
         return cls(hashed(source))
+
+
+def digests_of(digests: Iterable[str]) -> list[Digest]:
+    """Several digests as people write them; ``Misconfigured`` for one that is no list."""
+    if isinstance(digests, str | bytes):
+        raise Misconfigured("digests= wants several digests.", hint="Give a list of one.")
+    return [Digest.parse(digest) for digest in digests]
 
 
 def digest_prefix(text: str) -> str:

@@ -10,7 +10,7 @@ from calotype.bulk import Bulk
 from calotype.catalog import settings, totals
 from calotype.catalog.joining import Joinable
 from calotype.catalog.listing import Listing, Sort
-from calotype.digest import Digest
+from calotype.digest import Digest, digests_of
 from calotype.errors import DigestMismatch, Misconfigured
 from calotype.intake import IN_MEMORY
 from calotype.model import (
@@ -194,7 +194,7 @@ class Scope(TakesUploads):
 
         Reads only, counts as no access, and tells nothing of other scopes.
         """
-        return self._referrer().check([Digest.parse(digest) for digest in digests])
+        return self._referrer().check(digests_of(digests))
 
     def assets(
         self,

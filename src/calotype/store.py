@@ -16,7 +16,7 @@ from calotype.belonging import claim_all
 from calotype.blocking import tell, unblock
 from calotype.catalog import settings
 from calotype.catalog.columns import Hosts
-from calotype.digest import Digest
+from calotype.digest import Digest, digests_of
 from calotype.errors import Misconfigured
 from calotype.gc.erasing import Tally as Erased
 from calotype.gc.plans import Gc, Plan
@@ -318,7 +318,7 @@ class Store(Inspects, Scope):
 def _sorted(digests: Iterable[str] | None) -> tuple[str, ...] | None:
     if digests is None:
         return None
-    return tuple(sorted({Digest.parse(digest) for digest in digests}))
+    return tuple(sorted(set(digests_of(digests))))
 
 
 def _end(rooms: Rooms, over: threading.Event | None) -> None:

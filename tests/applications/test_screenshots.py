@@ -28,6 +28,7 @@ from examples.screenshots.tour import fresh
 from sqlalchemy import func, select, text
 from sqlalchemy.orm import Session
 from tests import servers, supabase_server
+from tests.store.surgery import change
 from tests.store.trouble import full_after
 
 from calotype import Digest, Store
@@ -629,6 +630,21 @@ def test_a_damaged_second_copy_that_is_erased_is_no_image_freed(archive, source,
         assert free() is False
         assert not copy.exists()
         assert results.health(engine, store) == []
+
+
+def test_pictures_that_are_not_there_are_told(archive, source, tmp_path):
+    import_all(archive, source)
+    engine, store = archive
+    digest = results.results(engine)[0].image_hash
+    change(store, "DELETE FROM calotype_asset WHERE digest = ?", digest)
+    assert f"{digest} is not there" in results.health(engine, store)
+    (tmp_path / "home" / "imagecache").rename(tmp_path / "unplugged")
+    told = results.health(engine, store)
+    assert told[0] == f"{digest} is not there"
+    assert told[1].startswith("backend-unreachable: There is no object in file:")
+    (tmp_path / "unplugged").rename(tmp_path / "home" / "imagecache")
+    import_all(archive, source)
+    assert results.health(engine, store) == []
 
 
 def test_an_image_that_is_shown_is_not_deleted(archive, source):

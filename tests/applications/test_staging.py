@@ -146,6 +146,18 @@ def test_a_picture_that_is_cut_off_fails_its_jobs_and_no_others(studio, flat):
         make("warm", content(studio, broken.digest))
 
 
+def test_a_job_stays_queued_while_the_store_is_out_of_reach(studio, flat):
+    studio.upload(flat, CAT)
+    originals = studio.folder / "originals"
+    originals.rename(studio.folder / "unplugged")
+    with pytest.raises(Unavailable):
+        studio.work()
+    assert studio.numbers()["QueuedJobs"] == 3
+    (studio.folder / "unplugged").rename(originals)
+    assert studio.work() == {"done": 3}
+    assert studio.numbers()["QueuedJobs"] == 0
+
+
 def with_exif(tag: int, kind: int, value: bytes) -> bytes:
     """A picture to be turned, whose EXIF has one more tag, of any kind."""
     tags = struct.pack(">HHIHH", 0x112, 3, 1, 6, 0) + struct.pack(">HHI", tag, kind, 1) + value
@@ -444,6 +456,21 @@ def test_what_a_deleted_project_shares_stays_and_the_rest_is_freed_after_the_gra
     assert files(studio) == {cat.digest: 1, staged: 1}
     assert studio.store.explain(coffee.digest).verdict == "erased"
     assert studio.bill(flat) == 6 * jobs.PRICE_CENTS
+    assert problems(studio) == 0
+
+
+def test_a_project_that_is_deleted_while_the_clock_is_ahead_is_freed_late(studio, flat, clock):
+    cat = studio.upload(flat, CAT).digest
+    studio.upload(studio.new_project("house"), CAT, ["warm"])
+    rocket = studio.upload(flat, ROCKET).digest
+    clock.advance(days=30)
+    assert studio.delete_project(flat) == 6
+    clock.advance(days=-28)
+    assert studio.cleanup_orphans() == 0
+    assert files(studio).keys() == {cat, rocket}
+    clock.advance(days=30)
+    assert studio.cleanup_orphans() == 1
+    assert files(studio) == {cat: 1}
     assert problems(studio) == 0
 
 
@@ -755,9 +782,9 @@ def test_the_commands_do_the_days_work(studio, flat):
     assert json.loads(command(studio.folder, "--work").stdout) == {"done": 3}
     assert command(studio.folder, "--cleanup").stdout == "0 originals freed\n"
     shown = command(studio.folder, "--monitor", "--json").stdout
-    assert json.loads(shown) == studio.statistics().by_name()
+    assert json.loads(shown) == studio.statistics().by_name() | {"QueuedJobs": 0}
     lines = command(studio.folder, "--monitor").stdout.splitlines()
-    assert [line.split()[0] for line in lines] == list(studio.statistics().by_name())
+    assert [line.split()[0] for line in lines] == list(json.loads(shown))
 
 
 def test_other_folders_are_left_alone(tmp_path):

@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 from tests.cli.desk import PROGRAM, said_in_one_line
 
+from calotype.cli import progressing
 from calotype.cli.exits import Exit
 
 STORE = [
@@ -191,6 +192,12 @@ def test_what_may_not_be_read_or_written_is_an_error_in_words(desk, words, code)
     assert desk.names() == ["a"]
 
 
+def test_a_file_that_may_not_be_read_is_a_failure_with_a_code(desk):
+    with asked_like_anybody(desk.folder):
+        failed, *_ = desk("put", "unreadable", "--json", code=1).objects
+    assert (failed["event"], failed["error"]["code"]) == ("failure", "denied")
+
+
 def lesser() -> None:
     """The process to come is asked for permissions like anybody, even if it is root's."""
     for ability in (1, 2):  # CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH
@@ -299,6 +306,27 @@ def test_ctrl_c_in_a_long_put_loses_nothing(desk, mode):
     desk("fsck", "--read-data")
     again = desk("put", "--json", "--owner", "scan/9", "a", "-", "b", stdin=b"end").objects
     assert [each.get("status") for each in again] == ["duplicate", "created", "created", None]
+
+
+@pytest.mark.parametrize(
+    ("words", "hint"),
+    [
+        (["import", "files"], "What was imported is kept; the same command goes on."),
+        (["gc", "--now"], "Nothing is lost; the same command goes on."),
+    ],
+    ids=lambda each: each[0] if isinstance(each, list) else "",
+)
+def test_ctrl_c_in_long_work_says_that_the_same_command_goes_on(desk, monkeypatch, words, hint):
+    (desk.folder / "files").mkdir()
+    desk.file("files/a"), desk.put("b", "--owner", "scan/9")
+    desk("release", "--owner", "scan/9")
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    with monkeypatch.context() as patch:
+        patch.setattr(progressing, "record", lambda _: signal.raise_signal(signal.SIGINT))
+        error = desk(*words, "--json", code=130).error
+    signal.signal(signal.SIGINT, before)
+    assert error == {"code": "interrupted", "message": "Interrupted.", "hint": hint}
+    desk(*words)
 
 
 NO_UTF8 = "\udcff"

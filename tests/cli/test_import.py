@@ -10,6 +10,8 @@ import subprocess
 import pytest
 from tests.cli.desk import PROGRAM, said_in_one_line
 
+from calotype import Digest
+
 
 @pytest.fixture
 def tree(desk):
@@ -141,6 +143,38 @@ def test_the_rows_of_a_table(desk, tree):
     (tree / "gone").write_bytes(b"found")
     assert "1 created" in desk(*command, *more).out
     assert "nothing to do" in desk(*command, *more).out
+
+
+def test_the_bytes_of_a_table(desk):
+    with sqlite3.connect(desk.folder / "app.db") as app:
+        app.execute("CREATE TABLE images (id INTEGER PRIMARY KEY, content BLOB)")
+        app.executemany("INSERT INTO images (content) VALUES (?)", [(b"one",), (b"two",)])
+    app.close()
+    command = ["import", "table:sqlite:///app.db", "--table", "images", "--owner", "image/{id}"]
+    assert "2 created" in desk(*command, "--bytes-column", "content").out
+    with desk.store() as store:
+        (kept,) = store.references(owner="image/2")
+        assert kept.digest == Digest.of(b"two")
+
+
+def test_sources_that_were_removed_beside_one_that_failed_are_a_part(desk, tree):
+    with sqlite3.connect(desk.folder / "app.db") as app:
+        app.execute("CREATE TABLE images (id INTEGER PRIMARY KEY, path TEXT, digest TEXT)")
+        app.executemany("INSERT INTO images (path) VALUES (?)", [("a",), ("gone",)])
+    app.close()
+    command = ["import", "table:sqlite:///app.db", "--table", "images", "--path-column", "path"]
+    command += ["--digest-column", "digest", "--owner", "image/{id}", "--root", "tree"]
+    assert "1 created, 1 failed" in desk(*command, code=3).out
+    assert desk(*command, "--remove-sources", code=3).out == (
+        "1 file: 1 failed; 1 source removed\n"
+    )
+
+
+def test_a_list_that_cannot_be_written_is_told_before_anything_is_imported(desk, tree):
+    (tree / "broken").symlink_to("nowhere")
+    told = said_in_one_line(desk("import", tree, "--failures", "nowhere/list", code=2))
+    assert "--failures: Cannot write 'nowhere/list'" in told
+    assert not (desk.folder / "store").exists()
 
 
 def test_a_url_that_is_none_is_an_error_in_words(desk):

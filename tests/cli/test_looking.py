@@ -12,6 +12,7 @@ from contextlib import closing
 import pytest
 from tests.cli.desk import said_in_one_line
 from tests.store.pictures import picture
+from tests.store.surgery import change
 
 from calotype import Digest
 
@@ -210,6 +211,23 @@ def test_usage_counts_one_scope_now_and_on_the_days_before(desk):
     assert (found["assets"], found["bytes"], found["quota"]) == (1, 1, 1000)
     assert desk("usage", "--json", "--scope", "ana").objects[-1]["assets"] == 0
     assert "0" in said_in_one_line(desk("usage", "--days", "-1", code=2))
+
+
+def test_usage_has_a_row_a_day(desk):
+    desk.put("a")
+    with desk.store() as store:
+        days = ["2020-01-02", store.usage_days()[0].day]
+        change(store, "INSERT INTO calotype_usage VALUES ('default', ?, 2, 10, 0, 0)", days[0])
+    _, _, *told = desk("usage", "--days", "100000").lines
+    assert [line.split("  ") for line in told] == [
+        [days[0], "2 assets", "10 B"],
+        [days[1], "1 asset", " 1 B"],
+    ]
+    *found, _ = desk("usage", "--days", "100000", "--json").objects
+    assert [(each["day"], each["assets"], each["bytes"]) for each in found] == [
+        (days[0], 2, 10),
+        (days[1], 1, 1),
+    ]
 
 
 def test_check_tells_present_trashed_and_missing_apart(desk):

@@ -484,6 +484,10 @@ def test_arguments_that_make_no_sense_are_told_when_awaited(place):
             await store.create()
             with pytest.raises(Misconfigured):
                 await store.put_many(b"one").result()
+            with pytest.raises(Misconfigured, match="several digests"):
+                await store.check("d" * 64)
+            with pytest.raises(Misconfigured, match="several digests"):
+                await store.gc(digests="d" * 64)
             with pytest.raises(NotFound):
                 await store.backends.copy("nowhere").result()
 

@@ -139,6 +139,15 @@ def test_a_replaced_file_of_the_same_size_and_time_is_told_by_its_inode(store, f
     assert roles(store, "dataset/7")["b.txt"] == Digest.of(noise(300, 8))
 
 
+def test_a_file_of_another_size_and_the_same_time_and_inode_is_read_again(store, folder_of):
+    os.utime(folder_of / "b.txt", (AGED, AGED))
+    store.import_tree(folder_of, "dataset/7").result()
+    (folder_of / "b.txt").write_bytes(noise(301))
+    os.utime(folder_of / "b.txt", (AGED, AGED))
+    store.import_tree(folder_of, "dataset/7").result()
+    assert roles(store, "dataset/7")["b.txt"] == Digest.of(noise(301))
+
+
 def test_bytes_that_gc_has_taken_come_back(store, folder_of, reads):
     store.import_tree(folder_of, "dataset/7").result()
     store.release("dataset/7")

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from tests.store.surgery import content
 
+from calotype import Digest
 from calotype.errors import InvalidDigest, Misconfigured, Unavailable
 from calotype.names import Owner
 
@@ -31,6 +32,19 @@ def test_what_is_no_digest_is_said_to_be_none(memory, digest):
             ask(digest)
     with pytest.raises(InvalidDigest):
         memory.check([digest])
+
+
+@pytest.mark.parametrize("one", ["d" * 64, Digest("d" * 64), b"d" * 64])
+def test_one_digest_is_no_list_of_them(memory, one):
+    for ask in (memory.check, memory.scope("ana").check):
+        with pytest.raises(Misconfigured, match="several digests") as caught:
+            ask(one)
+        assert caught.value.hint == "Give a list of one."
+    for collect in (memory.gc, memory.plan_gc):
+        with pytest.raises(Misconfigured, match="several digests"):
+            collect(digests=one)
+    assert memory.check(["d" * 64]) == {"d" * 64: None}
+    assert memory.gc(digests=["d" * 64]).doomed == 0
 
 
 @pytest.mark.parametrize("metadata", [nested(200_000), [1], {"a": float("nan")}, {"a": object()}])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 from datetime import timedelta
 from pathlib import Path
 
@@ -26,10 +27,12 @@ from calotype.backends.memory import MemoryBackend
 from calotype.errors import (
     Corrupt,
     DecompressionBomb,
+    Denied,
     DigestMismatch,
     InvalidDigest,
     Misconfigured,
     NotAnImage,
+    NotFound,
     TooLarge,
 )
 from calotype.names import Owner
@@ -130,6 +133,47 @@ def test_what_is_no_source_of_bytes_is_refused(store, source):
     with pytest.raises(Misconfigured):
         store.put(io.StringIO("text") if source == "StringIO" else source)
     assert list(store.assets()) == []
+
+
+def test_what_comes_waits_in_memory_and_only_what_is_too_large_for_it_on_disk(durable):
+    drafts, seen = durable.blobs / "tmp", []
+
+    def pieces():
+        yield bytes(SMALL)
+        seen.append(len(list(drafts.iterdir())))
+        yield b"more"
+        seen.append(len(list(drafts.iterdir())))
+
+    with durable.open() as store:
+        store.put(b"so that there is a store")
+        put = store.put(pieces())
+        assert seen == [0, 1]
+        assert list(drafts.iterdir()) == []
+        assert put.digest == Digest.of(bytes(SMALL) + b"more")
+
+
+def test_a_file_that_may_not_be_read_is_denied(store, tmp_path, monkeypatch):
+    path, opened = tmp_path / "theirs", os.open
+
+    def refusing(name, *how, **more):
+        if name == path:
+            raise PermissionError(13, "Permission denied", name)
+        return opened(name, *how, **more)
+
+    monkeypatch.setattr(os, "open", refusing)
+    with pytest.raises(Denied, match="may not be read") as caught:
+        store.put(path)
+    assert caught.value.code == "denied"
+    assert [each.code for each in store.put_many([path]).result().failures] == ["denied"]
+
+
+def test_a_broken_symlink_is_not_found(store, tmp_path):
+    path = tmp_path / "link"
+    path.symlink_to("nowhere")
+    with pytest.raises(NotFound, match="A broken symlink") as caught:
+        store.put(path)
+    assert caught.value.code == "not-found"
+    assert [each.code for each in store.put_many([path]).result().failures] == ["not-found"]
 
 
 def test_without_an_owner_it_is_kept_for_itself(store, clock):
@@ -294,6 +338,18 @@ def test_a_file_over_the_limit_is_not_stored(place):
             with pytest.raises(TooLarge, match="100"):
                 store.put(source)
         assert len(objects(store)) == 1
+
+
+def test_a_stream_is_left_at_the_limit_however_long_it_is(place):
+    def endless():
+        yield from (noise(60), noise(60))
+        pytest.fail("the stream is read beyond the limit")
+
+    with place.open(limits=Limits(file_size=100)) as store:
+        with pytest.raises(TooLarge):
+            store.put(endless())
+        done = store.put_many([endless()]).result()
+        assert [each.code for each in done.failures] == ["too-large"]
 
 
 def test_the_file_name_is_that_of_the_path_unless_one_is_given(store, tmp_path):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -122,6 +123,18 @@ def test_a_file_over_the_limit_is_listed(place):
     with place.open(limits=Limits(file_size=50)) as store:
         done = store.put_many([noise(50), noise(51)]).result()
         assert (done.created, [f.code for f in done.failures]) == (1, ["too-large"])
+
+
+def test_two_sources_are_received_at_once(store, monkeypatch):
+    monkeypatch.setattr(intake, "TOGETHER", 1)
+    together = threading.Barrier(2)
+
+    def received(data):
+        together.wait(10)
+        yield data
+
+    done = store.put_many([received(b"one"), received(b"two")]).result()
+    assert (done.created, done.failures) == (2, ())
 
 
 def test_nothing_to_put_is_put(store):

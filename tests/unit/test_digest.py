@@ -225,3 +225,15 @@ def test_leaving_early_leaves_no_thread_behind(files):
     assert next(found)[1] == Digest.of(files[0])
     found.close()
     assert not set(threading.enumerate()) - before
+
+
+def test_two_files_are_read_at_once(files, monkeypatch):
+    together, read = threading.Barrier(2), Digest.of
+
+    def reading(path):
+        together.wait(10)
+        return read(path)
+
+    monkeypatch.setattr(Digest, "of", reading)
+    found = digest_many(files[:2], threads=2)
+    assert [digest for _, digest in found] == [read(b"0"), read(b"1")]
