@@ -130,7 +130,8 @@ def test_an_output_that_its_derivation_has_no_more_goes(store, source, by):
     derive(store, source, output)
     other = None if by is None else bare(store, by)
     store.gc(now=True, digests=[output])
-    change(store, "UPDATE calotype_derivation SET output_digest = ?", other)
+    state = "pending" if other is None else "ready"
+    change(store, "UPDATE calotype_derivation SET state = ?, output_digest = ?", state, other)
     assert store.gc(now=True).doomed == 1
     assert states(store, output) == ["erased"]
     assert problems(store) == []

@@ -185,7 +185,7 @@ def output(raw):
 def test_replacing_a_derivation_lets_go_of_its_output(raw, store, output):
     raw.execute(
         "INSERT OR REPLACE INTO calotype_derivation (audience, input_digest, recipe, version,"
-        f" params_hash, state) VALUES ('*', '{DIGEST}', 'r', '1', 'h', 'ready')"
+        f" params_hash, state) VALUES ('*', '{DIGEST}', 'r', '1', 'h', 'pending')"
     )
     raw.commit()
     assert store.gc(now=True).doomed == 1

@@ -78,8 +78,8 @@ def _refusal(name: str, path: Path | None, waited: float, patience: float) -> Lo
     if waited > OWN_PATIENCE and os.getpid() in writers:
         return Locked(
             f"The catalog {name} is locked by another connection of this process.",
-            hint="Give that transaction to attach, release or restore (connection=), put before "
-            "its first statement, and do all else before or after it.",
+            hint="Put before the transaction's first statement, then attach(connection=) "
+            "inside it. release and restore take connection= too; all else waits for its end.",
         )
     if waited <= patience:
         return None
