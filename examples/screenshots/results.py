@@ -109,10 +109,11 @@ def health(engine: Engine, store: Store) -> list[str]:
     gone = [digest for digest, asset in store.check(shown).items() if asset is None]
     found = [f"{digest} is not there" for digest in gone]
     try:
-        checked = store.fsck(read_data=True, budget="30s")
-        return found + [f"{each.kind}: {each.note}" for each in checked if each.is_problem]
+        for each in store.fsck(read_data=True, budget="30s"):
+            found += [f"{each.kind}: {each.note}"] if each.is_problem else []
     except Unavailable as error:
-        return [*found, f"{error.code}: {error}"]
+        found.append(f"{error.code}: {error}")
+    return found
 
 
 def most_viewed(store: Store, limit: int = 5) -> list[tuple[str, int]]:

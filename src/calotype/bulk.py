@@ -113,7 +113,7 @@ class Bulk(Generic[S]):
         one more. Stopping early leaves whole batches. An error of ``sources`` itself passes
         once what it gave before is kept; a catalog that cannot be used, or a folder that is away,
         raises before any source is read. ``Locked``, and no source more, where another writer
-        holds the catalog for too long.
+        of SQLite holds the whole catalog for too long.
         """
         putter = self._putter
         putter.catalog.ensure()
@@ -190,7 +190,7 @@ class Bulk(Generic[S]):
         Then each part is read again when its turn comes, and finds the room of those before it. A
         catalog that somebody holds has no turn for any of them: it ends the run.
         """
-        if isinstance(error, Locked) and not error.gave_way:
+        if isinstance(error, Locked) and error.whole:
             raise error
         ailing = isinstance(error, Unavailable)
         if isinstance(error, Locked) or (len(rest) == 1 and not (first and ailing)):

@@ -29,7 +29,7 @@ CalotypeError
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import ClassVar, Self
 
 
 class CalotypeError(Exception):
@@ -112,11 +112,19 @@ class Locked(CalotypeError):
     """Another writer holds the catalog; nothing was changed.
 
     ``gave_way`` is True where a transaction of Calotype's own was rolled back for another one, so
-    that the same may succeed at once.
+    that the same may succeed at once. ``whole`` is True where nothing else can be written either.
     """
 
     code = "locked"
     gave_way = False
+    whole = False
+
+    @classmethod
+    def out(cls, message: str, *, hint: str) -> Self:
+        """One that is ``whole``: an SQLite file has one writer at a time."""
+        error = cls(message, hint=hint)
+        error.whole = True
+        return error
 
 
 class EraseLocked(CalotypeError):

@@ -101,12 +101,10 @@ class Putter:
             for part in _recallable(misses):
                 with self._another_round():
                     done.update(self._keep(part, mended))
-        error = Locked(
+        raise Locked(
             "The bytes were let go again each time they were kept.",
             hint="Run gc less eagerly than in a tight loop with grace 0, and try again.",
         )
-        error.gave_way = True
-        raise error
 
     def _known(self, arrivals: Sequence[Arrival], *, first: bool) -> dict[str, Copy]:
         """The sound copies of the arrivals; at first those that they bring along."""

@@ -14,6 +14,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from datetime import datetime, timedelta
 from pathlib import Path
 from urllib.parse import unquote_to_bytes
 from urllib.request import urlopen
@@ -353,6 +354,15 @@ def test_an_importer_that_is_killed_goes_on_and_loses_nothing(tmp_path, source):
         assert all(each.image_hash == taken[each.state, each.search_name] for each in shown)
         assert sound(store)
     assert kills >= 1
+
+
+def test_a_picture_is_held_for_a_day_until_its_row_is_there(archive, source):
+    import_all(archive, source)
+    _, store = archive
+    for asset in store.assets():
+        assert isinstance(asset.kept, datetime)
+        held = asset.kept - asset.created_at
+        assert abs(held - timedelta(hours=24)) < timedelta(minutes=10)
 
 
 def test_a_transaction_that_is_rolled_back_leaves_only_a_held_picture(archive, source, clock):

@@ -32,7 +32,7 @@ from calotype.backends import Key
 from calotype.backends.markers import MARKER
 from calotype.backends.memory import MemoryBackend
 from calotype.errors import Corrupt, EraseLocked, Unavailable
-from calotype.fsck import sides
+from calotype.fsck import sides, whole
 from calotype.model import Check
 
 STRAY = Key(Digest.of(b"nobody's"), "0123456789abcdef", "png")
@@ -400,6 +400,17 @@ def test_a_copy_that_gc_has_no_date_for_is_found_and_gets_one(store, digest, sta
     assert objects(store) == {}
 
 
+def test_of_very_many_some_are_told_and_that_there_are_more(store, digest, monkeypatch):
+    monkeypatch.setattr(whole, "SHOWN", 2)
+    store.put_many([noise(50, number) for number in range(4)]).result()
+    change(store, "UPDATE calotype_replica SET state = 'doomed', due_at = NULL")
+    told = [each.note for each in findings(store) if each.kind == "leak"]
+    assert told[-1] == "there are more than 2 such copies" and len(told) == 3
+    mended = [each.action for each in findings(store, repair=True) if each.kind == "leak"]
+    assert mended == ["mended"] * 3
+    assert [each for each in findings(store) if each.kind == "leak"] == []
+
+
 def test_a_key_of_another_digest_is_told_and_the_rest_is_not_looked_at(store, digest):
     other = str(key_of(store, digest)).replace(digest[8:16], "00000000")
     change(store, "UPDATE calotype_replica SET key = ?", other)
@@ -417,11 +428,14 @@ def test_a_key_that_is_none_says_what_to_do(store, digest):
     assert "Put back a copy of the catalog" in error.value.hint
 
 
-def test_a_result_without_its_output_is_told(store, digest):
+@pytest.mark.parametrize("output", ["NULL, NULL", "CAST('it' AS {bytes}), '{digest}'"])
+def test_a_result_without_its_one_output_is_told(store, digest, output):
+    kind = "BLOB" if store._rooms.catalog.is_sqlite else "BYTEA"
     change(
         store,
         "INSERT INTO calotype_derivation (audience, input_digest, recipe, version, params_hash,"
-        " state) VALUES ('', ?, 'thumb', '1', '', 'ready')",
+        " state, output_inline, output_digest)"
+        f" VALUES ('', ?, 'thumb', '1', '', 'ready', {output.format(bytes=kind, digest=digest)})",
         digest,
     )
     (found,) = findings(store)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import timedelta
 
 import pytest
 from tests.store.legacy import TO_ASSET, TO_BLOB, Application, moved, pointing
@@ -48,6 +49,7 @@ def test_in_the_column_scope_the_rows_alone_keep_their_files(shared, store, colu
     app = pointing(shared, TO_BLOB)
     done = moved(column, app, owner=None, role=None, remove_sources=True)
     assert (done.created, done.removed, done.failures) == (2, 2, ())
+    assert {each.kept - each.created_at for each in column.assets()} == {timedelta(hours=24)}
     deleted(store, app, 2, clock)
     assert there(column) == [1]
 

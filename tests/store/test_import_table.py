@@ -393,6 +393,27 @@ def test_a_database_that_is_locked_says_so_and_what_was_kept_stays(store, app, m
     assert again.duplicate + again.restored == 5
 
 
+def test_a_catalog_that_another_holds_when_rows_are_given_theirs_ends_the_import(
+    folder, app, monkeypatch
+):
+    give = giving.Giver.give
+    with folder.open() as store:
+        store.create()
+    with folder.open() as store, closing(sqlite3.connect(folder.database)) as other:
+
+        def late(self, asked):
+            other.execute("BEGIN IMMEDIATE")
+            return give(self, asked)
+
+        with monkeypatch.context() as patched:
+            patched.setattr(giving.Giver, "give", late)
+            with pytest.raises(Locked, match="locked by another connection"):
+                moved(store, app)
+        other.rollback()
+        again = moved(store, app)
+        assert (again.duplicate + again.restored, again.failures) == (5, ())
+
+
 def test_a_full_disk_in_the_middle_leaves_rows_without_a_digest_for_the_next_run(
     folder, app, monkeypatch
 ):

@@ -24,7 +24,7 @@ from tests.store.pictures import noise, picture
 from tests.store.places import Place
 from tests.store.surgery import change, content, findings, problems, rows
 
-from calotype import Digest, Store
+from calotype import Digest, Store, bulk
 from calotype.catalog import replicas
 from calotype.errors import (
     Locked,
@@ -569,3 +569,20 @@ def test_rows_of_a_database_need_its_driver(tmp_path, monkeypatch):
     with Store(tmp_path / "own") as own, pytest.raises(MissingExtra) as error:
         own.import_table("postgresql://nobody@/none", "t", "t/{id}", bytes_column="b").result()
     assert "pip install 'calotype[postgres]'" in error.value.hint
+
+
+def test_a_picture_that_a_transaction_holds_ends_no_import(place, tmp_path, monkeypatch):
+    monkeypatch.setattr(bulk, "BATCH_COUNT", 2)
+    root = tmp_path / "tree"
+    root.mkdir()
+    for number in range(6):
+        (root / f"{number}").write_bytes(noise(50, number))
+    with place.open() as store, session_of(place) as (session, _, rollback):
+        held = store.put(noise(50, 3), hold="1h").digest
+        store._rooms.catalog.database._patience = 0.3
+        store.attach(held, owner="other/1", connection=session)
+        done = store.import_tree(root, "t/1").result()
+        assert (done.created, {each.code for each in done.failures}) == (4, {"locked"})
+        rollback()
+        assert store.import_tree(root, "t/1").result().unchanged == 4
+        assert problems(store) == []

@@ -6,6 +6,7 @@ import io
 import os
 import sys
 import threading
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -242,6 +243,11 @@ def test_a_batch_writes_its_rows_and_not_what_would_undo_each(folder):
         before = _written()
         store.put_many([noise(100, seed=n) for n in range(300)], owner="d/1").result()
         assert _written() - before < 300 * 10_000
+        engine = store._rooms.catalog.engine
+        with ExitStack() as stack:
+            pooled = [stack.enter_context(engine.connect()) for _ in range(engine.pool.checkedin())]
+            usual = {each.exec_driver_sql("PRAGMA temp_store").scalar() for each in pooled}
+        assert usual == {0}
 
 
 def _written() -> int:

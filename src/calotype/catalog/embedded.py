@@ -263,7 +263,7 @@ class Embedded:
         """Threads of one process queue here, which is fairer than polling for SQLite's lock."""
         gate = self._gate
         if not gate.acquire(timeout=patience):
-            raise Locked(
+            raise Locked.out(
                 f"The catalog {self.name} is locked by another thread of this process.",
                 hint="End the transaction that the other thread holds.",
             )

@@ -76,7 +76,7 @@ def _refusal(name: str, path: Path | None, waited: float, patience: float) -> Lo
         return None
     writers = sqlite.writers(path) if path is not None else set()
     if waited > OWN_PATIENCE and os.getpid() in writers:
-        return Locked(
+        return Locked.out(
             f"The catalog {name} is locked by another connection of this process.",
             hint="Put before the transaction's first statement, then attach(connection=) "
             "inside it. release and restore take connection= too; all else waits for its end.",
@@ -84,7 +84,7 @@ def _refusal(name: str, path: Path | None, waited: float, patience: float) -> Lo
     if waited <= patience:
         return None
     who = ", ".join(f"process {pid}" for pid in sorted(writers)) or "another process"
-    return Locked(
+    return Locked.out(
         f"The catalog {name} has been locked by {who} for {waited:.0f} s.",
         hint="Wait for it to end, or end it.",
     )

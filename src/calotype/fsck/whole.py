@@ -132,16 +132,18 @@ class Fsck:
     def _rows(self, seen: Seen) -> Findings:
         """Rows that no writer of ours writes: keys of no digest (I10), results of nothing (I13)."""
         with self.catalog.read() as connection:
-            odd = health.odd_keys(connection, SHOWN)
-            empty = health.without_output(connection, SHOWN)
+            odd = health.odd_keys(connection, SHOWN + 1)
+            empty = health.without_output(connection, SHOWN + 1)
         seen.unreadable = bool(odd)
         seen.complete = seen.complete and not odd
-        for digest, key in odd:
+        for digest, key in odd[:SHOWN]:
             note = f"the catalog holds {key!r}, which is no key of it: put back a copy"
             yield self._finding("broken", note, digest=Digest(digest))
-        for digest, recipe in empty:
+        for digest, recipe in empty[:SHOWN]:
             note = f"{recipe} of it is ready, and has not one output: compute it again"
             yield self._finding("broken", note, digest=Digest(digest))
+        if max(len(odd), len(empty)) > SHOWN:
+            yield self._finding("broken", f"there are more than {SHOWN} such rows")
 
     def _bare(self) -> Findings:
         for digest in pages(self.catalog, lambda c, after: copies.bare(c, after, PAGE)):
@@ -153,14 +155,16 @@ class Fsck:
         """I17: what is not kept for good has a candidate, no later than its end; I6: or a date."""
         now = self.catalog.clock()
         with self.catalog.read() as connection:
-            forgotten = replicas.forgotten(connection, SHOWN)
+            forgotten = replicas.forgotten(connection, SHOWN + 1)
         if forgotten and repair:
             with self.catalog.write() as connection:
                 replicas.remember(connection, now)
-        for digest, key in forgotten:
-            action = "mended" if repair else ""
+        action = "mended" if repair else ""
+        for digest, key in forgotten[:SHOWN]:
             note = "gc would never erase it"
             yield self._finding("leak", note, digest=Digest(digest), key=key, action=action)
+        if len(forgotten) > SHOWN:
+            yield self._finding("leak", f"there are more than {SHOWN} such copies", action=action)
         for digest in pages(
             self.catalog, lambda c, after: garbage.unwatched(c, self.hosts, now, after, PAGE)
         ):

@@ -12,7 +12,7 @@ from sqlalchemy import Connection
 from calotype.bulk import Refused
 from calotype.catalog import holdings, slots
 from calotype.catalog.joining import joined
-from calotype.errors import CalotypeError, Misconfigured, NotFound
+from calotype.errors import CalotypeError, Locked, Misconfigured, NotFound
 from calotype.importing.rows import Rows, Values, gone
 from calotype.references import Referrer
 from calotype.wishes import Wish
@@ -78,6 +78,8 @@ class Giver:
             with self.rows.changing() as theirs, self._store(theirs, len(asked)) as ours:
                 return self._fill(theirs, ours, asked)
         except _StoreFailed as failed:
+            if isinstance(failed.error, Locked) and failed.error.whole:
+                raise failed.error from failed
             return [(each, failed.error) for each in asked]
         except _RowsFailed as failed:
             raise failed.error from failed
