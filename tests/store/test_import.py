@@ -457,6 +457,12 @@ def test_what_is_left_takes_as_long_as_what_was_done_copies_or_not(store, tmp_pa
             told += 1
     assert told >= 5
     assert step.eta == 0
+    for number in range(50, 60):
+        (root / f"{number:02}").write_bytes(b"the same")
+    began = time.monotonic()
+    for step in store.import_tree(root, "d/1"):
+        if 50 < step.done < 60:
+            assert step.eta <= (time.monotonic() - began) * (60 - step.done) / step.done
 
 
 def test_an_import_stops_where_another_holds_the_catalog_and_goes_on_later(

@@ -10,10 +10,11 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+from sqlalchemy import create_engine, event
 from tests.store.pictures import noise, picture
 from tests.store.surgery import content, keys, objects, problems, rows, truncate
 
-from calotype import Digest, bulk, intake, wishes
+from calotype import Digest, Store, bulk, intake, wishes
 from calotype.backends.local import LocalBackend
 from calotype.errors import Misconfigured, Unavailable
 from calotype.model import PutMany
@@ -248,6 +249,28 @@ def test_a_batch_writes_its_rows_and_not_what_would_undo_each(folder):
             pooled = [stack.enter_context(engine.connect()) for _ in range(engine.pool.checkedin())]
             usual = {each.exec_driver_sql("PRAGMA temp_store").scalar() for each in pooled}
         assert usual == {0}
+
+
+def test_an_engine_of_the_application_keeps_its_own_temporary_tables(tmp_path):
+    engine = create_engine(f"sqlite:///{tmp_path / 'app.db'}")
+
+    @event.listens_for(engine, "connect")
+    def settle(raw, _):
+        raw.execute("PRAGMA temp_store=FILE")
+        raw.execute("CREATE TEMP TABLE mine (id)")
+
+    with Store(engine=engine, backend=f"file:{tmp_path / 'media'}") as store:
+        store.put_many([noise(100, seed=n) for n in range(20)], owner="d/1").result()
+        with engine.connect() as connection:
+            assert connection.exec_driver_sql("PRAGMA temp_store").scalar() == 1
+            assert connection.exec_driver_sql("SELECT COUNT(*) FROM mine").scalar() == 0
+    engine.dispose()
+
+
+def test_what_waits_for_long_is_kept_before_a_batch_is_full(store, monkeypatch):
+    monkeypatch.setattr(bulk, "BATCH_SECONDS", 0)
+    steps = [step.done for step in store.put_many([noise(50, number) for number in range(4)])]
+    assert steps[:4] == [1, 2, 3, 4]
 
 
 def _written() -> int:

@@ -80,7 +80,7 @@ def parse_key(name: str) -> Key:
     if key is None:
         raise Corrupt(
             f"The catalog holds a key that is none: {name!r}.",
-            hint="Put back a copy of the catalog; 'calotype fsck' tells what else is wrong.",
+            hint="Put back a copy of the catalog, then run 'calotype fsck --recover'.",
         )
     return key
 

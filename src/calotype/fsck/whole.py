@@ -79,7 +79,7 @@ class Fsck:
                 lambda: _of_each(sides, seen, lambda side: side.objects(seen)),
                 lambda: self._bare(),
                 lambda: _of_each(sides, seen, lambda side: side.ownerless()),
-                lambda: self._leaks(repair),
+                lambda: self._leaks(seen, repair),
                 lambda: self._drift(repair),
                 lambda: self._orphans(),
             ]
@@ -135,7 +135,7 @@ class Fsck:
             odd = health.odd_keys(connection, SHOWN + 1)
             empty = health.without_output(connection, SHOWN + 1)
         seen.unreadable = bool(odd)
-        seen.complete = seen.complete and not odd
+        seen.complete = seen.complete and not odd and len(empty) <= SHOWN
         for digest, key in odd[:SHOWN]:
             note = f"the catalog holds {key!r}, which is no key of it: put back a copy"
             yield self._finding("broken", note, digest=Digest(digest))
@@ -151,7 +151,7 @@ class Fsck:
                 "missing", "no copy at all", digest=Digest(digest), action="wanted: put it again"
             )
 
-    def _leaks(self, repair: bool) -> Findings:
+    def _leaks(self, seen: Seen, repair: bool) -> Findings:
         """I17: what is not kept for good has a candidate, no later than its end; I6: or a date."""
         now = self.catalog.clock()
         with self.catalog.read() as connection:
@@ -164,6 +164,7 @@ class Fsck:
             note = "gc would never erase it"
             yield self._finding("leak", note, digest=Digest(digest), key=key, action=action)
         if len(forgotten) > SHOWN:
+            seen.complete = False
             yield self._finding("leak", f"there are more than {SHOWN} such copies", action=action)
         for digest in pages(
             self.catalog, lambda c, after: garbage.unwatched(c, self.hosts, now, after, PAGE)
