@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import json
 import os
+import time
+from contextlib import nullcontext
+from types import SimpleNamespace
 
 import pytest
 from tests.cli.desk import said_in_one_line
 from tests.store.pictures import picture, png_header
 
-from calotype import Digest, Store
+from calotype import Digest, Store, progress
+from calotype.cli import putting
 
 HELLO = str(Digest.of(b"hello"))
 NOBODY = "0" * 64
@@ -42,6 +46,15 @@ def test_several_files_are_summed_up_beside_the_answer(desk):
     done = desk("put", desk.file("a"), desk.file("b"), desk.file("c", b"a"))
     assert [line.split()[0] for line in done.lines] == ["created", "created", "duplicate"]
     assert done.err == "3 files, 3 B: 2 created, 1 duplicate\n"
+
+
+def test_the_time_left_is_told_at_the_pace_of_all_files_so_far(desk, monkeypatch):
+    shown, began = [], time.monotonic()
+    monkeypatch.setattr(progress, "time", SimpleNamespace(monotonic=lambda: began + 1e6))
+    monkeypatch.setattr(putting, "meter", lambda *_, **__: nullcontext(shown.append))
+    desk("put", desk.file("a"), "nothing", desk.file("b"), desk.file("c"), code=3)
+    assert [(each.done, each.failed) for each in shown] == [(1, 0), (2, 1), (3, 1), (4, 1)]
+    assert [each.eta for each in shown] == pytest.approx([3e6, 1e6, 1e6 / 3, 0], rel=1e-3)
 
 
 def test_what_was_in_the_trash_is_restored(desk):
