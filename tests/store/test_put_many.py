@@ -8,6 +8,7 @@ import sys
 import threading
 from contextlib import ExitStack
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from sqlalchemy import create_engine, event
@@ -271,6 +272,20 @@ def test_what_waits_for_long_is_kept_before_a_batch_is_full(store, monkeypatch):
     monkeypatch.setattr(bulk, "BATCH_SECONDS", 0)
     steps = [step.done for step in store.put_many([noise(50, number) for number in range(4)])]
     assert steps[:4] == [1, 2, 3, 4]
+
+
+def test_a_batch_waits_from_its_first_file_on_and_not_for_it(store, monkeypatch):
+    clock = SimpleNamespace(now=0.0, monotonic=lambda: clock.now)
+    monkeypatch.setattr(bulk, "time", clock)
+    monkeypatch.setattr(intake, "TOGETHER", 1)
+    monkeypatch.setattr(intake, "AHEAD", 1)
+
+    def come():
+        for number, late in enumerate([10, 1, 1, 100, 1, 1, 100]):
+            clock.now += late
+            yield noise(50, number)
+
+    assert [step.done for step in store.put_many(come())] == [3, 6, 7]
 
 
 def _written() -> int:
