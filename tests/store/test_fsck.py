@@ -423,6 +423,15 @@ def test_a_key_of_another_digest_is_told_and_the_rest_is_not_looked_at(store, di
     assert not run.result().complete
 
 
+@pytest.mark.parametrize("folders", ["{0}/{0}", "{1}/{1}"])
+def test_a_key_in_folders_of_another_digest_is_told(store, digest, folders):
+    key, shard = str(key_of(store, digest)), (digest[:2], digest[2:4])
+    other = key.replace("/".join(shard), folders.format(*shard))
+    change(store, "UPDATE calotype_replica SET key = ?", other)
+    (found,) = findings(store)
+    assert (found.kind, found.digest, repr(other) in found.note) == ("broken", digest, True)
+
+
 def test_a_key_that_is_none_says_what_to_do(store, digest):
     change(store, "UPDATE calotype_replica SET key = key || '!'")
     with pytest.raises(Corrupt, match="The catalog holds a key that is none") as error:
