@@ -24,6 +24,7 @@ from calotype.testing.objects import absent, key, names, noise, put, read
 
 A = key("a", extension="png")
 BYTES = noise(50_000)
+NOBODY = 65534
 
 
 def file_of(backend: LocalBackend, at=A) -> Path:
@@ -63,6 +64,21 @@ def test_files_lie_sharded_by_digest_and_only_their_user_may_enter(backend, root
     folders_made = [root, root / "tmp", *list(path.parents)[:3]]
     assert [mode(folder) for folder in folders_made] == [0o700] * 5
     assert temporary(root) == []
+
+
+@pytest.mark.skipif(
+    sys.platform == "win32" or os.geteuid() != 0, reason="only root gives to other groups"
+)
+@pytest.mark.parametrize(("user", "group"), [(0, NOBODY), (NOBODY, 0), (NOBODY, NOBODY)])
+def test_folders_that_root_makes_are_of_the_user_and_the_group_of_the_root(
+    backend, root, user, group
+):
+    root.mkdir()
+    os.chown(root, user, group)
+    put(backend, A, BYTES)
+    made = [each.stat() for each in root.rglob("*") if each.is_dir()]
+    assert {(each.st_uid, each.st_gid) for each in made} == {(user, group)}
+    assert len(made) >= 4
 
 
 def test_missing_parents_of_the_root_are_made(tmp_path):

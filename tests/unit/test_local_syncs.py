@@ -169,3 +169,13 @@ def test_macos_is_asked_to_empty_the_drives_cache(backend, monkeypatch):
     put(backend, A, BYTES)
     assert asked == [51] * len(asked)
     assert len(asked) >= 5
+
+
+def test_macos_is_asked_about_the_file_at_hand(monkeypatch):
+    import fcntl
+
+    asked = []
+    monkeypatch.setattr(folders, "_FULL_SYNC", 51)
+    monkeypatch.setattr(fcntl, "fcntl", lambda *said: asked.append(said))
+    folders.sync(7)
+    assert asked == [(7, 51)]
