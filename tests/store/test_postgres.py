@@ -34,6 +34,7 @@ from calotype.errors import (
     RoleCascades,
     Unavailable,
 )
+from calotype.importing import engines
 from calotype.quantities import now
 
 
@@ -524,6 +525,13 @@ def test_the_short_scheme_means_the_same_database():
         assert store.backends.list()[0].url == where
 
 
+@pytest.mark.parametrize("begins", ["postgresql:", "postgres:", "postgresql+psycopg2:"])
+def test_whatever_a_url_begins_with_the_driver_is_psycopg(begins):
+    """SQLAlchemy 2.0 would take psycopg2 by itself."""
+    with Store(catalog=f"{begins}//nobody@/none", backend="memory:") as store:
+        assert store._rooms.catalog.engine.url.drivername == "postgresql+psycopg"
+
+
 @pytest.mark.parametrize("whole_first", [True, False])
 def test_a_place_is_one_with_its_password_and_without(tmp_path, whole_first):
     """The server lets anybody in."""
@@ -562,6 +570,12 @@ def test_rows_of_a_database_are_imported_by_its_usual_url(tmp_path, place, begin
     with psycopg.connect(place.url) as app:
         found = app.execute("SELECT digest FROM scans ORDER BY id").fetchall()
     assert found == [(Digest.of(b"one"),), (Digest.of(b"two"),)]
+
+
+@pytest.mark.parametrize("begins", ["postgresql:", "postgres:"])
+def test_rows_of_a_database_are_read_by_psycopg_where_no_driver_is_named(begins):
+    engine = engines.open_database(f"{begins}//nobody@/none")
+    assert engine.url.drivername == "postgresql+psycopg"
 
 
 def test_rows_of_a_database_need_its_driver(tmp_path, monkeypatch):
