@@ -40,7 +40,7 @@ class Digest(str):
 
     @classmethod
     def known(cls, text: str) -> Self:
-        """``text`` that was checked before, as the catalog's own rows were."""
+        """``text`` that needs no check: a hash's own, or a row of the catalog."""
         return super().__new__(cls, text)
 
     @classmethod
@@ -55,11 +55,11 @@ class Digest(str):
         Reads in chunks of 1 MiB and holds no more than one.
         """
         if isinstance(source, bytes | bytearray | memoryview):
-            return cls(hashlib.sha256(source).hexdigest())
+            return cls.known(hashlib.sha256(source).hexdigest())
         if isinstance(source, str | os.PathLike):
             with Path(source).open("rb", buffering=0) as file:
-                return cls(hashed(file))
-        return cls(hashed(source))
+                return cls.known(hashed(file))
+        return cls.known(hashed(source))
 
 
 def digests_of(digests: Iterable[str]) -> list[Digest]:

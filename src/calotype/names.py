@@ -76,12 +76,12 @@ def role_name(role: str | None, digest: str) -> str | None:
     """A role that can be written; one that is a digest is the set's own slot of that digest."""
     if role is None or role == digest:
         return role
-    if _DIGEST.fullmatch(role):
+    if len(plain(role, "role")) == 64 and _DIGEST.fullmatch(role):
         raise Misconfigured(
             f"A role that is another file's digest: {role[:12]}.",
             hint="Leave the role away: without one an owner has a set.",
         )
-    return plain(role, "role")
+    return role
 
 
 def file_name(filename: str | None) -> str | None:

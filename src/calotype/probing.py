@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from contextlib import suppress
+from functools import cache
 
 from calotype.backends import Remote
 from calotype.belonging import is_estranged
@@ -13,7 +15,7 @@ from calotype.digest import Digest
 from calotype.errors import CalotypeError
 from calotype.mounting import Mount, Mounts
 from calotype.presence import require_there
-from calotype.quantities import SECOND
+from calotype.quantities import SECOND, Instant
 
 PROBED = 24 * 3600 * SECOND
 """A copy on another machine that was read or written so lately is believed to be there.
@@ -36,23 +38,36 @@ def probe(catalog: Catalog, mounts: Mounts, wanted: Collection[Digest]) -> dict[
     sound: dict[str, Copy] = {}
     hurt: set[str] = set()
     for mount in mounts.all:
-        for copy in found:
-            digest = str(copy.blob.digest)
-            if copy.backend != mount.name or digest in sound or digest in hurt:
+        here = [copy for copy in found if copy.backend == mount.name]
+        believed_from = _believed_from(catalog, mount) if here else None
+        for copy in here:
+            digest = copy.blob.digest
+            if digest in sound or digest in hurt:
                 continue
-            if _is_there(catalog, mount, copy):
+            if _is_there(catalog, mount, copy, believed_from):
                 sound[digest] = copy
             elif mount.role == PRIMARY:
                 hurt.add(digest)
     return sound
 
 
-def _is_there(catalog: Catalog, mount: Mount, copy: Copy) -> bool:
+def _believed_from(catalog: Catalog, mount: Mount) -> Instant | None:
+    """From when on a copy that was read or written is believed to be there; None: never."""
+    with suppress(CalotypeError):
+        return catalog.clock() - PROBED if _is_remote(type(mount.backend)) else None
+    return None
+
+
+@cache
+def _is_remote(kind: type) -> bool:
+    return issubclass(kind, Remote)
+
+
+def _is_there(catalog: Catalog, mount: Mount, copy: Copy, believed_from: Instant | None) -> bool:
     if copy.suspect:
         return False
-    recently = catalog.clock() - PROBED
     try:
-        lately = isinstance(mount.backend, Remote) and (copy.verified_at or 0) > recently
+        lately = believed_from is not None and (copy.verified_at or 0) > believed_from
         if lately and not is_estranged(catalog, mount):
             return True
         size = mount.backend.size(copy.key)

@@ -27,6 +27,7 @@ from calotype.errors import (
     Unavailable,
 )
 from calotype.model import Facts
+from calotype.stamp import Stamp
 
 SMALL = 8 << 20
 """Contents up to this many bytes stay in memory until it is known that they are new."""
@@ -61,8 +62,8 @@ class Held(Protocol):
 class Content:
     """Received bytes: their digest and size, and where they wait to be kept or dropped.
 
-    ``again`` receives them once more, from a source that has them still; ``found`` is what the
-    system said of a file when it was opened. ``home`` is the backend beside which they are staged.
+    ``again`` receives them once more, from a source that has them still; ``stamp`` is that of a
+    file when it was opened. ``home`` is the backend beside which they are staged.
     """
 
     digest: Digest
@@ -70,7 +71,7 @@ class Content:
     held: Held
     pixel_limit: int = media.PIXEL_LIMIT
     again: Callable[[], Content] | None = None
-    found: os.stat_result | None = None
+    stamp: Stamp | None = None
     home: Stages | None = field(default=None, repr=False)
     _published: bool = field(default=False, repr=False)
 
@@ -242,7 +243,7 @@ def _from_file(path: Located, backend: Backend, limits: Limits, in_memory: int) 
         ) from error
     finally:
         os.close(handle)
-    content.found = found
+    content.stamp = Stamp.of(found)
     return content
 
 

@@ -7,10 +7,10 @@ from tests.crash.scenario import SCENARIOS
 from tests.crash.sweeping import every, needs_tracing, swept
 
 STEPS = {
-    "put-new": 2,
+    "put-new": 1,
     "attach": 1,
-    "release": 2,
-    "gc": 8,
+    "release": 1,
+    "gc": 4,
     "put-checkpoint": 60,
     "put-first": 12,
     "import": 12,

@@ -49,6 +49,20 @@ def test_again_they_are_all_duplicates(store, files):
     assert len(objects(store)) == 8
 
 
+@pytest.mark.parametrize("number", [99, 100, 101, 250])
+def test_hundreds_at_once_have_each_their_own_rows(store, tmp_path, number):
+    files = [tmp_path / f"{size}.bin" for size in range(1, number + 1)]
+    for size, file in enumerate(files, start=1):
+        file.write_bytes(bytes([size % 256]) * size)
+    assert store.put_many(files, owner="dataset/7").result().created == number
+    kept = {asset.filename: (asset.blob.size, asset.digest) for asset in store.assets()}
+    assert kept == {f.name: (f.stat().st_size, Digest.of(f)) for f in files}
+    assert {each.digest for each in store.references(owner="dataset/7")} == {
+        digest for _, digest in kept.values()
+    }
+    assert problems(store) == []
+
+
 def test_names_are_those_of_the_files(store, files):
     store.put_many(files).result()
     assert sorted(asset.filename for asset in store.assets()) == [f.name for f in files[:8]]

@@ -240,13 +240,12 @@ def test_discard_never_fails_and_leaves_the_rest_to_sweep(backend, root, monkeyp
 @pytest.mark.parametrize(
     ("call", "ask"),
     [
-        ("open", lambda backend, _: backend.size(A)),
         ("open", lambda backend, _: backend.open(A)),
         ("open", lambda backend, _: backend.delete(A)),
         ("open", lambda backend, _: list(backend.scan())),
         ("open", lambda backend, _: backend.sweep(now())),
         ("open", lambda backend, _: backend.stage()),
-        ("stat", lambda backend, _: backend.size(A)),
+        ("lstat", lambda backend, _: backend.size(A)),
         ("fstat", lambda backend, _: backend.open(A)),
         ("unlink", lambda backend, _: backend.delete(A)),
         ("unlink", lambda backend, file: backend.rest([file]) or backend.sweep(now() + SECOND)),

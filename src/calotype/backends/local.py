@@ -6,6 +6,7 @@ then the parents of directories that are new. No symbolic link below the root is
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 import weakref
@@ -80,10 +81,9 @@ class LocalBackend:
 
     def size(self, key: Key) -> int | None:
         """The size in bytes of the file at ``key``, or None where there is none."""
-        place, _, name = str(key).rpartition("/")
-        with telling("look at", self._root, str(key)), suppress(FileNotFoundError):
-            with Folder.opened(self._root, place) as folder:
-                facts = os.stat(folder.at(name), dir_fd=folder.descriptor, follow_symlinks=False)
+        name = str(key)
+        with telling("look at", self._root, name), suppress(FileNotFoundError):
+            facts = _looked_at(self._root, name)
             return facts.st_size if stat.S_ISREG(facts.st_mode) else None
         return None
 
@@ -293,6 +293,20 @@ class LocalBackend:
             staged.seal()
             staged.sync()
         placing.place(name, staged, durably=durably)
+
+
+def _looked_at(root: str, name: str) -> os.stat_result:
+    """What the system says of ``name`` below ``root``; ``OSError`` where a link is in the way.
+
+    Opens nothing, which costs a third; a link that is slipped in meanwhile is met by who opens it.
+    """
+    path = root
+    *way, last = name.split("/")
+    for part in way:
+        path = f"{path}/{part}"
+        if stat.S_ISLNK(os.lstat(path).st_mode):
+            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
+    return os.lstat(f"{path}/{last}")
 
 
 def _is_held(folder: Folder, name: str) -> bool:

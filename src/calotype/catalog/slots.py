@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from sqlalchemy import ColumnElement, Connection, bindparam, select, update
 
@@ -48,37 +48,51 @@ def refer(connection: Connection, scope: str, wishes: Sequence[Wish], now: Insta
     The same digest there already: nothing changes. Another digest: its row is released first,
     so that history stays. Of several wishes for one slot the last one wins.
     """
-    wanting = list({wish.slot: wish for wish in wishes if wish.slot is not None}.values())
+    wanting = {slot: wish.digest for wish in wishes if (slot := wish.slot) is not None}
     fresh: list[Digest] | None = None
     for _ in range(ROUNDS):
         held = filled(connection, scope, wanting)
-        wanting = [wish for wish in wanting if held.get(wish.slot) != wish.digest]
-        fresh = [wish.digest for wish in wanting] if fresh is None else fresh
+        wanting = {slot: digest for slot, digest in wanting.items() if held.get(slot) != digest}
+        fresh = list(wanting.values()) if fresh is None else fresh
         if not wanting:
             return fresh
         _fill(connection, scope, wanting, held, now)
         if connection.dialect.name == "sqlite":
             return fresh
-    raise Locked(f"Others fill the same slots all the time: {wanting[0].owner}.", hint="Try again.")
+    kind, ident, _ = next(iter(wanting))
+    raise Locked(f"Others fill the same slots all the time: {kind}/{ident}.", hint="Try again.")
 
 
 def _fill(
     connection: Connection,
     scope: str,
-    wishes: Sequence[Wish],
-    held: Mapping[Slot | None, str],
+    wanting: Mapping[Slot, Digest],
+    held: Mapping[Slot, str],
     now: Instant,
 ) -> None:
-    """Release what is in their slots, and put each there unless somebody else was faster."""
-    displaced = [wish for wish in wishes if wish.slot in held]
+    """Release what is in these slots, and put each there unless somebody else was faster."""
+    displaced = [slot for slot in wanting if slot in held]
     if displaced:
         connection.execute(
             update(reference)
             .where(reference.c.scope == scope, *_SLOT, reference.c.released_at.is_(None))
             .values(released_at=now),
-            [_slot_parameters(wish) for wish in displaced],
+            [{"b_kind": kind, "b_id": ident, "b_role": role} for kind, ident, role in displaced],
         )
-    _INSERT_REFERENCE.many(connection, [_reference_row(scope, wish, now) for wish in wishes])
+    _INSERT_REFERENCE.many(
+        connection,
+        [
+            {
+                "scope": scope,
+                "owner_kind": kind,
+                "owner_id": ident,
+                "role": role,
+                "digest": digest,
+                "created_at": now,
+            }
+            for (kind, ident, role), digest in wanting.items()
+        ],
+    )
 
 
 _LIVE_SLOTS = Prepared(
@@ -92,37 +106,16 @@ _LIVE_SLOTS = Prepared(
 )
 
 
-def filled(connection: Connection, scope: str, wishes: Sequence[Wish]) -> dict[Slot | None, str]:
-    """Of the slots that these wishes name those that have something: slot -> digest."""
+def filled(connection: Connection, scope: str, slots: Iterable[Slot]) -> dict[Slot, str]:
+    """Of these slots those that have something: slot -> digest."""
     roles: dict[tuple[str, str], list[str]] = {}
-    for wish in wishes:
-        if wish.slot is not None:
-            kind, ident, role = wish.slot
-            roles.setdefault((kind, ident), []).append(role)
-    found: dict[Slot | None, str] = {}
+    for kind, ident, role in slots:
+        roles.setdefault((kind, ident), []).append(role)
+    found: dict[Slot, str] = {}
     for (kind, ident), some in roles.items():
-        rows = _LIVE_SLOTS(connection, scope_name=scope, kind=kind, ident=ident, roles=some)
-        found.update({(kind, ident, row["role"]): row["digest"] for row in rows})
+        rows = _LIVE_SLOTS.tuples(connection, scope_name=scope, kind=kind, ident=ident, roles=some)
+        found.update({(kind, ident, role): digest for role, digest in rows})
     return found
-
-
-def _slot_parameters(wish: Wish) -> dict[str, str]:
-    assert wish.slot is not None
-    kind, ident, role = wish.slot
-    return {"b_kind": kind, "b_id": ident, "b_role": role}
-
-
-def _reference_row(scope: str, wish: Wish, now: Instant) -> dict[str, object]:
-    assert wish.slot is not None
-    kind, ident, role = wish.slot
-    return {
-        "scope": scope,
-        "owner_kind": kind,
-        "owner_id": ident,
-        "role": role,
-        "digest": wish.digest,
-        "created_at": now,
-    }
 
 
 def of_owner(scope: str, owner: Owner, role: str | None) -> list[ColumnElement[bool]]:

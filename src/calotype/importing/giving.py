@@ -88,7 +88,10 @@ class Giver:
         referrer, wishes = self.referrer, [each.wish for each in asked]
         digests = {wish.digest for wish in wishes}
         there = holdings.assets(ours, referrer.scope, digests, referrer.hosts)
-        held = slots.filled(ours, referrer.scope, wishes)
+        wanted = [wish.slot for wish in wishes if wish.slot is not None]
+        held: dict[slots.Slot | None, str] = dict(
+            slots.filled(ours, referrer.scope, wanted).items()
+        )
         refused: list[tuple[Asked, CalotypeError]] = []
         ready: list[Wish] = []
         for each in asked:

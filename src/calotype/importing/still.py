@@ -9,9 +9,9 @@ from contextlib import suppress
 from calotype import staging
 from calotype.backends import Backend
 from calotype.errors import Unavailable
-from calotype.importing.walk import Stamp
 from calotype.intake import IN_MEMORY
 from calotype.staging import Content, Limits, Located
+from calotype.stamp import Stamp
 
 # a path may be bytes:
 # ruff: noqa: PTH116
@@ -37,7 +37,7 @@ def read_still(
     content = staging.receive(path, backend, limits, in_memory=IN_MEMORY)
     try:
         now = Stamp.of(os.stat(path))
-        if content.found is None or Stamp.of(content.found) != now:
+        if content.stamp != now:
             raise Unavailable("It changed while it was read.", hint="Import it again.")
     except BaseException:
         content.discard()

@@ -21,7 +21,7 @@ from calotype.digest import Digest
 from calotype.errors import CalotypeError, Misconfigured, NotFound
 from calotype.importing.links import Link, Links, read_map
 from calotype.importing.still import read_still
-from calotype.importing.walk import Found, Named, Stamp, Walk, absolute, found_at
+from calotype.importing.walk import Found, Named, Walk, absolute, found_at
 from calotype.intake import Pause
 from calotype.model import Imported, PutFailure, PutMany
 from calotype.names import Owner, file_name, role_name
@@ -29,6 +29,7 @@ from calotype.progress import Progress, time_left
 from calotype.putting import Putter
 from calotype.quantities import FOREVER
 from calotype.staging import Content, Limits
+from calotype.stamp import Stamp
 from calotype.wishes import Wish
 
 CHUNK = 2000
@@ -195,9 +196,8 @@ class TreeImport:
         """Remember files that are kept durably now; best effort, for it only saves reading."""
         stamped = []
         for entry, content in kept:
-            stamp = Stamp.of(content.found) if content.found is not None else entry.stamp
             if entry.path not in self._unsure:
-                stamped.append((entry.path, stamp, content.digest))
+                stamped.append((entry.path, content.stamp or entry.stamp, content.digest))
         self._unsure.difference_update(each.source.path for each in kept)
         with suppress(CalotypeError), self._putter.catalog.write(durable=False) as connection:
             seen.note(connection, stamped)

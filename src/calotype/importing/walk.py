@@ -10,28 +10,10 @@ from contextlib import suppress
 from typing import NamedTuple
 
 from calotype.errors import CalotypeError, Denied, Misconfigured, NotFound, Unavailable
+from calotype.stamp import Stamp
 
 # pathlib cannot tell an entry's type without asking the system again:
 # ruff: noqa: PTH112, PTH116, PTH118, PTH119
-
-_63_BITS = (1 << 63) - 1
-
-
-class Stamp(NamedTuple):
-    """What tells that a file is as it was: bytes, nanoseconds since 1970, the inode's low bits."""
-
-    size: int
-    modified: int
-    inode: int
-
-    @classmethod
-    def of(cls, found: os.stat_result) -> Stamp:
-        """The stamp that the system's answer makes; a database takes its numbers.
-
-        Dates before 1677 and after 2262 count as the nearest one between.
-        """
-        modified = max(-_63_BITS, min(found.st_mtime_ns, _63_BITS))
-        return cls(found.st_size, modified, found.st_ino & _63_BITS)
 
 
 def absolute(path: bytes) -> bytes:
