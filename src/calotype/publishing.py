@@ -9,7 +9,8 @@ from typing import BinaryIO, cast
 
 from calotype.backends import Backend, Gathers, Key, Remote, Staged
 from calotype.heart import beating
-from calotype.staging import Content, InMemory, staging_of
+from calotype.held import InMemory
+from calotype.staging import Content, staging_of
 
 AT_ONCE = 16
 """Objects that are sent to another machine at a time."""

@@ -6,13 +6,12 @@ import hashlib
 import io
 import os
 import stat
-import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache, cached_property, partial
 from itertools import chain
 from pathlib import Path
-from typing import BinaryIO, Protocol, TypeAlias, cast
+from typing import BinaryIO, TypeAlias, cast
 
 from calotype import giving_up, media
 from calotype.backends import Backend, Staged, Stages
@@ -26,6 +25,7 @@ from calotype.errors import (
     TooLarge,
     Unavailable,
 )
+from calotype.held import Gone, Held, InMemory, Spooled
 from calotype.model import Facts
 from calotype.stamp import Stamp
 
@@ -44,18 +44,6 @@ class Limits:
 
     file_size: int | None = None
     pixels: int = media.PIXEL_LIMIT
-
-
-class Held(Protocol):
-    """Bytes that can be read from the start, any number of times."""
-
-    def open(self) -> BinaryIO:
-        """The bytes from the start."""
-        ...
-
-    def discard(self) -> None:
-        """Let go of them."""
-        ...
 
 
 @dataclass(eq=False)
@@ -91,18 +79,18 @@ class Content:
     @property
     def is_gone(self) -> bool:
         """True for bytes that were let go."""
-        return isinstance(self.held, _Gone)
+        return isinstance(self.held, Gone)
 
     @property
     def on_disk(self) -> int:
         """How many bytes wait on disk."""
-        return 0 if isinstance(self.held, InMemory | _Gone) else self.size
+        return 0 if isinstance(self.held, InMemory | Gone) else self.size
 
     def let_go(self) -> None:
         """Hold no bytes, where they can be had again should they be wanted after all."""
         if self.again is not None:
             self.held.discard()
-            self.held = _Gone()
+            self.held = Gone()
 
     def recall(self) -> None:
         """Have the bytes again that were let go; ``Unavailable`` where others are there now."""
@@ -165,47 +153,6 @@ class Content:
         self.held.discard()
 
 
-@dataclass(slots=True)
-class InMemory:
-    """Bytes that wait in memory."""
-
-    data: bytes
-
-    def open(self) -> BinaryIO:
-        """The bytes from the start."""
-        return io.BytesIO(self.data)
-
-    def discard(self) -> None:
-        """Let go of them."""
-        self.data = b""
-
-
-class _Gone:
-    def open(self) -> BinaryIO:
-        raise Unavailable("These bytes were let go.", hint="Put the file again.")
-
-    def discard(self) -> None: ...
-
-
-class _Spooled:
-    """A temporary file of this machine's, for backends that have no file system of their own."""
-
-    def __init__(self) -> None:
-        self._file = tempfile.TemporaryFile()  # noqa: SIM115 - lives until discard
-
-    def write(self, chunk: bytes) -> None:
-        self._file.write(chunk)
-
-    def open(self) -> BinaryIO:
-        self._file.flush()
-        copy = os.fdopen(os.dup(self._file.fileno()), "rb")
-        copy.seek(0)
-        return copy
-
-    def discard(self) -> None:
-        self._file.close()
-
-
 def receive(source: Source, backend: Backend, limits: Limits, *, in_memory: int = SMALL) -> Content:
     """Read ``source`` to its end and hash it.
 
@@ -228,7 +175,7 @@ def receive(source: Source, backend: Backend, limits: Limits, *, in_memory: int 
 
 def known(digest: Digest, size: int, again: Callable[[], Content], limits: Limits) -> Content:
     """Bytes known from an earlier look; ``again`` reads them, should they be wanted after all."""
-    return Content(digest, size, _Gone(), limits.pixels, again)
+    return Content(digest, size, Gone(), limits.pixels, again)
 
 
 def _from_file(path: Located, backend: Backend, limits: Limits, in_memory: int) -> Content:
@@ -268,7 +215,7 @@ class Gathering:
         self._sha = hashlib.sha256()
         self._start = io.BytesIO()
         self._size = 0
-        self._spill: Staged | _Spooled | None = None
+        self._spill: Staged | Spooled | None = None
 
     def take(self, chunk: bytes) -> None:
         """The next piece; ``TooLarge`` at the limit."""
@@ -280,7 +227,7 @@ class Gathering:
             self._start.write(chunk)
             return
         if self._spill is None:
-            self._spill = self._staging.stage() if self._staging is not None else _Spooled()
+            self._spill = self._staging.stage() if self._staging is not None else Spooled()
             self._spill.write(self._start.getvalue())
             self._start = io.BytesIO()
         self._spill.write(chunk)

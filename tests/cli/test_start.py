@@ -15,7 +15,7 @@ from tests.store.pictures import picture
 
 import calotype
 from calotype.cli import main
-from calotype.cli.app import COMMANDS, app
+from calotype.cli.app import COMMANDS, GROUPS, app
 
 HEAVY = frozenset(
     {"alembic", "mako", "rich", "PIL", "pillow_heif", "pydicom", "numpy", "skimage", "pytest"}
@@ -57,10 +57,19 @@ def test_the_console_script_is_the_same_program(desk):
     assert desk.outside("--version").out == done.stdout
 
 
-def test_every_command_is_listed_with_its_first_sentence(desk):
-    for words in ([], ["--help"], ["-h"]):
-        said = desk(*words).out
-        assert [name for name in COMMANDS if f"│ {name.split()[0]} " not in said] == []
+@pytest.mark.parametrize("words", [[], ["--help"], ["-h"], ["backend"], ["catalog", "--help"]])
+def test_every_command_is_listed_with_its_first_sentence(desk, words):
+    listed = re.findall(r"^│ ([a-z]+) +(\S.*?) *│$", desk.outside(*words).out, flags=re.MULTILINE)
+    names = [name.split() for name in COMMANDS]
+    group = words[:1] if words[:1] in ([each] for each in GROUPS) else []
+    wanted = {name[-1] if group else name[0] for name in names if name[: len(group)] == group}
+    assert {name for name, sentence in listed if sentence} >= wanted
+
+
+def test_a_command_imports_no_other(desk):
+    modules = {f"calotype.cli.{command.partition(':')[0]}" for command in COMMANDS.values()}
+    desk("put", desk.file("a", b"hello"))
+    assert modules & loaded("stats") == {"calotype.cli.looking"}
 
 
 @pytest.mark.parametrize("width", [60, 80, 100])

@@ -88,14 +88,17 @@ SHAPES: dict[int, Shape] = {
     332: _path("statx", "read", AT),
 }
 
-_OPENS = {2: 1, 257: 2}
+OPENS = {2: 1, 257: 2}
 """open and openat, and which argument holds their flags."""
+
+TRUNCATES = (76, 77)
+"""truncate and ftruncate; their second argument is the size."""
 
 
 def kind(number: int, arguments: tuple[int, ...]) -> tuple[Kind, bool] | None:
     """What this call may do, and whether it may need room; None for one that does not matter."""
     shape = SHAPES[number]
-    if number in _OPENS and arguments[_OPENS[number]] & _CREATES:
+    if number in OPENS and arguments[OPENS[number]] & _CREATES:
         return "change", True
     if number == 72 and arguments[1] not in _LOCKING:
         return None

@@ -224,7 +224,9 @@ class _Tracer:
         if sort is None or not paths:
             return
         ordinal, name = len(self.trace.calls) + 1, syscalls.SHAPES[number].name
-        call = Call(ordinal, name, *sort, paths[0], "".join(paths[1:]), self._heard())
+        kind, grows = sort
+        grows = grows and self._takes_room(number, arguments, paths[0])
+        call = Call(ordinal, name, kind, grows, paths[0], "".join(paths[1:]), self._heard())
         self.trace.calls.append(call)
         self._inside[thread] = call
         if not self._strikes(call):
@@ -235,6 +237,16 @@ class _Tracer:
         else:
             _ptrace(_POKEUSER, thread, _ORIG_RAX, -1)
             self._inside[thread] = replace(call, failed=True)
+
+    def _takes_room(self, number: int, arguments: tuple[int, ...], path: str) -> bool:
+        """False for what is done on a full disk as well: open what is there, or cut it short."""
+        try:
+            there = os.stat(f"{self._root}/{path}").st_size
+        except OSError:
+            return True
+        if number in syscalls.TRUNCATES:
+            return arguments[1] > there
+        return number not in syscalls.OPENS
 
     def _left(self, thread: int, answer: int) -> None:
         call = self._inside.pop(thread)

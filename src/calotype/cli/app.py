@@ -5,23 +5,11 @@ from __future__ import annotations
 import difflib
 import re
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from cyclopts import App, CycloptsError, Parameter, UnusedCliTokensError
 
 from calotype import __version__
-from calotype.cli import (
-    backing,
-    checking,
-    collecting,
-    getting,
-    importing,
-    keeping,
-    looking,
-    putting,
-    relocating,
-    tending,
-)
 from calotype.cli.exits import Interrupted, Usage, error_line, exit_of
 from calotype.cli.options import STDIO
 from calotype.errors import CalotypeError
@@ -38,41 +26,42 @@ app = App(
 )
 app.register_install_completion_command()
 
-COMMANDS: dict[str, Callable[..., int]] = {
-    "init": tending.init,
-    "put": putting.put,
-    "import": importing.import_,
-    "get": getting.get,
-    "ls": looking.ls,
-    "stat": looking.stat,
-    "explain": looking.explain,
-    "check": checking.check,
-    "url": looking.url,
-    "attach": keeping.attach,
-    "release": keeping.release,
-    "rm": keeping.release,
-    "restore": keeping.restore,
-    "discard": keeping.discard,
-    "keep": keeping.keep,
-    "renew": keeping.renew,
-    "update": keeping.update,
-    "gc": collecting.gc,
-    "fsck": collecting.fsck,
-    "purge": collecting.purge,
-    "unblock": collecting.unblock,
-    "stats": looking.stats,
-    "usage": looking.usage,
-    "quota": keeping.quota,
-    "backend list": backing.list_,
-    "backend add": backing.add,
-    "backend copy": backing.copy,
-    "backend primary": backing.primary,
-    "backend drop": backing.drop,
-    "catalog copy": relocating.copy,
-    "upgrade": tending.upgrade,
-    "doctor": tending.doctor,
-    "config": tending.config,
+COMMANDS = {
+    "init": "tending:init",
+    "put": "putting:put",
+    "import": "importing:import_",
+    "get": "getting:get",
+    "ls": "looking:ls",
+    "stat": "looking:stat",
+    "explain": "looking:explain",
+    "check": "checking:check",
+    "url": "looking:url",
+    "attach": "keeping:attach",
+    "release": "keeping:release",
+    "rm": "keeping:release",
+    "restore": "keeping:restore",
+    "discard": "keeping:discard",
+    "keep": "keeping:keep",
+    "renew": "keeping:renew",
+    "update": "keeping:update",
+    "gc": "collecting:gc",
+    "fsck": "collecting:fsck",
+    "purge": "collecting:purge",
+    "unblock": "collecting:unblock",
+    "stats": "looking:stats",
+    "usage": "looking:usage",
+    "quota": "keeping:quota",
+    "backend list": "backing:list_",
+    "backend add": "backing:add",
+    "backend copy": "backing:copy",
+    "backend primary": "backing:primary",
+    "backend drop": "backing:drop",
+    "catalog copy": "relocating:copy",
+    "upgrade": "tending:upgrade",
+    "doctor": "tending:doctor",
+    "config": "tending:config",
 }
+"""Module and function of each; what a command does not need is not imported for it."""
 
 GROUPS = {
     "backend": App(name="backend", help="Where the bytes are, and in which roles."),
@@ -84,7 +73,7 @@ for group in GROUPS.values():
     app.command(group)
 for name, command in COMMANDS.items():
     first, _, last = name.rpartition(" ")
-    GROUPS.get(first, app).command(command, name=last)
+    GROUPS.get(first, app).command(f"calotype.cli.{command}", name=last)
 
 WITH_STDIO = frozenset({"put", "get", "check"})
 WITH_VALUE = frozenset({"--store", "--scope"})
@@ -106,6 +95,8 @@ def run(arguments: Sequence[str]) -> int:
     try:
         if words and words[0].partition("=")[0] in EVERYWHERE:
             raise Usage("No command given.", hint="See 'calotype --help'.")
+        if not _named(words):
+            _import_all()
         outcome = app(words)
     except CalotypeError as error:
         return _failed(error, json_lines)
@@ -125,9 +116,19 @@ def _misspelt(error: CycloptsError, words: Sequence[str]) -> Usage:
     guess = _GUESS.search(what)
     if guess and difflib.SequenceMatcher(None, guess[1], guess[3]).ratio() < LIKE:
         what = what.replace(guess[2], "").strip()
-    named = [name for name in (*GROUPS, *COMMANDS) if words[: name.count(" ") + 1] == name.split()]
-    of = max(named, key=len, default="")
-    return Usage(what, hint=f"See 'calotype {of} --help'.".replace("  ", " "))
+    group = words[0] if words[:1] and words[0] in GROUPS else ""
+    return Usage(what, hint=f"See 'calotype {_named(words) or group} --help'.".replace("  ", " "))
+
+
+def _named(words: Sequence[str]) -> str:
+    """The command that is asked for; empty for none."""
+    return next((name for name in COMMANDS if words[: name.count(" ") + 1] == name.split()), "")
+
+
+def _import_all() -> None:
+    """Help tells what every command does."""
+    for each in (app, *GROUPS.values()):
+        each.resolved_commands()
 
 
 def _command_first(arguments: Sequence[str]) -> list[str]:
