@@ -6,7 +6,7 @@ import os
 import time
 from collections import Counter
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Generic, NamedTuple, TypeVar
 
 from calotype.catalog.reserve import Freeing
@@ -28,6 +28,9 @@ BATCH_MEMORY = 24 << 20
 BATCH_DISK = 512 << 20
 BATCH_SECONDS = 2.0
 """After so long a batch is kept, full or not; what is being taken ahead comes on top of that."""
+
+SHORTLY = 0.5
+"""Seconds that a part of a batch waits for a lock, where the whole has waited before."""
 
 
 S = TypeVar("S")
@@ -170,11 +173,18 @@ class Bulk(Generic[S]):
             self._intake.forget([arrival.content.digest for _, arrival in batch.arrivals])
             batch.discard()
 
-    def _keep_all(self, arrivals: Sequence[tuple[S, Arrival]], *, first: bool = True) -> None:
+    def _keep_all(
+        self,
+        arrivals: Sequence[tuple[S, Arrival]],
+        *,
+        first: bool = True,
+        patience: float | None = None,
+    ) -> None:
         """Keep them together; where that fails part of them, down to the one that is to blame."""
         done: dict[int, Line] = {}
         try:
-            self._putter.put([arrival for _, arrival in arrivals], done)
+            putter = replace(self._putter, patience=patience)
+            putter.put([arrival for _, arrival in arrivals], done)
         except CalotypeError as error:
             rest = [each for number, each in enumerate(arrivals) if number not in done]
             self._keep_rest(rest, error, first=first)
@@ -187,13 +197,14 @@ class Bulk(Generic[S]):
     ) -> None:
         """Keep what ``error`` left, in parts; where its disk failed, what waits there goes first.
 
-        Then each part is read again when its turn comes, and finds the room of those before it. A
-        catalog that somebody holds has no turn for any of them: it ends the run.
+        Then each part is read again when its turn comes, and finds the room of those before it. Of
+        what somebody holds the parts are waited for but shortly, for that was waited for already;
+        a catalog that is held as a whole has no turn for any of them: it ends the run.
         """
+        held, ailing = isinstance(error, Locked), isinstance(error, Unavailable)
         if isinstance(error, Locked) and error.whole:
             raise error
-        ailing = isinstance(error, Unavailable)
-        if isinstance(error, Locked) or (len(rest) == 1 and not (first and ailing)):
+        if len(rest) == 1 and not (first and ailing):
             for source, arrival in rest:
                 arrival.content.discard()
                 self._fail(source, error)
@@ -202,7 +213,7 @@ class Bulk(Generic[S]):
             for _, arrival in rest:
                 arrival.content.let_go()
         for part in _parts(rest):
-            self._keep_all(part, first=False)
+            self._keep_all(part, first=False, patience=SHORTLY if held else None)
 
     def _note(self, done: Sequence[tuple[Done[S], Line]]) -> None:
         """Count what is kept, but for what failed after all."""

@@ -121,7 +121,7 @@ class Locked(CalotypeError):
 
     @classmethod
     def out(cls, message: str, *, hint: str) -> Self:
-        """One that is ``whole``: an SQLite file has one writer at a time."""
+        """One that is ``whole``: an SQLite file has one writer at a time, a pool so many."""
         error = cls(message, hint=hint)
         error.whole = True
         return error

@@ -65,7 +65,7 @@ class Putter:
 
     ``forsaken`` are intents that were given up while the catalog could not be written.
     ``witness`` is told what became of arrivals, in the transaction that keeps them; what it raises
-    undoes that.
+    undoes that. ``patience`` is how many seconds a lock is waited for, None for the catalog's own.
     """
 
     catalog: Catalog
@@ -74,6 +74,7 @@ class Putter:
     hosts: Hosts
     forsaken: list[Intent] = field(default_factory=list, compare=False)
     witness: Callable[[Connection, Sequence[Status]], None] | None = None
+    patience: float | None = None
 
     @property
     def backend(self) -> Backend:
@@ -124,7 +125,7 @@ class Putter:
         if not hits:
             return {}
         digests = sorted({arrival.content.digest for _, arrival in hits})
-        with self.catalog.write(rows=len(hits)) as connection:
+        with self.catalog.write(rows=len(hits), patience=self.patience) as connection:
             copies.lock_blobs(connection, digests)
             tokens = [sound[digest].token for digest in digests]
             live = copies.still_sound(connection, tokens)
@@ -159,7 +160,9 @@ class Putter:
         require_there(self.catalog, mount)
         self.withdraw()
         upto = marked(self.catalog, mount)
-        with self.catalog.write(durable=False, rows=len(misses)) as connection:
+        with self.catalog.write(
+            durable=False, rows=len(misses), patience=self.patience
+        ) as connection:
             intents = self._intend(connection, mount.name, unique, upto)
         try:
             items = [(intent.key, unique[intent.digest]) for intent in intents]
@@ -203,7 +206,7 @@ class Putter:
         """TX2 and its commit; one whose answer was lost with the server is asked after."""
         lines: dict[int, Line] = {}
         try:
-            with self.catalog.write(rows=len(misses)) as connection:
+            with self.catalog.write(rows=len(misses), patience=self.patience) as connection:
                 lines = self._settle(connection, name, misses, intents, unique, mended)
         except Unavailable:
             if not lines or self.catalog.is_sqlite or not self._is_live(intents):

@@ -380,6 +380,7 @@ def test_a_commit_that_a_reader_keeps_out_is_locked_and_the_settings_are_as_befo
             for verb in (
                 lambda: store.put(picture(1)),
                 lambda: store.put(picture(), owner="page/1"),
+                lambda: store.put_many(map(picture, range(1, 5))).result(),
                 lambda: store.gc(now=True),
             ):
                 with pytest.raises(Locked, match="reads the catalog") as caught:

@@ -10,9 +10,10 @@ import time
 from contextlib import closing
 
 import pytest
+from sqlalchemy import QueuePool, create_engine
 from tests.store.pictures import picture
 
-from calotype import accesses
+from calotype import Store, accesses
 from calotype.errors import Locked
 
 HOLDER = """
@@ -33,11 +34,49 @@ def test_a_writer_of_another_process_is_named(in_file):
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
         with subprocess.Popen(command, **pipes) as holder:
             holder.stdout.readline()
-            with pytest.raises(Locked, match=f"process {holder.pid} "):
-                store.put(picture(1))
+            for verb in (
+                lambda: store.put(picture(1)),
+                lambda: store.put_many([picture(1), picture(2)]).result(),
+            ):
+                with pytest.raises(Locked, match=f"process {holder.pid} "):
+                    verb()
             holder.stdin.close()
         assert store.put(picture(1)).status == "created"
         assert os.getpid() != holder.pid
+
+
+def test_many_files_end_where_another_thread_holds_the_catalog(folder):
+    with folder.open() as store:
+        store.put(picture())
+        database = store._rooms.catalog.database
+        database._patience = 0.1
+        with database._gate, pytest.raises(Locked, match="another thread"):
+            store.put_many([picture(1), picture(2)]).result()
+        assert store.put_many([picture(1), picture(2)]).result().created == 2
+
+
+def test_many_files_end_where_every_connection_of_a_pool_is_in_use(shared):
+    url = f"sqlite:///{shared.database}"
+    engine = create_engine(url, poolclass=QueuePool, pool_size=1, max_overflow=0, pool_timeout=0.1)
+    with Store(engine=engine, backend=f"file:{shared.blobs}") as store:
+        store.put(picture())
+        with engine.connect(), pytest.raises(Locked, match="pool is in use"):
+            store.put_many([picture(1), picture(2)]).result()
+        assert store.put_many([picture(1), picture(2)]).result().created == 2
+    engine.dispose()
+
+
+def test_many_files_end_where_the_file_of_their_bytes_is_held(folder, tmp_path):
+    beside = tmp_path / "bytes.db"
+    with Store(folder.root / "store", backend=f"sqlite:///{beside}") as store:
+        store.put(picture())
+        store._rooms.mounts.primary.backend._tables.database._patience = 0.1
+        with closing(sqlite3.connect(beside, isolation_level=None)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            with pytest.raises(Locked, match="bytes.db"):
+                store.put_many([picture(1), picture(2)]).result()
+            other.execute("ROLLBACK")
+        assert store.put_many([picture(1), picture(2)]).result().created == 2
 
 
 def test_reading_never_waits_for_a_writer(in_file, monkeypatch):

@@ -14,7 +14,7 @@ from calotype.catalog import sqlite
 from calotype.catalog.database import Database
 from calotype.catalog.failures import translated
 from calotype.catalog.reserve import PLENTY, ROW, Freeing, has_less_than
-from calotype.errors import CalotypeError, by_code
+from calotype.errors import CalotypeError, Locked, by_code
 
 FOR_REUSE = 12 << 20
 """Bytes of an SQLite file's disk that it does not grow into."""
@@ -134,4 +134,7 @@ def _make_file(path: Path) -> None:
 def _told(error: CalotypeError, url: str) -> CalotypeError:
     """The same error of a database in which there is no catalog."""
     message, hint = (text.replace("he catalog", "he database") for text in (str(error), error.hint))
-    return by_code(error.code, f"{url}: {message}", hint)
+    told = by_code(error.code, f"{url}: {message}", hint)
+    if isinstance(told, Locked) and isinstance(error, Locked):
+        told.gave_way, told.whole = error.gave_way, error.whole
+    return told

@@ -212,7 +212,7 @@ def meaning(error: BaseException, *, committing: bool = False) -> CalotypeError 
     if (known := _meaning_of_state(error)) is not None:
         return known
     if committing and "database is locked" in text:
-        return Locked(
+        return Locked.out(
             "Another transaction reads the catalog, and its file lets nobody commit meanwhile; "
             "nothing was changed.",
             hint="End that transaction, or let the file be in WAL mode: PRAGMA journal_mode=WAL.",
@@ -221,9 +221,11 @@ def meaning(error: BaseException, *, committing: bool = False) -> CalotypeError 
 
 
 def _meaning_of(text: str) -> CalotypeError | None:
+    """The error of ours for one of SQLite's, whose file is locked as a whole."""
     for sign, kind, message, hint in _SIGNS:
         if sign in text:
-            return kind(f"{message}.", hint=hint)
+            make = Locked.out if kind is Locked else kind
+            return make(f"{message}.", hint=hint)
     return None
 
 
@@ -267,7 +269,7 @@ def translated() -> Iterator[None]:
     except sqlite3.Error as error:
         raise _ours(error, error) from error
     except PoolTimeoutError as error:
-        raise Locked(
+        raise Locked.out(
             "Every connection of the engine's pool is in use.",
             hint="End the transactions that have them, or give the engine a larger pool.",
         ) from error
