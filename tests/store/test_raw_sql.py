@@ -54,8 +54,11 @@ DIGEST = Digest.of(picture())
         f"VALUES ('other', 'scan', '1', 'a', '{DIGEST}', 0)",
         "INSERT OR REPLACE INTO calotype_blob (digest, size, media_type, extension) "
         f"VALUES ('{DIGEST}', 1, 'text/plain', 'txt')",
-        "INSERT INTO calotype_blob (digest, size, media_type, extension) "
-        "VALUES ('abc', 1, 'text/plain', 'txt')",
+        *(
+            "INSERT INTO calotype_blob (digest, size, media_type, extension) "
+            f"VALUES ('{digest}', 1, 'text/plain', 'txt')"
+            for digest in ("abc", "A" * 64, "0" * 63 + "g", "0" * 30 + "-" + "0" * 33)
+        ),
     ],
 )
 def test_what_would_break_a_promise_is_refused(raw, store, statement):

@@ -64,7 +64,10 @@ blob = Table(
     Column("extension", Text, nullable=False),
     Column("width", Integer),
     Column("height", Integer),
-    CheckConstraint("length(digest) = 64", name="calotype_blob_digest"),
+    CheckConstraint(
+        "length(digest) = 64 AND ltrim(digest, '0123456789abcdef') = ''",
+        name="calotype_blob_digest",
+    ),
     CheckConstraint("size >= 0", name="calotype_blob_size"),
     sqlite_with_rowid=False,
 )

@@ -195,8 +195,8 @@ def fsck(
         done = run.result()
     printer.object(record(done))
     state = "all is well" if not done.problems else f"{plural(done.problems, 'problem')} found"
-    ended = "the budget ended it, the next run goes on" if budget else "the rest was not looked at"
-    rest = "" if done.complete else f"; {ended}"
+    left = "; not all of it was looked at" + (", the next run goes on" if budget else "")
+    rest = "" if done.complete else left
     printer.line(f"{plural(done.blobs, 'blob')}, {plural(done.objects, 'object')}: {state}{rest}")
     return Exit.INTEGRITY if done.problems else Exit.OK
 

@@ -164,7 +164,7 @@ class Fsck:
             note = "gc would never erase it"
             yield self._finding("leak", note, digest=Digest(digest), key=key, action=action)
         if len(forgotten) > SHOWN:
-            seen.complete = False
+            seen.complete = seen.complete and repair
             yield self._finding("leak", f"there are more than {SHOWN} such copies", action=action)
         for digest in pages(
             self.catalog, lambda c, after: garbage.unwatched(c, self.hosts, now, after, PAGE)

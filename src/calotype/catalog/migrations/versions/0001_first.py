@@ -53,7 +53,10 @@ def upgrade() -> None:
         sa.Column("extension", sa.Text(), nullable=False),
         sa.Column("width", sa.Integer(), nullable=True),
         sa.Column("height", sa.Integer(), nullable=True),
-        sa.CheckConstraint("length(digest) = 64", name="calotype_blob_digest"),
+        sa.CheckConstraint(
+            "length(digest) = 64 AND ltrim(digest, '0123456789abcdef') = ''",
+            name="calotype_blob_digest",
+        ),
         sa.CheckConstraint("size >= 0", name="calotype_blob_size"),
         sa.PrimaryKeyConstraint("digest"),
         sqlite_with_rowid=False,
