@@ -49,11 +49,7 @@ def migrate(store: Store, revision: str | None) -> Path | None:
 
     Makes the tables where a database is there without them; ``NoStore`` where there is none.
     """
-    catalog = catalog_of(store)
-    if catalog.path is not None and not catalog.path.exists():
-        catalog.require()
-    with catalog.database.reading() as connection:
-        found = schema.number(connection)
+    catalog, found = catalog_of(store), schema_of(store)
     if revision is None and (found is None or found == schema.CURRENT):
         catalog.ensure()
         return None
@@ -61,6 +57,15 @@ def migrate(store: Store, revision: str | None) -> Path | None:
         catalog.require()
         return None
     return schema.to(catalog, revision or "head")
+
+
+def schema_of(store: Store) -> int | None:
+    """The schema that the catalog has, None for a database without tables; ``NoStore``."""
+    catalog = catalog_of(store)
+    if catalog.path is not None and not catalog.path.exists():
+        catalog.require()
+    with catalog.database.reading() as connection:
+        return schema.number(connection)
 
 
 def script(store: Store) -> str:

@@ -79,6 +79,17 @@ def test_a_downgrade_copies_first_and_the_copy_goes_back(desk):
     assert desk.names() == ["a"]
 
 
+def test_a_dry_run_tells_the_schemas_and_changes_nothing(desk):
+    assert "No store here" in said_in_one_line(desk("upgrade", "--dry-run", code=10))
+    desk.put("a")
+    now = schema.CURRENT
+    assert desk("upgrade", "--downgrade", "base", "--dry-run").out == f"schema {now} -> base\n"
+    desk("upgrade", "--downgrade", f"{now - 1}")
+    found = desk("upgrade", "--dry-run", "--json").object
+    assert found == {"schema": str(now - 1), "wanted": str(now)}
+    assert desk("upgrade", "--dry-run").out == f"schema {now - 1} -> {now}\n"
+
+
 @pytest.mark.parametrize("revision", [f"{schema.CURRENT}", f"{schema.CURRENT:04}"])
 def test_a_revision_is_named_with_or_without_its_zeros(desk, revision):
     desk.put("a")

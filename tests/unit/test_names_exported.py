@@ -7,6 +7,7 @@ import inspect
 import pkgutil
 import subprocess
 import sys
+from dataclasses import is_dataclass
 
 import pytest
 
@@ -207,6 +208,14 @@ for thread in threads: thread.join()
 print(len(found), len(set(found)))
 """
     assert python(code) == "16 1"
+
+
+@pytest.mark.parametrize("name", ["model", "figures", "names", "progress", "wishes"])
+def test_words_are_values_that_nobody_changes(name):
+    module = importlib.import_module(f"calotype.{name}")
+    words = [each for _, each in inspect.getmembers(module, is_dataclass)]
+    assert words
+    assert [each for each in words if not each.__dataclass_params__.frozen] == []
 
 
 # How it is called

@@ -13,7 +13,7 @@ from calotype.cli.exits import Exit, Unconfirmed, Usage
 from calotype.cli.names import shown
 from calotype.cli.options import EVERYWHERE, Common, flag, option
 from calotype.cli.printing import Row
-from calotype.doctoring import catalog_of, examine, migrate, not_yet_added, script
+from calotype.doctoring import catalog_of, examine, migrate, not_yet_added, schema_of, script
 from calotype.errors import Unavailable
 
 TOML = """\
@@ -74,6 +74,9 @@ def upgrade(
     sql: Annotated[
         bool, flag("--sql", "Print what would be run on PostgreSQL, and change nothing.")
     ] = False,
+    dry_run: Annotated[
+        bool, flag("--dry-run", "Show from which schema to which, and change nothing.")
+    ] = False,
     yes: Annotated[bool, flag("--yes", "Do not ask.")] = False,
     common: Common = EVERYWHERE,
 ) -> int:
@@ -84,7 +87,8 @@ def upgrade(
     if sql and downgrade is not None:
         raise Usage("--sql is for an upgrade.", hint="Leave --downgrade away.")
     revision = _revision(downgrade)
-    if revision == "base" and not yes:
+    wanted = str(schema.CURRENT) if revision is None else revision.lstrip("0")
+    if revision == "base" and not (yes or dry_run):
         raise Unconfirmed(
             "Base has no tables: every row goes, and only the copy made before brings them back.",
             hint="Give --yes to do it.",
@@ -94,11 +98,17 @@ def upgrade(
             said = script(store)
             common.printer.record({"sql": said}, said.rstrip("\n"))
             return Exit.OK
+        if dry_run:
+            found = schema_of(store)
+            common.printer.record(
+                {"schema": str(found) if found else None, "wanted": wanted},
+                f"schema {found or 'none'} -> {wanted}",
+            )
+            return Exit.OK
         copy = migrate(store, revision)
-    reached = str(schema.CURRENT) if revision is None else revision.lstrip("0")
     common.printer.record(
-        {"schema": reached, "copy": str(copy) if copy else None},
-        f"schema {reached}" + (f"; copy: {shown(str(copy))}" if copy else ""),
+        {"schema": wanted, "copy": str(copy) if copy else None},
+        f"schema {wanted}" + (f"; copy: {shown(str(copy))}" if copy else ""),
     )
     return Exit.OK
 
