@@ -13,6 +13,7 @@ import pytest
 from tests.cli.desk import said_in_one_line
 from tests.crash.powers import unwritable, without_powers
 from tests.races.crowd import at_once
+from tests.store.surgery import change
 
 from calotype.backends.local import LocalBackend
 from calotype.backends.markers import MARKER
@@ -39,6 +40,10 @@ def blobs(desk) -> list[str]:
     return [path.name for path in (desk.folder / "store/blobs").rglob("*") if len(path.name) >= 64]
 
 
+def refuse(*_: object) -> None:
+    raise Unavailable("This one cannot be deleted.")
+
+
 def test_gc_erases_what_nothing_keeps_after_the_grace(desk, released):
     assert desk("gc").out == "0 blobs let go of, 0 B; 0 erased, 0 B\n"
     assert desk("gc", "--grace", "0s").out == "1 blob let go of, 4 B; 1 erased, 4 B\n"
@@ -54,9 +59,6 @@ def test_gc_json_ends_with_its_report(desk, released):
 
 
 def test_gc_ends_with_3_for_as_long_as_something_cannot_be_erased(desk, released, monkeypatch):
-    def refuse(*_: object) -> None:
-        raise Unavailable("This one cannot be deleted.")
-
     with monkeypatch.context() as patched:
         patched.setattr(LocalBackend, "delete", refuse)
         assert "1 could not be erased for now, 0 from" in desk("gc", "--now", code=3).out
@@ -123,6 +125,19 @@ def test_gc_says_when_a_limit_left_something(desk, released):
     assert done.objects[-1]["stopped"] == "max-bytes"
     assert desk("gc", "--now", "--limit", "1", "--json").objects[-1]["stopped"] == ""
     assert not {released, other}.intersection(blobs(desk))
+
+
+def test_gc_ends_with_3_where_its_budget_stopped_it(desk, released):
+    assert "stopped by --budget" in desk("gc", "--now", "--budget", "0s", code=3).out
+    assert desk("gc", "--now", "--budget", "0s", "--json", code=3).objects[-1]["doomed"] == 0
+    assert released in blobs(desk)
+
+
+def test_gc_finds_what_is_no_candidate_when_it_looks_at_every_blob(desk, released):
+    with desk.store() as store:
+        change(store, "DELETE FROM calotype_candidate")
+    assert desk("gc", "--now", "--json").objects[-1]["doomed"] == 0
+    assert desk("gc", "--now", "--full", "--json").objects[-1]["doomed"] == 1
 
 
 @pytest.mark.parametrize(
@@ -213,6 +228,21 @@ def test_fsck_finds_wrong_bytes_when_it_reads_them(desk):
     desk("fsck", "--repair", "--budget", "1m", code=4)
 
 
+def test_fsck_reads_no_longer_than_its_budget(desk):
+    desk.put("a")
+    assert "the next run goes on" in desk("fsck", "--read-data", "--budget", "0s").out
+    found = desk("fsck", "--read-data", "--budget", "0s", "--json").objects[-1]
+    assert (found["read_bytes"], found["complete"]) == (0, False)
+
+
+def test_fsck_mends_when_it_is_told_to(desk, released):
+    with desk.store() as store:
+        change(store, "DELETE FROM calotype_candidate")
+    assert desk("fsck", code=4).lines[0].startswith("leak")
+    assert desk("fsck", "--repair").lines[0].endswith("; mended")
+    assert desk("fsck").lines[-1].endswith("all is well")
+
+
 def test_purge_removes_a_file_from_every_scope(desk):
     digest = desk.put("a")
     desk("put", "a", "--scope", "ana")
@@ -220,6 +250,14 @@ def test_purge_removes_a_file_from_every_scope(desk):
     assert done.out == f"{digest[:12]}  gone from 2 scopes, 1 B erased\n"
     assert blobs(desk) == [] and desk.names("--scope", "ana") == []
     desk("put", "a")
+
+
+def test_purge_ends_with_3_where_a_copy_is_left(desk, monkeypatch):
+    digest = desk.put("a")
+    monkeypatch.setattr(LocalBackend, "delete", refuse)
+    done = desk("purge", digest, "--yes", code=3)
+    assert done.out.endswith("0 B erased; copies left for a later gc: 1\n")
+    assert blobs(desk) == [digest] and desk.names() == []
 
 
 def test_a_blocked_file_may_not_come_back(desk):

@@ -8,13 +8,16 @@ import resource
 import sqlite3
 import threading
 from contextlib import closing
+from datetime import timedelta
 
 import pytest
 from tests.cli.desk import said_in_one_line
 from tests.store.pictures import picture
+from tests.store.places import DAY
 from tests.store.surgery import change
 
 from calotype import Digest
+from calotype.quantities import now, when
 
 ASSET = {
     *("digest", "size", "media_type", "extension", "width", "height", "scope", "filename"),
@@ -148,6 +151,17 @@ def test_url_is_signed_where_there_is_a_public_address(desk, monkeypatch):
     assert desk("url", digest, "--rotate-key").out != first
 
 
+@pytest.mark.parametrize("hours", [1, 500])
+def test_a_url_lives_for_as_long_as_is_asked(desk, monkeypatch, hours):
+    monkeypatch.setenv("CALOTYPE_PUBLIC_URL", "https://media.example.com")
+    digest = desk.put("a")
+    begun = now()
+    made = desk("url", digest, "--expires", f"{hours}h").out.strip()
+    with desk.store() as store:
+        lives = store.verify_url(made).expires_at - when(begun)
+    assert timedelta(hours=hours) <= lives <= timedelta(hours=2 * hours + 0.5)
+
+
 def test_the_key_of_urls_is_rotated_alone_and_where_it_was_lost(desk, monkeypatch):
     monkeypatch.setenv("CALOTYPE_PUBLIC_URL", "https://media.example.com")
     digest = desk.put("a")
@@ -228,6 +242,17 @@ def test_usage_has_a_row_a_day(desk):
         (days[0], 2, 10),
         (days[1], 1, 1),
     ]
+
+
+@pytest.mark.parametrize(("days", "told"), [(1, []), (20, [10]), (40, [10, 30])])
+def test_usage_goes_so_many_days_back(desk, days, told):
+    desk.put("a")
+    with desk.store() as store:
+        for ago in (10, 30):
+            day = f"{when(now() - ago * DAY):%Y-%m-%d}"
+            change(store, "INSERT INTO calotype_usage VALUES ('default', ?, ?, 1, 0, 0)", day, ago)
+    *found, _, _ = desk("usage", "--days", f"{days}", "--json").objects
+    assert [each["assets"] for each in reversed(found)] == told
 
 
 def test_check_tells_present_trashed_and_missing_apart(desk):
