@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import sqlite3
+from contextlib import closing
+
 import pytest
 from tests import servers
 from tests.cli.desk import said_in_one_line
+from tests.store.pictures import picture
 
 from calotype import config
 from calotype.errors import Misconfigured
@@ -45,6 +49,24 @@ def test_the_settings_are_obeyed(desk, monkeypatch):
     monkeypatch.setenv("CALOTYPE_GC__GRACE", "0s")
     desk("rm", desk("ls", "--json").object["digest"])
     assert desk("gc", "--json").objects[-1]["doomed"] == 1
+
+
+def test_the_limit_of_pixels_is_obeyed(desk, monkeypatch):
+    monkeypatch.setenv("CALOTYPE_LIMITS__PIXELS", "3")
+    refused = desk("put", "--images-only", desk.file("a.png", picture()), code=1)
+    assert "more than 3 pixels" in said_in_one_line(refused)
+
+
+def test_columns_keep_files_in_the_scope_that_is_set(desk, monkeypatch):
+    monkeypatch.setenv("CALOTYPE_COLUMN_SCOPE", "site")
+    digest = desk.put("a", "--scope", "site", "--owner", "scan/1")
+    with closing(sqlite3.connect(desk.folder / "store/catalog.db")) as raw:
+        raw.execute("CREATE TABLE page (d TEXT REFERENCES calotype_blob (digest))")
+        raw.execute("INSERT INTO page VALUES (?)", (digest,))
+        raw.commit()
+    desk("release", "--scope", "site", "--owner", "scan/1")
+    desk("gc", "--now")
+    assert desk.names("--scope", "site") == ["a"]
 
 
 def test_the_store_is_named_by_flag_or_variable_and_else_the_nearest_file(desk, monkeypatch):

@@ -331,6 +331,16 @@ def test_images_only_refuses_a_bomb_by_its_name(store):
     assert objects(store) == {}
 
 
+def test_what_is_a_bomb_is_said_by_the_limit_of_pixels(place, tmp_path):
+    sources = [png_header(4, 4), tmp_path / "a.png", iter([png_header(4, 4)])]
+    (tmp_path / "a.png").write_bytes(png_header(4, 4))
+    with place.open(limits=Limits(pixels=15)) as store:
+        for source in sources:
+            with pytest.raises(DecompressionBomb, match="more than 15 pixels"):
+                store.put(source, images_only=True)
+        assert store.put(png_header(5, 3), images_only=True).blob.width == 5
+
+
 def test_a_file_over_the_limit_is_not_stored(place):
     with place.open(limits=Limits(file_size=100)) as store:
         assert store.put(noise(100)).status == "created"
