@@ -170,7 +170,16 @@ def test_progress_goes_up_to_the_total(store, files, monkeypatch):
     assert all(isinstance(step, Progress) and step.total == 12 for step in steps)
     assert [step.done for step in steps] == [3, 6, 9, 12, 12]
     assert (steps[-1].computed, steps[-1].skipped, steps[-1].failed) == (8, 4, 0)
+    assert steps[-1].bytes == sum(file.stat().st_size for file in files)
     assert steps[-1].eta == 0
+
+
+def test_progress_says_how_long_one_takes_that_is_no_duplicate(store, files, monkeypatch):
+    clock = SimpleNamespace(now=0.0, monotonic=lambda: clock.now)
+    monkeypatch.setattr(bulk, "time", clock)
+    run = store.put_many(files)
+    clock.now = 16.0
+    assert list(run)[-1].seconds_per_item == 2
 
 
 def test_the_total_of_a_generator_is_unknown(store, files):
