@@ -5,10 +5,11 @@ from __future__ import annotations
 import io
 import os
 import time
+from types import SimpleNamespace
 
 import pytest
 from tests.store.pictures import noise, picture
-from tests.store.places import Place
+from tests.store.places import SECOND, Place
 from tests.store.surgery import (
     backend_of,
     change,
@@ -204,7 +205,8 @@ def test_a_writer_that_was_fenced_off_while_writing_writes_again(store, clock, m
 
 def test_a_writer_that_sends_for_long_is_not_fenced_off(memory, clock, monkeypatch):
     """Its bytes take forty minutes; gc comes by every ten."""
-    monkeypatch.setattr(heart, "BEAT", 0)
+    seconds = SimpleNamespace(monotonic=lambda: clock() / SECOND)
+    monkeypatch.setattr(heart, "time", seconds)
     real, sent = MemoryBackend.put, []
 
     def slow(self, key, source, size):
