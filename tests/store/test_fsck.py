@@ -414,6 +414,25 @@ def test_of_very_many_some_are_told_and_that_there_are_more(store, digest, monke
     assert [each for each in findings(store) if each.kind == "leak"] == []
 
 
+def test_of_very_many_odd_keys_some_are_told(store, monkeypatch):
+    monkeypatch.setattr(whole, "SHOWN", 2)
+    filled(store, 3)
+    change(store, "UPDATE calotype_replica SET key = 'elsewhere/' || key")
+    told = [each.note for each in findings(store)]
+    assert told[-1] == "there are more than 2 such rows" and len(told) == 3
+
+
+@pytest.mark.parametrize("number", [2, 3])
+def test_of_very_many_results_without_an_output_some_are_told(store, digest, monkeypatch, number):
+    monkeypatch.setattr(whole, "SHOWN", 2)
+    for version in range(number):
+        ready(store, digest, "NULL, NULL", version)
+    run = store.fsck()
+    told = [each.note for each in run]
+    assert run.result().complete is (number == 2)
+    assert told[2:] == ["there are more than 2 such rows"] * (number - 2)
+
+
 def test_a_key_of_another_digest_is_told_and_the_rest_is_not_looked_at(store, digest):
     other = str(key_of(store, digest)).replace(digest[8:16], "00000000")
     change(store, "UPDATE calotype_replica SET key = ?", other)
@@ -440,16 +459,21 @@ def test_a_key_that_is_none_says_what_to_do(store, digest):
     assert "Put back a copy of the catalog" in error.value.hint
 
 
-@pytest.mark.parametrize("output", ["NULL, NULL", "CAST('it' AS {bytes}), '{digest}'"])
-def test_a_result_without_its_one_output_is_told(store, digest, output):
-    kind = "BLOB" if store._rooms.catalog.is_sqlite else "BYTEA"
+def ready(store, digest, output: str, version: int = 1) -> None:
+    """A derivation that is ready, with such an output."""
     change(
         store,
         "INSERT INTO calotype_derivation (audience, input_digest, recipe, version, params_hash,"
-        " state, output_inline, output_digest)"
-        f" VALUES ('', ?, 'thumb', '1', '', 'ready', {output.format(bytes=kind, digest=digest)})",
+        f" state, output_inline, output_digest) VALUES ('', ?, 'thumb', ?, '', 'ready', {output})",
         digest,
+        str(version),
     )
+
+
+@pytest.mark.parametrize("output", ["NULL, NULL", "CAST('it' AS {bytes}), '{digest}'"])
+def test_a_result_without_its_one_output_is_told(store, digest, output):
+    kind = "BLOB" if store._rooms.catalog.is_sqlite else "BYTEA"
+    ready(store, digest, output.format(bytes=kind, digest=digest))
     (found,) = findings(store)
     assert (found.kind, found.digest) == ("broken", digest)
     assert "thumb of it is ready, and has not one output" in found.note
