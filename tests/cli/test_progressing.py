@@ -7,9 +7,11 @@ import os
 import pty
 import threading
 from contextlib import suppress
+from types import SimpleNamespace
 
 import pytest
 
+from calotype.cli import progressing
 from calotype.cli.printing import Printer
 from calotype.cli.progressing import meter
 from calotype.progress import Progress
@@ -44,6 +46,29 @@ def test_without_a_terminal_there_is_a_line_now_and_then(progress, words):
     with meter(Printer(err=told), "put", interval=0.001) as show:
         show(progress)
         assert told.has_come.wait(10), told.getvalue()[-200:]
+
+
+class Hurried:
+    """An event that nobody waits for: ten minutes are over at once, and then it has come."""
+
+    def __init__(self) -> None:
+        self.left = 600.0
+
+    def wait(self, seconds: float) -> bool:
+        self.left -= seconds
+        return self.left < 0
+
+    def set(self) -> None:
+        """It comes by itself."""
+
+
+def test_without_a_terminal_there_are_two_lines_a_minute(monkeypatch):
+    hurried = SimpleNamespace(Event=Hurried, Thread=threading.Thread)
+    monkeypatch.setattr(progressing, "threading", hurried)
+    err = io.StringIO()
+    with meter(Printer(err=err), "put"):
+        pass
+    assert len(err.getvalue().splitlines()) == 20
 
 
 def read_to_its_end(terminal: int) -> str:
