@@ -15,6 +15,7 @@ from tests.crash.visits import (
     reads,
     reads_everything,
     refused,
+    visit_to_be_told,
     visit_to_make,
     visit_to_read,
     visit_to_write,
@@ -52,8 +53,8 @@ def place(tmp_path) -> Path:
     return tmp_path / "store"
 
 
-def test_a_store_at_rest_can_be_read(place, closed) -> None:
-    closed(place, visit_to_read)
+def test_a_store_at_rest_can_be_read_and_the_doctor_says_what_is_shut(place, closed) -> None:
+    closed(place, visit_to_be_told)
 
 
 def test_writing_is_refused_in_words(place, closed) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from tests.crash.scenario import LIBRARY, SHARED, digest, noise
 
-from calotype import Store
+from calotype import Store, doctoring
 from calotype.errors import Unavailable
 
 WRITES: dict[str, Callable[[Store], object]] = {
@@ -51,6 +51,15 @@ def reads(store: Store, data: bytes) -> None:
 def visit_to_read(place: Path) -> None:
     with Store(place) as store:
         reads_everything(store)
+
+
+def visit_to_be_told(place: Path) -> None:
+    """Everything can be read, and the doctor names what may not be written."""
+    visit_to_read(place)
+    with Store(place) as store:
+        told = [each.note for each in doctoring.examine(store) if each.subject == "rights"]
+    for each in (place / "catalog.db", place):
+        assert told.count(f"{each} may not be written") == 1
 
 
 def visit_to_write(place: Path) -> None:
