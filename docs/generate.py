@@ -58,7 +58,8 @@ CLI_HEAD = """\
 
 What `calotype COMMAND --help` prints, made by `python docs/generate.py`; do not edit. `--store`,
 `--scope`, `--json`, `-q` and `--bytes` go with every command, before or after its name. Exit codes
-are in [errors.md](errors.md#exit-codes).
+are in [errors.md](errors.md#exit-codes). After `calotype --install-completion` the shell (bash,
+zsh, fish or PowerShell) completes commands and options.
 """
 
 WIDTH = 92

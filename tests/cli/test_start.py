@@ -57,6 +57,16 @@ def test_the_console_script_is_the_same_program(desk):
     assert desk.outside("--version").out == done.stdout
 
 
+def test_the_shell_completes_commands_once_it_is_told_to(desk, monkeypatch):
+    monkeypatch.setenv("HOME", str(desk.folder))
+    desk("--install-completion", "--shell", "bash")
+    script = desk.folder / ".local/share/bash-completion/completions/calotype"
+    assert str(script) in (desk.folder / ".bashrc").read_text()
+    asked = 'source "$0"; COMP_WORDS=(calotype gc --er); COMP_CWORD=2; _calotype; echo "$COMPREPLY"'
+    done = subprocess.run(["bash", "-c", asked, script], capture_output=True, text=True)
+    assert (done.stdout, done.stderr) == ("--erase-delay\n", "")
+
+
 @pytest.mark.parametrize("words", [[], ["--help"], ["-h"], ["backend"], ["catalog", "--help"]])
 def test_every_command_is_listed_with_its_first_sentence(desk, words):
     listed = re.findall(r"^│ ([a-z]+) +(\S.*?) *│$", desk.outside(*words).out, flags=re.MULTILINE)
