@@ -143,13 +143,13 @@ class Intake(Generic[S]):
     def _sort_out(self, group: list[Taken[S]]) -> None:
         """Let go of what is here or on its way, and lay the rest down."""
         contents = [each.content for each in group if isinstance(each.content, Content)]
-        new, here = self._claim(contents)
+        new, here, probed = self._claim(contents)
         laying: list[Taken[S]] = []
         for each in group:
             if not isinstance(each.content, Content):
                 continue
             each.copy = here.get(each.content.digest)
-            each.probed = each.copy is not None or each.content in new
+            each.probed = each.copy is not None or (probed and each.content in new)
             if each.content in new:
                 laying.append(each)
             else:
@@ -186,23 +186,25 @@ class Intake(Generic[S]):
         self.forget([content.digest])
         each.content = error
 
-    def _claim(self, contents: Sequence[Content]) -> tuple[set[Content], dict[str, Copy]]:
-        """Those that are ours to bring in, and the copies of those that are here.
+    def _claim(self, contents: Sequence[Content]) -> tuple[set[Content], dict[str, Copy], bool]:
+        """Those that are ours to bring in, the copies of those that are here, and if that is known.
 
-        Bytes that an earlier source brings in are neither.
+        Bytes that an earlier source brings in are neither. Where they could not be looked for, the
+        put looks again, and says why not.
         """
         wanted = {content.digest for content in contents}
         with self._gate:
             ours = wanted - self._claimed
             self._claimed |= ours
+        here, probed = dict[str, Copy](), True
         try:
             here = self._putter.probe(ours)
         except CalotypeError:
-            here = {}  # the put meets it again, and says so
+            probed = False
         self.forget(ours.intersection(here))
         ours.difference_update(here)
         first = {content.digest: content for content in reversed(contents)}
-        return {first[digest] for digest in ours}, here
+        return {first[digest] for digest in ours}, here, probed
 
 
 @cache

@@ -71,11 +71,11 @@ def test_what_cannot_be_is_one_line_with_its_exit_code(desk, there):
 
 def test_ctrl_c_leaves_the_old_one_in_use_and_the_same_command_goes_on(desk, there):
     with desk.store() as store:
-        store.put_many([b"%d" % number for number in range(4000)]).result()
+        store.put_many([b"%d" % number for number in range(12_000)]).result()
     words = [*PROGRAM, "catalog", "copy", there, "--json"]
     child = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    for _ in range(3):
-        child.stdout.readline()
+    while not json.loads(child.stdout.readline()).get("done"):
+        pass
     child.send_signal(signal.SIGINT)
     _, said = child.communicate(timeout=30)
     assert child.returncode == 130, said

@@ -9,6 +9,7 @@ import inspect
 import json
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -21,6 +22,7 @@ from tests.docs.pages import ROOT, Block, blocks, commands, name, pages
 
 from calotype import Scope, Store, config, errors
 from calotype.catalog.tables import metadata
+from calotype.cli import main
 from calotype.errors import CalotypeError
 
 ALIKE = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
@@ -215,3 +217,21 @@ def test_the_backend_that_contributing_shows_keeps_the_contract(tmp_path):
     )
     assert done.returncode == 0, done.stdout
     assert " passed" in done.stdout
+
+
+def test_what_cron_and_systemd_are_to_run_is_understood(tmp_path):
+    """Each line that names the program by its whole path, in any page."""
+    found = {
+        line.partition("/bin/calotype ")[2]
+        for page in pages()
+        for block in blocks(page)
+        if block.language in ("text", "ini")
+        for line in block.text.splitlines()
+        if "/bin/calotype " in line
+    }
+    assert {words.split()[2] for words in found} >= {"gc", "fsck"}
+    with Store(tmp_path / "media") as store:
+        store.put(b"kept", owner="page/1")
+    for words in sorted(found):
+        given = [each.replace("/srv/app", str(tmp_path)) for each in shlex.split(words)]
+        assert main(given) == 0, words

@@ -49,6 +49,26 @@ def test_again_they_are_all_duplicates(store, files):
     assert len(objects(store)) == 8
 
 
+def test_a_copy_that_cannot_be_looked_at_fails_its_file_alone(folder, tmp_path):
+    sources = [noise(100, number) for number in range(6)]
+    with folder.open() as store:
+        store.put_many(sources, owner="o/1").result()
+        digest = Digest.of(sources[2])
+        shard = folder.blobs / "sha256" / digest[:2] / digest[2:4]
+        shard.rename(tmp_path / "moved")
+        shard.symlink_to(tmp_path / "moved")
+        done = store.put_many(sources, owner="o/2").result()
+        assert (done.duplicate, [each.code for each in done.failures]) == (
+            5,
+            ["backend-unreachable"],
+        )
+        assert len(list(store.references(owner="o/2"))) == 5
+        shard.unlink()
+        (tmp_path / "moved").rename(shard)
+        assert store.put_many(sources, owner="o/2").result().duplicate == 6
+        assert problems(store) == []
+
+
 @pytest.mark.parametrize("number", [99, 100, 101, 250])
 def test_hundreds_at_once_have_each_their_own_rows(store, tmp_path, number):
     files = [tmp_path / f"{size}.bin" for size in range(1, number + 1)]

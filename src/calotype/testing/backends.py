@@ -177,6 +177,7 @@ class BackendContract:
         contents = [noise(50_000 + 13_000 * seed, seed) for seed in range(6)]
         put(backend, key("a"), contents[0])
         gate = threading.Barrier(len(contents))
+        writing = list(contents)
 
         def write(content: bytes) -> None:
             reads = count()
@@ -186,11 +187,15 @@ class BackendContract:
                     with suppress(threading.BrokenBarrierError):  # where a backend queues them
                         gate.wait(1)
 
-            for _ in range(3):
-                backend.put(key("a"), source(content, before=in_step), len(content))
+            try:
+                for _ in range(3):
+                    backend.put(key("a"), source(content, before=in_step), len(content))
+            finally:
+                writing.remove(content)
 
         def look() -> None:
-            for _ in range(20):
+            looks = count()
+            while writing or next(looks) < 20:
                 assert read(backend, key("a")) in contents
 
         together(look, look, *[lambda c=content: write(c) for content in contents])
