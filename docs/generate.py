@@ -21,9 +21,10 @@ from rich.console import Console
 
 from calotype import Digest, Scope, Store, model
 from calotype.aio import AsyncFile, AsyncListing, AsyncPlan, AsyncRun, AsyncStore
-from calotype.backing import Backends, Copied, CopyFailure, Dropped
+from calotype.backing import Backends, Copied, CopyFailure
 from calotype.catalog.listing import Listing, Page
 from calotype.cli.app import COMMANDS, app
+from calotype.dropping import Dropped
 from calotype.figures import BackendState, Stats
 from calotype.gc.plans import Plan
 from calotype.inspecting import Inspects

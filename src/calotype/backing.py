@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Generator, Sequence, Set
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, suppress
+from contextlib import closing
 from dataclasses import dataclass, replace
 from secrets import token_hex
 
@@ -18,22 +18,17 @@ from sqlalchemy.exc import IntegrityError
 
 from calotype.backends import Backend, Notes, Remote
 from calotype.backends.markers import MARKER, Marker
-from calotype.belonging import look
-from calotype.catalog import Catalog, copies, settings, totals
+from calotype.catalog import Catalog, settings, totals
 from calotype.catalog import backends as rows
 from calotype.catalog.backends import MIRROR, PRIMARY, READ, Coverage, Known
-from calotype.catalog.copies import Copy
 from calotype.catalog.places import beside
-from calotype.catalog.repeating import repeated
-from calotype.catalog.reserve import Freeing
 from calotype.copying import Copier, Outcome, Pace
 from calotype.digest import Digest
-from calotype.errors import CalotypeError, EraseLocked, Misconfigured, NotFound, Unavailable
+from calotype.dropping import Dropped, Dropper, gone_meanwhile
+from calotype.errors import Misconfigured, Unavailable
 from calotype.figures import BackendState
-from calotype.gc.erasing import Eraser, Tally
-from calotype.gc.terms import Allowance, Terms
 from calotype.mounting import Mount, Mounts
-from calotype.occupying import clear, occupied
+from calotype.occupying import occupied
 from calotype.presence import require_there
 from calotype.progress import Progress, Run
 from calotype.quantities import Size
@@ -66,20 +61,6 @@ class Copied:
     gone: int = 0
     failed: int = 0
     failures: tuple[CopyFailure, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Dropped:
-    """What dropping a backend has come to.
-
-    ``let_go`` copies went, ``kept`` have no other copy that could be read whole, ``waiting`` are
-    let go of and not erased yet. ``removed`` once nothing is left: the store has it no more.
-    """
-
-    let_go: int = 0
-    kept: int = 0
-    waiting: int = 0
-    removed: bool = False
 
 
 class Backends:
@@ -158,48 +139,23 @@ class Backends:
             settings.lock(connection, "backends")
             known = {each.name: each for each in rows.known(connection)}
             if name not in known:
-                raise _dropped(name)
+                raise gone_meanwhile(name)
             for each in known.values():
                 if each.role == PRIMARY and each.name != name:
                     rows.set_role(connection, each.name, MIRROR)
             rows.set_role(connection, name, PRIMARY)
         self._mounts.refresh()
 
-    def drop(self, name: str, *, abandon: bool = False) -> Dropped:
+    def drop(self, name: str, *, abandon: bool = False, dry_run: bool = False) -> Dropped:
         """Let go of a backend, of each digest only after another copy was read whole.
 
         What has no other sound copy stays, and so does the backend. Harmless to repeat: it is
         gone for the store once all of its bytes are erased, which ``erase_delay`` puts off.
         ``abandon`` forgets what was let go of without erasing it: for a place that is gone for
-        good.
+        good. ``dry_run`` reads and changes nothing: it tells what the catalog knows.
         """
-        self._mounts.named(name)
-        with self._catalog.write() as connection:
-            settings.lock(connection, "backends")
-            self._require_role(connection, name, droppable=True)
-            rows.set_role(connection, name, READ)
-        self._mounts.refresh()
-        mount = self._mounts.named(name)
-        let_go, kept = self._let_go(mount)
-        if not abandon:
-            self._erase(mount)
-        return self._remove(mount, Dropped(let_go=let_go, kept=kept), abandon=abandon)
-
-    def _require_role(self, connection: Connection, name: str, *, droppable: bool = False) -> None:
-        """Raise unless the backend is one that may be dropped, or is being dropped."""
-        role = {each.name: each.role for each in rows.known(connection)}.get(name)
-        if role is None:
-            raise _dropped(name)
-        if role == PRIMARY:
-            raise Misconfigured(
-                f"The backend {name!r} is the primary: puts are acknowledged there.",
-                hint="Make another one the primary first: 'calotype backend primary'.",
-            )
-        if role != READ and not droppable:
-            raise Misconfigured(
-                f"The backend {name!r} was given another role while it was dropped.",
-                hint="'calotype backend list' shows which; drop it again if that is meant.",
-            )
+        dropper = Dropper(self._catalog, self._mounts, self._erase_delay)
+        return (dropper.plan if dry_run else dropper.drop)(name, abandon=abandon)
 
     def _insert(self, new: Known, seen: Set[str]) -> None:
         """Note it, if it was told apart from all others: nobody has added one since."""
@@ -258,92 +214,6 @@ class Backends:
                         failed=done.failed,
                         bytes=done.bytes,
                     )
-
-    def _let_go(self, mount: Mount) -> tuple[int, int]:
-        """Doom what another backend has sound; how many went, and how many had to stay."""
-        gone, kept, after = 0, 0, ""
-        while True:
-            with self._catalog.read() as connection:
-                page = copies.live_from(connection, mount.name, after, PAGE)
-                others = copies.live_anywhere(connection, [copy.blob.digest for copy in page])
-            if not page:
-                return gone, kept
-            after = page[-1].blob.digest
-            for copy in page:
-                witness = self._read_elsewhere(copy, others)
-                went = witness is not None and self._doom(copy, witness)
-                gone, kept = gone + went, kept + (not went)
-
-    def _read_elsewhere(self, copy: Copy, others: Sequence[Copy]) -> Copy | None:
-        """Another copy of the same digest that was read whole just now."""
-        for other in others:
-            same = other.blob.digest == copy.blob.digest and other.backend != copy.backend
-            if not same or other.suspect:
-                continue
-            try:
-                there = self._mounts.named(other.backend)
-                if other.key == copy.key and there.is_place_of(self._mounts.named(copy.backend)):
-                    continue
-                with there.backend.open(other.key) as file:
-                    if Digest.of(file) == other.blob.digest:
-                        return other
-            except CalotypeError:
-                continue
-        return None
-
-    @repeated
-    def _doom(self, copy: Copy, witness: Copy) -> bool:
-        with self._catalog.write(freeing=Freeing.BYTES) as connection:
-            settings.lock_digests(connection, [copy.blob.digest])
-            copies.lock_blobs(connection, [copy.blob.digest])
-            settings.share(connection, "backends")
-            self._require_role(connection, copy.backend)
-            if not copies.still_sound(connection, [witness.token]):
-                return False
-            rows.let_go(connection, [copy.token], self._catalog.clock())
-            return True
-
-    def _erase(self, mount: Mount) -> None:
-        terms = Terms(self._catalog.clock(), self._erase_delay)
-        eraser = Eraser(self._catalog, self._mounts, mount, terms, Allowance(terms))
-        try:
-            for _ in eraser.erase(Tally(), lambda: False):
-                continue
-        except EraseLocked as error:
-            raise EraseLocked(
-                str(error),
-                hint="If the bytes there are another one's, to be left alone: "
-                "'calotype backend drop --abandon'. If they are to be this one's: "
-                "'calotype fsck --recover --adopt'.",
-            ) from error
-        except CalotypeError as error:
-            raise Unavailable(
-                f"What was let go of in the backend {mount.name!r} cannot be erased: {error}",
-                hint="Drop it again once it can be reached. If it is gone for good: "
-                "'calotype backend drop --abandon'.",
-            ) from error
-
-    def _remove(self, mount: Mount, done: Dropped, *, abandon: bool) -> Dropped:
-        own = not abandon and look(self._catalog, mount).fault is None
-        with self._catalog.write() as connection:
-            settings.lock(connection, "backends")
-            self._require_role(connection, mount.name)
-            if abandon:
-                rows.forget(connection, mount.name)
-            left = rows.unfinished(connection, mount.name)
-            if not left:
-                rows.remove(connection, mount.name)
-        self._mounts.refresh()
-        if own and not left:
-            with suppress(CalotypeError):  # else the same store can have the place again
-                clear(mount.backend)
-        return replace(done, waiting=left - done.kept, removed=not left)
-
-
-def _dropped(name: str) -> NotFound:
-    return NotFound(
-        f"The store has no backend {name!r} any more.", hint="'calotype backend list' shows them."
-    )
 
 
 def _require_unused(backend: Backend, store: str | None) -> None:

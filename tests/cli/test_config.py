@@ -292,6 +292,26 @@ def test_the_role_in_the_catalog_counts(two, monkeypatch):
     assert roles(two) == {"two": "primary"}
 
 
+def test_dropping_is_shown_before_it_is_done(two):
+    two("init", ".")
+    two.put("a")
+    two("backend", "copy", "two")
+    (two.folder / "two").rename(two.folder / "away")
+    two.put("b")  # where the mirror is not
+    (two.folder / "away").rename(two.folder / "two")
+    two("backend", "primary", "two")
+    before = two("backend", "list", "--json").objects
+    said = two("backend", "drop", "main", "--dry-run", "--bytes")
+    assert said.out.splitlines() == [
+        "would go    1 copy, 1 B, once another copy is read whole",
+        "would stay  1 copy, 1 B: no other backend has them sound",
+    ]
+    told = two("backend", "drop", "main", "--dry-run", "--json").objects
+    assert [(each["let_go"], each["kept"], each["removed"]) for each in told] == [(1, 1, False)]
+    assert two("backend", "list", "--json").objects == before
+    two("backend", "drop", "main", code=3)
+
+
 @pytest.mark.parametrize("verb", [["put", "calotype.toml"], ["stats"], ["gc"], ["fsck"]])
 def test_another_url_than_the_catalogs_is_refused_before_anything_is_written(
     two, monkeypatch, verb

@@ -226,6 +226,38 @@ def test_moving_to_another_backend_and_dropping_the_first(durable, tmp_path):
         assert again.put(noise(100, 3)).status == "duplicate"
 
 
+def test_what_would_be_dropped_is_told_and_nothing_changed(durable, tmp_path):
+    with durable.open(erase_delay="2d") as store:
+        for number in range(3):
+            store.put(noise(100, number))
+        store.backends.add("two", f"file:{tmp_path}/two")
+        with pytest.raises(Misconfigured, match="primary"):
+            store.backends.drop("main", dry_run=True)
+        with pytest.raises(NotFound):
+            store.backends.drop("three", dry_run=True)
+        store.backends.primary("two")
+        store.put(noise(1000))
+        store.backends.copy("main").result()
+        before = states(store)
+        assert before == {"two": ("primary", 1, 3), "main": ("mirror", 4, 0)}
+        would = store.backends.drop("main", dry_run=True)
+        assert (would.let_go, would.let_go_bytes, would.kept, would.kept_bytes) == (1, 1000, 3, 300)
+        assert (would.waiting, would.removed, states(store)) == (0, False, before)
+
+        did = store.backends.drop("main")
+        assert (did.let_go, did.let_go_bytes, did.kept, did.kept_bytes) == (1, 1000, 3, 300)
+        would = store.backends.drop("main", dry_run=True)
+        assert (would.let_go, would.kept, would.waiting) == (0, 3, 1)
+        store.backends.copy("two").result()
+        change(
+            store,
+            "UPDATE calotype_replica SET suspect_at = 1 WHERE digest = (SELECT min(digest) "
+            "FROM calotype_replica WHERE backend = 'main' AND state = 'live') AND backend = 'two'",
+        )
+        would = store.backends.drop("main", dry_run=True)
+        assert (would.let_go, would.kept) == (2, 1)  # one of the other's is damaged
+
+
 def test_a_store_in_a_folder_finds_its_bytes_wherever_they_went(folder, tmp_path):
     with folder.open() as store:
         digest = store.put(picture()).digest
@@ -447,6 +479,7 @@ def test_what_is_one_place_already_erases_nothing_of_the_other(tmp_path, clock, 
         assert there.write_note(MARKER, mine.to_bytes(), instead_of=marker)
         if by == "copy and drop":
             store.backends.copy("two").result()
+            assert store.backends.drop("two", dry_run=True).kept == 1
             assert store.backends.drop("two").kept == 1
         list(store.fsck(repair=True))
         clock.advance(days=40)
@@ -615,6 +648,22 @@ def test_a_mirror_that_is_away_stops_no_purge_and_no_put(store, second, monkeypa
     store._rooms.catalog.clock.advance(days=2)
     store.gc(now=True)
     assert files(second) == 0
+
+
+def test_a_place_that_never_answers_again_can_be_dropped(store, second, monkeypatch):
+    def refuse(*_):
+        raise Unavailable("the bucket is gone")
+
+    store.put(picture())
+    mirror = store._rooms.mounts.named("two").backend
+    for name in ("open", "size", "scan", "delete", "read_note"):
+        monkeypatch.setattr(mirror, name, refuse)
+    assert store.backends.drop("two", dry_run=True).kept == 1  # it may be the other one's place
+    would = store.backends.drop("two", abandon=True, dry_run=True)
+    assert (would.let_go, would.kept) == (1, 0)
+    with pytest.raises(Unavailable, match="cannot be erased"):
+        store.backends.drop("two")
+    assert store.backends.drop("two", abandon=True).removed
 
 
 def test_a_place_that_is_gone_for_good_can_be_dropped(durable, tmp_path):

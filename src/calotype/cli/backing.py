@@ -10,12 +10,13 @@ from calotype.catalog.backends import MIRROR
 from calotype.cli.exits import Exit, Usage
 from calotype.cli.names import shown
 from calotype.cli.options import EVERYWHERE, Common, flag, option, require_size
-from calotype.cli.printing import Row, plural
+from calotype.cli.printing import Printer, Row, plural
 from calotype.cli.progressing import follow
 from calotype.cli.wire import record
 
 if TYPE_CHECKING:
     from calotype.config import Settings
+    from calotype.dropping import Dropped
 
 Name = Annotated[str, Parameter(help="Its name in the store.", metavar="NAME")]
 
@@ -136,6 +137,9 @@ def drop(
     abandon: Annotated[
         bool, flag("--abandon", "Erase nothing there: the place is gone for good.")
     ] = False,
+    dry_run: Annotated[
+        bool, flag("--dry-run", "Show what would go and what would stay; change nothing.")
+    ] = False,
     common: Common = EVERYWHERE,
 ) -> int:
     """Let go of a backend; each digest only after another copy was read whole.
@@ -143,13 +147,26 @@ def drop(
     Exit code 3 while something has to stay there: repeat it after 'calotype backend copy', or
     when the delay before erasing is over.
 
-    Example: `calotype backend drop main`
+    Example: `calotype backend drop main --dry-run`
     """
     with common.open_store() as store:
-        done = store.backends.drop(name, abandon=abandon)
+        done = store.backends.drop(name, abandon=abandon, dry_run=dry_run)
+    if dry_run:
+        return _planned(done, common.printer)
     parts = [f"{plural(done.let_go, 'copy', 'copies')} let go of"]
     parts += [f"{done.kept} stay: no other backend has them sound"] if done.kept else []
     parts += [f"{done.waiting} are to be erased later"] if done.waiting else []
     parts += [f"{name} is gone"] if done.removed else []
     common.printer.record(record(done), "; ".join(parts))
     return Exit.OK if done.removed else Exit.PARTLY
+
+
+def _planned(would: Dropped, printer: Printer) -> int:
+    printer.object(record(would))
+    go = f"{plural(would.let_go, 'copy', 'copies')}, {printer.size(would.let_go_bytes)}"
+    stay = f"{plural(would.kept, 'copy', 'copies')}, {printer.size(would.kept_bytes)}"
+    table = [("would go", f"{go}, once another copy is read whole")]
+    table += [("would stay", f"{stay}: no other backend has them sound")] if would.kept else []
+    table += [("to be erased", f"{would.waiting} let go of before")] if would.waiting else []
+    printer.fields(table)
+    return Exit.OK
