@@ -32,6 +32,11 @@ BATCH_SECONDS = 2.0
 SHORTLY = 0.5
 """Seconds that a part of a batch waits for a lock, where the whole has waited before."""
 
+HARDLY = 0.01
+"""The same once ``MANY`` of the batch were held one by one: thousands would take an hour."""
+
+MANY = 8
+
 
 S = TypeVar("S")
 
@@ -105,6 +110,7 @@ class Bulk(Generic[S]):
         self._counts: Counter[str] = Counter()
         self._bytes = 0
         self._failures: list[PutFailure] = []
+        self._held = 0
         self._started = time.monotonic()
 
     def steps(
@@ -115,8 +121,8 @@ class Bulk(Generic[S]):
         Each batch is durable when its Progress appears; a ``Pause`` among ``sources`` asks for
         one more. Stopping early leaves whole batches. An error of ``sources`` itself passes
         once what it gave before is kept; a catalog that cannot be used, or a folder that is away,
-        raises before any source is read. ``Locked``, and no source more, where another writer
-        of SQLite holds the whole catalog for too long.
+        raises before any source is read. ``Locked``, and no source more, where the catalog as a
+        whole is held for too long: by another writer of SQLite, or a pool's connections in use.
         """
         putter = self._putter
         putter.catalog.ensure()
@@ -167,6 +173,7 @@ class Bulk(Generic[S]):
         return Arrival(content, wish, taken.copy, taken.probed)
 
     def _keep(self, batch: _Batch[S]) -> None:
+        self._held = 0
         try:
             self._keep_all(batch.arrivals)
         finally:
@@ -205,6 +212,7 @@ class Bulk(Generic[S]):
         if isinstance(error, Locked) and error.whole:
             raise error
         if len(rest) == 1 and not (first and ailing):
+            self._held += held
             for source, arrival in rest:
                 arrival.content.discard()
                 self._fail(source, error)
@@ -213,7 +221,8 @@ class Bulk(Generic[S]):
             for _, arrival in rest:
                 arrival.content.let_go()
         for part in _parts(rest):
-            self._keep_all(part, first=False, patience=SHORTLY if held else None)
+            short = SHORTLY if self._held < MANY else HARDLY
+            self._keep_all(part, first=False, patience=short if held else None)
 
     def _note(self, done: Sequence[tuple[Done[S], Line]]) -> None:
         """Count what is kept, but for what failed after all."""

@@ -49,23 +49,38 @@ def migrate(store: Store, revision: str | None) -> Path | None:
 
     Makes the tables where a database is there without them; ``NoStore`` where there is none.
     """
-    catalog, found = catalog_of(store), schema_of(store)
+    catalog, found = catalog_of(store), _schema_to_leave(store, revision)
     if revision is None and (found is None or found == schema.CURRENT):
         catalog.ensure()
-        return None
-    if found is None or found > schema.CURRENT:
-        catalog.require()
         return None
     return schema.to(catalog, revision or "head")
 
 
-def schema_of(store: Store) -> int | None:
-    """The schema that the catalog has, None for a database without tables; ``NoStore``."""
+def schema_of(store: Store, revision: str | None) -> int | None:
+    """The schema from which ``migrate`` would go, None for a database without tables.
+
+    Nothing is changed, and what ``migrate`` refuses is refused.
+    """
+    from calotype.catalog import migrations
+
+    found = _schema_to_leave(store, revision)
+    with catalog_of(store).database.reading() as connection:
+        migrations.require_known(connection, found or 0)
+    return found
+
+
+def _schema_to_leave(store: Store, revision: str | None) -> int | None:
+    """The schema that there is; ``NoStore``, ``SchemaAhead``, and ``Corrupt`` for a lost one."""
     catalog = catalog_of(store)
     if catalog.path is not None and not catalog.path.exists():
         catalog.require()
     with catalog.database.reading() as connection:
-        return schema.number(connection)
+        found = schema.number(connection)
+    if found is None and not catalog.exists() and revision is not None:
+        catalog.require()
+    if found is not None and found > schema.CURRENT:
+        schema.require_current(found, catalog)
+    return found
 
 
 def script(store: Store) -> str:

@@ -354,7 +354,10 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """The summary of an fsck: what was looked at, and the findings by kind."""
+    """The summary of an fsck: what was looked at, and the findings by kind.
+
+    ``complete`` is False where not all was looked at; ``stopped`` where the budget ended it.
+    """
 
     blobs: int
     objects: int
@@ -362,6 +365,7 @@ class Check:
     findings: Mapping[str, int]
     problems: int
     complete: bool = True
+    stopped: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -112,9 +112,10 @@ class Scope(TakesUploads):
         """Put many files: hashed on threads, kept in durable batches.
 
         Iterate the Run for its Progress, or call ``.result()``. A source that fails is listed in
-        the result and never stops the others. Sources are taken up to 128 ahead of their reading:
-        give files that stay open, or paths whose files stay as they are until the end. Memory
-        stays bounded whatever the sizes.
+        the result and never stops the others. ``Locked`` where the catalog as a whole is held for
+        too long: then what was kept stays. Sources are taken up to 128 ahead of their reading: give
+        files that stay open, or paths whose files stay as they are until the end. Memory stays
+        bounded whatever the sizes.
         """
         one = isinstance(sources, str | bytes | bytearray | memoryview | os.PathLike)
         if one or hasattr(sources, "read") or not isinstance(sources, Iterable):

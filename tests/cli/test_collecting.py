@@ -200,6 +200,7 @@ def test_fsck_of_a_good_store(desk):
         "findings": {},
         "problems": 0,
         "complete": True,
+        "stopped": False,
     }
 
 
@@ -232,7 +233,18 @@ def test_fsck_reads_no_longer_than_its_budget(desk):
     desk.put("a")
     assert "the next run goes on" in desk("fsck", "--read-data", "--budget", "0s").out
     found = desk("fsck", "--read-data", "--budget", "0s", "--json").objects[-1]
-    assert (found["read_bytes"], found["complete"]) == (0, False)
+    assert (found["read_bytes"], found["complete"], found["stopped"]) == (0, False, True)
+
+
+def test_fsck_says_that_the_next_run_goes_on_where_a_budget_ended_this_one(desk):
+    digest = desk.put("a")
+    with desk.store() as store:
+        change(store, f"UPDATE calotype_replica SET key = 'sha256/aa/bb/{'0' * 64}'")
+    for budget in ([], ["--budget", "1m"]):
+        (line,) = desk("fsck", "--read-data", *budget, code=4).lines[-1:]
+        assert line.endswith("; not all of it was looked at"), line
+    told = desk("fsck", "--json", code=4).objects
+    assert (told[-1]["complete"], told[-1]["stopped"], told[0]["digest"]) == (False, False, digest)
 
 
 def test_fsck_mends_when_it_is_told_to(desk, released):

@@ -32,7 +32,7 @@ STORE = [
         ["purge", "abcdef"],
         ["stats"],
     ),
-    *(["usage"], ["quota", "default"], ["doctor"], ["upgrade"]),
+    *(["usage"], ["quota", "default"], ["doctor"], ["upgrade"], ["upgrade", "--dry-run"]),
 ]
 
 
@@ -142,7 +142,9 @@ def test_an_import_ends_with_6_where_another_holds_the_catalog(desk):
         (desk.folder / f"tree/{number}").write_bytes(b"%d" % number)
     with closing(sqlite3.connect(desk.folder / "store/catalog.db")) as other:
         other.execute("BEGIN IMMEDIATE")
-        assert desk("import", "tree", "--json", code=6).error["code"] == "locked"
+        asked = ["import", "tree", "--failures", "failed.jsonl", "--json"]
+        assert desk(*asked, code=6).error["code"] == "locked"
+        assert not (desk.folder / "failed.jsonl").exists()  # an empty one: nothing failed
     assert desk("import", "tree").out.startswith("100 files")
 
 

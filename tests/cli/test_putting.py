@@ -14,6 +14,7 @@ from tests.store.pictures import picture, png_header
 
 from calotype import Digest, Store, progress
 from calotype.cli import putting
+from calotype.errors import Locked
 
 HELLO = str(Digest.of(b"hello"))
 NOBODY = "0" * 64
@@ -264,6 +265,19 @@ def test_quiet_still_says_what_failed(desk):
     assert "nothing" in desk("put", "a", "nothing", "-q", code=3).err
     done = desk("put", "a", "nothing", "-q", "--json", code=3)
     assert done.out == "" and json.loads(done.err)["error"]["code"] == "not-found"
+
+
+def test_a_file_that_somebody_holds_fails_alone(desk, monkeypatch):
+    put = Store.put
+
+    def held(store, source, **more):
+        if str(source) == "b":
+            raise Locked("Another transaction holds what this one needs.", hint="Wait.")
+        return put(store, source, **more)
+
+    monkeypatch.setattr(Store, "put", held)
+    done = desk("put", *(desk.file(name) for name in "abc"), "--json", code=3)
+    assert [each["event"] for each in done.objects] == ["put", "failure", "put", "summary"]
 
 
 def test_what_failed_is_written_down_although_the_work_was_interrupted(desk, monkeypatch):

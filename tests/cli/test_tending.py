@@ -84,10 +84,38 @@ def test_a_dry_run_tells_the_schemas_and_changes_nothing(desk):
     desk.put("a")
     now = schema.CURRENT
     assert desk("upgrade", "--downgrade", "base", "--dry-run").out == f"schema {now} -> base\n"
+    assert desk.names() == ["a"]
     desk("upgrade", "--downgrade", f"{now - 1}")
     found = desk("upgrade", "--dry-run", "--json").object
     assert found == {"schema": str(now - 1), "wanted": str(now)}
     assert desk("upgrade", "--dry-run").out == f"schema {now - 1} -> {now}\n"
+
+
+def test_a_dry_run_refuses_what_would_be_refused(desk, tmp_path, monkeypatch):
+    desk.put("a")
+    catalog = desk.folder / "store/catalog.db"
+    with closing(sqlite3.connect(catalog)) as raw:
+        raw.execute("UPDATE calotype_version SET version_num = '0099'")
+        raw.commit()
+        assert "0099" in said_in_one_line(desk("upgrade", "--downgrade", "3", "--dry-run", code=4))
+        raw.execute("DELETE FROM calotype_version")
+        raw.commit()
+    for words in (["--downgrade", "3"], ["--downgrade", "3", "--dry-run"]):
+        assert "it is empty" in said_in_one_line(desk("upgrade", *words, code=4))
+    with closing(sqlite3.connect(tmp_path / "app.db")) as raw:
+        raw.execute("CREATE TABLE t (a)")
+        raw.commit()
+    monkeypatch.delenv("CALOTYPE_STORE")
+    settings = f'catalog = "sqlite:///{tmp_path}/app.db"\n[backends.main]\nurl = "file:media"\n'
+    desk.file("calotype.toml", settings.encode())
+    for words in (["--downgrade", "3"], ["--downgrade", "3", "--dry-run"]):
+        desk("upgrade", *words, code=10)
+
+
+def test_a_dry_run_sees_that_the_catalog_is_lost(desk):
+    desk.put("a")
+    desk("upgrade", "--downgrade", "base", "--yes")
+    assert "use a copy" in said_in_one_line(desk("upgrade", "--dry-run", code=4))
 
 
 @pytest.mark.parametrize("revision", [f"{schema.CURRENT}", f"{schema.CURRENT:04}"])

@@ -13,7 +13,8 @@ from tests.docs.pages import ROOT
 
 import calotype
 
-PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+SETTINGS = tomllib.loads((ROOT / "pyproject.toml").read_text())
+PROJECT = SETTINGS["project"]
 MODULES = sorted((ROOT / "src").rglob("*.py"))
 HEAVY = ("sqlalchemy", "alembic", "PIL", "numpy", "cyclopts", "rich", "sqlite3", "httpx")
 
@@ -64,3 +65,11 @@ def test_what_is_imported_is_declared():
             elif isinstance(node, ast.ImportFrom) and not node.level and node.module:
                 imported.add(node.module.partition(".")[0])
     assert imported - standard - {"_typeshed"} <= declared
+
+
+def test_every_part_has_its_layer():
+    """import-linter says nothing of modules that the layers do not name."""
+    layers = SETTINGS["tool"]["importlinter"]["contracts"][0]["layers"]
+    named = {each for layer in layers for each in layer.split(" | ")}
+    parts = [path.stem for path in (ROOT / "src/calotype").iterdir()]
+    assert {f"calotype.{part}" for part in parts if part[0] != "_" and part != "py"} <= named

@@ -348,6 +348,18 @@ def test_a_map_says_who_has_what(store, folder_of, tmp_path):
     assert store.import_tree(folder_of, "dataset/7", links=links).result().unchanged >= 8
 
 
+def test_a_map_names_files_by_their_bytes_where_they_are_no_text(store, tmp_path):
+    root, links = tmp_path / "tree", tmp_path / "links.csv"
+    root.mkdir()
+    (root / os.fsdecode(b"caf\xe9")).write_bytes(picture())
+    links.write_bytes(b"path,owner,role\ncaf\xe9,scan/1,original\n")
+    assert store.import_tree(root, links=links).result().created == 1
+    assert roles(store, "scan/1") == {"original": Digest.of(picture())}
+    links.write_bytes(b"path,owner,role\ncaf\xe9,scan/\xe9,original\n")
+    with pytest.raises(Misconfigured, match=r"links\.csv:2: "):
+        store.import_tree(root, links=links).result()
+
+
 def test_what_a_map_names_beside_the_tree_is_not_read_again(store, folder_of, tmp_path, reads):
     """Hidden files, those in hidden folders, empty ones, and those that lie elsewhere."""
     (folder_of / ".git").mkdir(exist_ok=True)

@@ -25,7 +25,7 @@ from tests.store.places import Place
 from tests.store.surgery import change, content, findings, problems, rows
 
 from calotype import Digest, Store, bulk
-from calotype.catalog import replicas
+from calotype.catalog import Catalog, replicas
 from calotype.errors import (
     Locked,
     Misconfigured,
@@ -603,3 +603,26 @@ def test_a_picture_that_a_transaction_holds_fails_alone(place, tmp_path, monkeyp
         rollback()
         assert store.import_tree(root, "t/1").result().unchanged == 5
         assert problems(store) == []
+
+
+def test_many_pictures_that_are_held_are_waited_for_hardly_at_all(place, monkeypatch):
+    waited = []
+    write = Catalog.write
+
+    def noting(catalog, **terms):
+        waited.append(terms.get("patience"))
+        return write(catalog, **terms)
+
+    monkeypatch.setattr(bulk, "SHORTLY", 0.1)
+    monkeypatch.setattr(bulk, "MANY", 3)
+    sources = [noise(50, number) for number in range(16)]
+    with place.open() as store, session_of(place) as (session, _, rollback):
+        store._rooms.catalog.database._patience = 0.3
+        for source in sources[:12]:
+            held = store.put(source, hold="1h").digest
+            store.attach(held, owner="other/1", connection=session)
+        monkeypatch.setattr(Catalog, "write", noting)
+        done = store.put_many(sources, owner="t/1").result()
+        rollback()
+    assert (done.created, len(done.failures)) == (4, 12)
+    assert 0 < waited.count(0.1) < 12 < waited.count(bulk.HARDLY)

@@ -80,6 +80,11 @@ def test_hundreds_at_once_have_each_their_own_rows(store, tmp_path, number):
     assert {each.digest for each in store.references(owner="dataset/7")} == {
         digest for _, digest in kept.values()
     }
+    again = store.put_many(files, owner="dataset/8").result()
+    assert again.duplicate == len(list(store.references(owner="dataset/8"))) == number
+    elsewhere = store.scope("elsewhere")
+    assert elsewhere.put_many(files, owner="dataset/7").result().created == number
+    assert len(list(elsewhere.assets())) == number
     assert problems(store) == []
 
 

@@ -7,7 +7,7 @@ import sqlite3
 import subprocess
 import sys
 import time
-from contextlib import closing
+from contextlib import closing, contextmanager
 
 import pytest
 from sqlalchemy import QueuePool, create_engine
@@ -19,10 +19,20 @@ from calotype.errors import Locked
 HOLDER = """
 import sqlite3, sys
 raw = sqlite3.connect(sys.argv[1], isolation_level=None)
-raw.execute("BEGIN IMMEDIATE")
+raw.execute(f"BEGIN {sys.argv[2]}")
 print("held", flush=True)
 sys.stdin.read()
 """
+
+
+@contextmanager
+def held_by_another(database, how):
+    command = [sys.executable, "-c", HOLDER, str(database), how]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with subprocess.Popen(command, **pipes) as holder:
+        holder.stdout.readline()
+        yield holder
+        holder.stdin.close()
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="/proc/locks is Linux's")
@@ -30,19 +40,35 @@ def test_a_writer_of_another_process_is_named(in_file):
     with in_file.open() as store:
         store.put(picture())
         store._rooms.catalog.database._patience = 0.3
-        command = [sys.executable, "-c", HOLDER, str(in_file.database)]
-        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
-        with subprocess.Popen(command, **pipes) as holder:
-            holder.stdout.readline()
+        with held_by_another(in_file.database, "IMMEDIATE") as holder:
             for verb in (
                 lambda: store.put(picture(1)),
                 lambda: store.put_many([picture(1), picture(2)]).result(),
             ):
-                with pytest.raises(Locked, match=f"process {holder.pid} "):
+                with pytest.raises(Locked, match=rf"process {holder.pid} for \d+ s"):
                     verb()
-            holder.stdin.close()
         assert store.put(picture(1)).status == "created"
         assert os.getpid() != holder.pid
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="/proc/locks is Linux's")
+def test_a_writer_that_lets_nobody_read_is_named(shared, tmp_path):
+    with closing(sqlite3.connect(shared.database)) as raw:
+        assert raw.execute("PRAGMA journal_mode=DELETE").fetchone() == ("delete",)
+    engine = create_engine(f"sqlite:///{shared.database}", connect_args={"timeout": 0.2})
+    with Store(engine=engine, backend=f"file:{tmp_path}/media") as store:
+        digest = store.put(picture()).digest
+        with held_by_another(shared.database, "EXCLUSIVE") as holder:
+            for verb in (
+                lambda: store.stat(digest),
+                lambda: store.put(picture(1)),
+                lambda: store.put_many([picture(1), picture(2)]).result(),
+            ):
+                with pytest.raises(Locked, match=rf"process {holder.pid} for \d+ s") as error:
+                    verb()
+                assert error.value.whole
+        assert store.put_many([picture(1), picture(2)]).result().created == 2
+    engine.dispose()
 
 
 def test_many_files_end_where_another_thread_holds_the_catalog(folder):

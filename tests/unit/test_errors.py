@@ -7,6 +7,7 @@ import copy
 import inspect
 import pickle
 import re
+import sqlite3
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
@@ -15,7 +16,8 @@ import pytest
 
 import calotype
 from calotype import errors
-from calotype.errors import CalotypeError, InvalidDigest, Misconfigured, NotFound
+from calotype.catalog.failures import meaning
+from calotype.errors import CalotypeError, InvalidDigest, Locked, Misconfigured, NotFound
 
 CODES = {
     "NotFound": "not-found",
@@ -164,3 +166,9 @@ def _literal(node: ast.expr) -> str:
     if isinstance(node, ast.JoinedStr):
         return "".join(_literal(part) or "{" for part in node.values)
     return ""
+
+
+@pytest.mark.parametrize("sign", ["database is locked", "database table is locked"])
+def test_a_file_that_sqlite_says_is_locked_is_locked_as_a_whole(sign):
+    error = meaning(sqlite3.OperationalError(sign))
+    assert isinstance(error, Locked) and error.whole

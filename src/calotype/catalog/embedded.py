@@ -20,7 +20,7 @@ from calotype.catalog.failures import spoils_connection, translated
 from calotype.catalog.log import Log, SharedLog
 from calotype.catalog.moving import require_here
 from calotype.catalog.reserve import Freeing
-from calotype.catalog.waiting import begin
+from calotype.catalog.waiting import begin, blaming
 from calotype.errors import CalotypeError, Locked, Misconfigured
 from calotype.quantities import Instant
 
@@ -174,7 +174,8 @@ class Embedded:
             connection.begin()
             if not sqlite.in_transaction(connection):
                 sqlite.tell(connection, "BEGIN")
-            yield connection
+            with blaming(self.name, self.path):
+                yield connection
             at_rest.require_unchanged(connection)
 
     @contextmanager

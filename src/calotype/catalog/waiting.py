@@ -10,6 +10,7 @@ from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 from sqlalchemy import Connection
+from sqlalchemy.exc import DBAPIError
 
 from calotype.catalog import sqlite
 from calotype.catalog.failures import meaning
@@ -48,6 +49,21 @@ def begin(
 
 
 @contextmanager
+def blaming(name: str, path: Path | None) -> Iterator[None]:
+    """Say who keeps others from reading: whoever writes alone, in a file without WAL.
+
+    What is locked out is the first statement, so the block began when the waiting did.
+    """
+    started = time.monotonic()
+    try:
+        yield
+    except (DBAPIError, sqlite3.Error) as error:
+        if "database is locked" not in str(error):
+            raise
+        raise _blamed(name, path, time.monotonic() - started) from error
+
+
+@contextmanager
 def _its_time_out_kept(connection: Connection) -> Iterator[None]:
     driver = connection.connection.driver_connection
     assert isinstance(driver, sqlite3.Connection)
@@ -83,6 +99,11 @@ def _refusal(name: str, path: Path | None, waited: float, patience: float) -> Lo
         )
     if waited <= patience:
         return None
+    return _blamed(name, path, waited)
+
+
+def _blamed(name: str, path: Path | None, waited: float) -> Locked:
+    writers = sqlite.writers(path) if path is not None else set()
     who = ", ".join(f"process {pid}" for pid in sorted(writers)) or "another process"
     return Locked.out(
         f"The catalog {name} has been locked by {who} for {waited:.0f} s.",

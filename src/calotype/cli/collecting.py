@@ -195,8 +195,8 @@ def fsck(
         done = run.result()
     printer.object(record(done))
     state = "all is well" if not done.problems else f"{plural(done.problems, 'problem')} found"
-    left = "; not all of it was looked at" + (", the next run goes on" if budget else "")
-    rest = "" if done.complete else left
+    rest = "" if done.complete else "; not all of it was looked at"
+    rest += ", the next run goes on" if done.stopped else ""
     printer.line(f"{plural(done.blobs, 'blob')}, {plural(done.objects, 'object')}: {state}{rest}")
     return Exit.INTEGRITY if done.problems else Exit.OK
 

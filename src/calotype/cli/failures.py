@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -53,12 +54,16 @@ def _source(line: str, where: str) -> str:
 def require_writable(file: Path) -> None:
     """Notice before the work that the list could not be written after it; ``Usage``.
 
-    An old list stays as it is until then, for it may be where the sources come from.
+    An old list stays as it is until then, for it may be where the sources come from; no new one
+    is left by work that does not come to its end, for an empty one says that nothing failed.
     """
     if is_stdio(file):
         raise Usage("--failures: A list needs a file.", hint="--json prints failures as they come.")
+    draft = _draft(file)
     try:
-        file.open("ab").close()
+        draft.open("ab").close()
+        if draft != file:
+            draft.unlink()
     except OSError as error:
         raise Usage(
             f"--failures: Cannot write {str(file)!r}: {error.strerror}.", hint="Check the folder."
@@ -71,6 +76,14 @@ def require_writable(file: Path) -> None:
             )
 
 
+def _draft(file: Path) -> Path:
+    """Where a list waits until it is whole: beside its place, or there if that is no file."""
+    if file.exists() and not file.is_file():
+        return file
+    place = file.resolve()
+    return place.with_name(f".{place.name}.{os.getpid()}")
+
+
 def _is_list(file: Path) -> bool:
     try:
         return bool([*sources(file)])
@@ -79,11 +92,16 @@ def _is_list(file: Path) -> bool:
 
 
 def write(file: Path, failures: Sequence[tuple[str, CalotypeError]]) -> None:
-    """Write the list in place of an old one."""
+    """Write the list in place of an old one, which stays until this one is whole."""
     lines = [json.dumps({"source": name, "error": as_json(error)}) for name, error in failures]
+    draft = _draft(file)
     try:
-        file.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+        draft.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+        if draft != file:
+            draft.replace(file.resolve())
     except OSError as error:
+        if draft != file:
+            draft.unlink(missing_ok=True)
         raise Unavailable(
             f"Cannot write {str(file)!r}: {error.strerror}.", hint="What was printed is kept."
         ) from error

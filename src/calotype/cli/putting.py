@@ -32,7 +32,7 @@ from calotype.cli.options import (
 from calotype.cli.printing import Printer, plural
 from calotype.cli.progressing import meter
 from calotype.cli.wire import Json
-from calotype.errors import CalotypeError, Misconfigured
+from calotype.errors import CalotypeError, Locked, Misconfigured
 from calotype.model import Put
 from calotype.names import Owner
 from calotype.progress import Progress, time_left
@@ -43,9 +43,8 @@ if TYPE_CHECKING:
 _STYLES = {"created": "good", "duplicate": "faint", "restored": "odd", "healed": "odd"}
 
 _ABOUT_THE_STORE = frozenset(
-    {"locked", "no-store", "schema-behind", "schema-ahead", "corrupt", "role-cascades"}
+    {"no-store", "schema-behind", "schema-ahead", "corrupt", "role-cascades"}
 )
-"""Errors that every further file would meet as well."""
 
 
 def put(
@@ -106,6 +105,11 @@ def put(
     if failures is not None:
         failing.write(failures, tally.failures)
     return tally.outcome()
+
+
+def _is_about_the_store(error: CalotypeError) -> bool:
+    """True for errors that every further file would meet as well."""
+    return error.whole if isinstance(error, Locked) else error.code in _ABOUT_THE_STORE
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,7 +177,7 @@ class _Tally:
                 try:
                     self._kept(name, self._put(path))
                 except CalotypeError as error:
-                    if error.code in _ABOUT_THE_STORE:
+                    if _is_about_the_store(error):
                         raise
                     self._failed(name, error)
                 if not self.printer.json:

@@ -99,7 +99,7 @@ def upgrade(
             common.printer.record({"sql": said}, said.rstrip("\n"))
             return Exit.OK
         if dry_run:
-            found = schema_of(store)
+            found = schema_of(store, revision)
             common.printer.record(
                 {"schema": str(found) if found else None, "wanted": wanted},
                 f"schema {found or 'none'} -> {wanted}",

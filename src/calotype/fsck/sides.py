@@ -43,6 +43,7 @@ class Seen:
     objects: int = 0
     read_bytes: int = 0
     complete: bool = True
+    stopped: bool = False
     unreadable: bool = False
     locked: set[str] = field(default_factory=set)
     over: bool = False
@@ -315,7 +316,7 @@ class Side:
             sound: list[str] = []
             for row in rows:
                 if end is not None and time.monotonic() >= end:
-                    seen.complete = False
+                    seen.complete, seen.stopped = False, True
                     self._verified(sound)
                     return
                 yield from self._read(row, seen, sound)

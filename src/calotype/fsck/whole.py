@@ -96,6 +96,7 @@ class Fsck:
             dict(seen.found),
             seen.problems,
             seen.complete,
+            seen.stopped,
         )
 
     def _finding(self, kind: str, note: str, **more: object) -> Finding:

@@ -70,13 +70,14 @@ def role_of(path: bytes, root: bytes, owner: Owner | None) -> str | None:
 def read_map(file: str | os.PathLike[str], root: bytes, owner: Owner | None) -> Links:
     """Read a CSV of ``path, owner, role``; the first line names the columns, ``role`` may lack.
 
-    Paths are below ``root``, or absolute. Without an owner in its line a file goes to ``owner``.
+    Paths are below ``root``, or absolute; bytes that are no UTF-8 stand for themselves. Without an
+    owner in its line a file goes to ``owner``.
     ``Misconfigured`` names the first line that makes no sense.
     """
     shown = os.fsdecode(file)
     try:
-        text = Path(shown).read_text("utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
+        text = Path(shown).read_text("utf-8-sig", "surrogateescape")
+    except OSError as error:
         raise Misconfigured(f"Cannot read {shown!r}: {error}.", hint="Check the map.") from None
     links = Links(root, owner)
     spelled = _Spelling(root)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from alembic import command
 from alembic.config import Config
+from alembic.script import ScriptDirectory
 from alembic.util import CommandError
 from sqlalchemy import Connection, MetaData, inspect
 
@@ -50,6 +52,14 @@ def to(catalog: Catalog, revision: str, before: Callable[[int], None] = lambda _
         _settle(connection, catalog)
 
 
+def require_known(connection: Connection, here: int) -> None:
+    """``Corrupt`` where the revisions could not begin from what the database says it has."""
+    with _naming():
+        _require_any(connection, here)
+        for each in health.revisions(connection):
+            ScriptDirectory.from_config(config(None)).get_revision(each)
+
+
 def spelled(here: int) -> str:
     """The SQL of the revisions after ``here``, as PostgreSQL takes it."""
     made = config(None)
@@ -66,13 +76,23 @@ def _number(revision: str) -> int:
 
 def _run(connection: Connection, here: int, revision: str) -> None:
     made = config(connection)
-    try:
-        if here and not health.revisions(connection):
-            raise CommandError("it is empty")
+    with _naming():
+        _require_any(connection, here)
         if revision == "head" or _number(revision) > here:
             command.upgrade(made, revision)
         else:
             command.downgrade(made, revision)
+
+
+def _require_any(connection: Connection, here: int) -> None:
+    if here and not health.revisions(connection):
+        raise CommandError("it is empty")
+
+
+@contextmanager
+def _naming() -> Iterator[None]:
+    try:
+        yield
     except CommandError as error:
         raise Corrupt(
             f"The catalog's {VERSION_TABLE} names no revision of this program: {error}; "
