@@ -13,7 +13,6 @@ from functools import cache
 from pathlib import Path
 from urllib.parse import quote
 
-
 DEBIAN = Path("/usr/lib/postgresql/15/bin")
 OF_DEBIAN = os.environ.get("CALOTYPE_TEST_POSTGRES") == "debian"
 """Have every test run on Debian's PostgreSQL, not on the wheel's."""
