@@ -20,11 +20,12 @@ from calotype.backends.s3.answers import (
     Answer,
     broken,
     helps_to_wait,
+    plain,
     refused,
 )
 from calotype.backends.s3.place import Place
 from calotype.backends.s3.wire import BROKEN, Reply, Wire
-from calotype.errors import CalotypeError, Unavailable
+from calotype.errors import CalotypeError, NotFound, Unavailable
 from calotype.quantities import now
 
 T = TypeVar("T")
@@ -136,6 +137,9 @@ class Bucket:
         if reply.status in call.fine:
             return reply
         answer = self.whole(reply, call)
+        if answer.status == 404 and self.place.is_supabase and self._is_missing(call.name):
+            said = f"Could not {call.doing} {self.place.url}: there is no such object."
+            raise NotFound(said, hint="It was removed before.")
         told = refused(answer, self.place, call.doing, call.right)
         raise Again(told) if _may_pass(answer) else told
 
@@ -170,6 +174,15 @@ class Bucket:
         finally:
             reply.close()
 
+    def _is_missing(self, name: str | None) -> bool:
+        """True where the bucket lists no object of that name: an error without a code may be so."""
+        if name is None:
+            return False
+        named = self.place.named(name)
+        query = (("list-type", "2"), ("max-keys", "1"), ("prefix", named))
+        page = self.xml(Call("GET", None, "list", "s3:ListBucket", query), _lists)
+        return named not in [each.text for each in page.iter() if plain(each.tag) == "Key"]
+
     def _read(self, call: Call, answer: Answer, is_whole: Callable[[Element], bool]) -> Element:
         try:
             document = ElementTree.fromstring(answer.body)
@@ -179,6 +192,10 @@ class Bucket:
             said = f"Could not {call.doing} {self.place.url}: the answer is no document of S3's."
             raise Again(Unavailable(said, hint=SERVICE))
         return document
+
+
+def _lists(page: Element) -> bool:
+    return plain(page.tag) == "ListBucketResult"
 
 
 def _may_pass(answer: Answer) -> bool:

@@ -20,18 +20,17 @@ def objects(bucket: Bucket, prefix: str) -> Iterator[Listed]:
 
     Their names come percent-encoded, for XML cannot hold every character of one.
     """
-    start = len(bucket.place.prefix)
     last = ""
     query = [
         ("list-type", "2"),
         ("encoding-type", "url"),
-        ("prefix", bucket.place.prefix + prefix),
+        ("prefix", bucket.place.named(prefix)),
     ]
     for page in _pages(bucket, "list", "s3:ListBucket", query, _OBJECTS):
         encoded = _texts(page)["EncodingType"] == "url"
         for each in _all(page, "Contents"):
             said = _texts(each)
-            name = (unquote_plus(said["Key"]) if encoded else said["Key"])[start:]
+            name = bucket.place.known(unquote_plus(said["Key"]) if encoded else said["Key"])
             if name < last and Key.parse(name) and Key.parse(last):
                 raise Misconfigured(
                     f"{bucket.place.url} lists its objects in no order.",
@@ -43,13 +42,12 @@ def objects(bucket: Bucket, prefix: str) -> Iterator[Listed]:
 
 def uploads(bucket: Bucket, older_than: Instant) -> Iterator[tuple[str, str]]:
     """Name and id of uploads of ours that nobody has begun or sent a part to since then."""
-    start = len(bucket.place.prefix)
-    query = [("uploads", ""), ("prefix", bucket.place.prefix + "sha256/")]
+    query = [("uploads", ""), ("prefix", bucket.place.named("sha256/"))]
     right = "s3:ListBucketMultipartUploads"
     for page in _pages(bucket, "list the uploads of", right, query, _UPLOADS):
         for each in _all(page, "Upload"):
             said = _texts(each)
-            name, ident = said["Key"][start:], said["UploadId"]
+            name, ident = bucket.place.known(said["Key"]), said["UploadId"]
             old = _instant(said["Initiated"]) < older_than
             if old and Key.parse(name) and not _goes_on(bucket, name, ident, older_than):
                 yield name, ident

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import NoReturn, Self
 from urllib.parse import SplitResult, parse_qsl, quote, unquote, urlsplit
 
+from calotype.backends import tildes
 from calotype.errors import Misconfigured
 from calotype.masking import masked
 
@@ -16,6 +17,9 @@ FORM = "s3://BUCKET/PREFIX?endpoint=https://HOST&region=REGION"
 
 LONGEST_PREFIX = 800
 """Bytes of a prefix: names of objects have 1024 at most."""
+
+SUPABASE = "/storage/v1/s3"
+"""Where a Supabase project speaks S3."""
 
 _BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,61}[A-Za-z0-9]")
 _REGION = re.compile(r"[A-Za-z0-9-]{1,40}")
@@ -68,11 +72,29 @@ class Place:
         scheme, host, root = _at(given, bucket) if given else _at_amazon(bucket, region)
         return cls(_written(bucket, prefix, query), bucket, prefix, region, scheme, host, root)
 
+    @property
+    def is_supabase(self) -> bool:
+        """True at Supabase's own S3 endpoint, which is one only in part.
+
+        It refuses ``~``, takes no notice of checksums and conditions, and its errors may bear no
+        code.
+        """
+        return f"{SUPABASE}/" in f"{self.root}/"
+
+    def named(self, name: str) -> str:
+        """What the object ``name`` is called in the bucket."""
+        return self.prefix + (tildes.without(name) if self.is_supabase else name)
+
+    def known(self, name: str) -> str:
+        """The name of an object of the bucket as the store knows it: the reverse of ``named``."""
+        name = name[len(self.prefix) :]
+        return tildes.put_back(name) if self.is_supabase else name
+
     def path(self, name: str | None) -> str:
         """The encoded path of the object ``name``, or of the bucket itself for None."""
         if name is None:
             return self.root or "/"
-        return f"{self.root}/{quote(self.prefix + name, safe='/')}"
+        return f"{self.root}/{quote(self.named(name), safe='/')}"
 
 
 def _split(url: str) -> SplitResult:

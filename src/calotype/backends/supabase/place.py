@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Self
 from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
-from calotype.backends import Key
+from calotype.backends import Key, tildes
 from calotype.errors import Denied, Misconfigured
 
 BASE = "/storage/v1"
@@ -27,7 +27,6 @@ _FORM = "Write supabase://PROJECT/BUCKET/PREFIX, or supabase+https://HOST/BUCKET
 _SEGMENT = re.compile(r"(?!\.{1,2}$)[A-Za-z0-9_.-]+")
 _PROJECT = re.compile(r"[a-z0-9-]{1,63}")
 _HOST = re.compile(r"[A-Za-z0-9_-]{1,63}(\.[A-Za-z0-9_-]{1,63})*|[0-9a-f:.]*:[0-9a-f:.]*")
-_TOKEN = re.compile(r"(sha256/[0-9a-f]{2}/[0-9a-f]{2}/[0-9a-f]{64})_([0-9a-f]{16}(?:\.[a-z0-9]+)?)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,17 +66,12 @@ class Place:
         return cls(f"{parts.scheme}://{path}{query}", f"{scheme}://{host}{base}", bucket, prefix)
 
     def name(self, key: Key) -> str:
-        """What the object is called in the bucket.
-
-        Supabase refuses ``~`` in names, so a token stands behind ``_`` there.
-        """
-        return self.prefix + str(key).replace("~", "_")
+        """What the object is called in the bucket."""
+        return self.prefix + tildes.without(str(key))
 
     def known(self, name: str) -> str:
         """The name of an object of the bucket as the store knows it: the reverse of ``name``."""
-        name = name.removeprefix(self.prefix)
-        found = _TOKEN.fullmatch(name)
-        return f"{found[1]}~{found[2]}" if found else name
+        return tildes.put_back(name.removeprefix(self.prefix))
 
 
 def _split(url: str) -> SplitResult:
