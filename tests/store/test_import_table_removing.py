@@ -7,8 +7,8 @@ import os
 
 import pytest
 from tests.store.legacy import TO_BLOB, Application, furnished, moved, pointing
-from tests.store.pictures import picture
-from tests.store.surgery import content, lose
+from tests.store.pictures import noise, picture
+from tests.store.surgery import content, lose, spoil
 
 from calotype import Digest
 from calotype.errors import Misconfigured
@@ -34,6 +34,27 @@ def test_sources_are_removed_only_once_what_is_kept_was_read_back(durable, app, 
         again = moved(store, app, remove_sources=True)
         assert (again.removed, [f.source for f in again.failures]) == (0, ["images[id=5]"])
         assert (app.root / "tx/FL/c.1.png").exists()
+
+
+@pytest.mark.parametrize("inside", [False, True])
+def test_a_source_whose_copy_is_spoiled_is_not_removed(durable, app, inside):
+    """All of a copy is read; above 8 MiB its first bytes come before it is known to be sound."""
+    app.tell("DELETE FROM images")
+    data = noise(9 << 20)
+    app.add(1, "a.bin", data, inside=inside)
+    app.add(2, "b.bin", noise(100), inside=inside)
+    columns = {"path_column": None, "bytes_column": "data"} if inside else {}
+    with durable.open() as store:
+        moved(store, app, **columns)
+        spoil(store, Digest.of(data))
+        done = moved(store, app, remove_sources=True, **columns)
+        assert (done.removed, [f.source for f in done.failures]) == (1, ["images[id=1]"])
+        assert done.failures[0].code == "corrupt"
+        if inside:
+            assert app.tell("SELECT data FROM images ORDER BY id") == [(data,), (None,)]
+        else:
+            assert (app.root / "a.bin").read_bytes() == data
+            assert not (app.root / "b.bin").exists()
 
 
 def test_a_source_that_changed_since_is_not_removed(durable, app):
