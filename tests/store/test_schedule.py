@@ -42,6 +42,28 @@ def test_what_nothing_keeps_goes_by_itself(durable, clock):
     assert running() == 0
 
 
+@pytest.mark.parametrize(("look", "every"), [(SECOND // 50, "24h"), (24 * HOUR, 0.02)])
+def test_a_process_looks_soon_after_its_start_and_after_an_interval_at_most(
+    durable, monkeypatch, look, every
+):
+    monkeypatch.setattr(schedule, "FIRST_LOOK", look)
+    with durable.open(grace=0) as store:
+        store.put(picture(), owner="scan/1")
+        store.release("scan/1")
+    with durable.open(gc_every=every, grace=0) as store:
+        assert eventually(lambda: store.stats().blobs == 0)
+
+
+def test_no_sleep_is_longer_than_an_hour(durable, clock):
+    with durable.open() as store:
+        store.put(picture())
+        catalog = store._rooms.catalog
+        assert schedule._look(store, catalog, 24 * HOUR) == HOUR  # it ran
+        assert schedule._look(store, catalog, 24 * HOUR) == HOUR  # 24 hours are left
+        clock.advance(hours=23.5)
+        assert schedule._look(store, catalog, 24 * HOUR) == HOUR // 2
+
+
 def test_one_run_an_interval_for_all_who_share_the_store(durable, clock):
     """Whoever claims it has it; clocks that jump back let it be due at once, and no more often."""
     with durable.open() as one, durable.open() as other:
