@@ -80,6 +80,19 @@ def parameters(what) -> list[tuple[object, ...]]:
     return [(each.name, each.kind, each.default) for each in found]
 
 
+def test_every_argument_reaches_the_store(monkeypatch):
+    told: list[dict[str, object]] = []
+    real = inspect.signature(Store.__init__)
+
+    def noting(self, *given, **named):
+        told.append(real.bind(self, *given, **named).arguments)
+
+    monkeypatch.setattr(Store, "__init__", noting)
+    given = {name: object() for name in inspect.signature(AsyncStore).parameters}
+    store = AsyncStore(**given)
+    assert told == [{"self": store._inner, **given}]
+
+
 def test_what_takes_time_is_a_coroutine():
     at_once = {"scope", "memory", "from_config", "of", "open"}
     iterated = {"assets", "owners", "references", "orphans", "fsck", "put_many", "copy_catalog"}
@@ -87,6 +100,20 @@ def test_what_takes_time_is_a_coroutine():
     for name, what in inspect.getmembers(AsyncStore, inspect.isroutine):
         if not name.startswith("_") and name not in at_once | iterated:
             assert inspect.iscoroutinefunction(what), name
+
+
+def test_gc_runs_by_itself(tmp_path):
+    """What is let go of is gone without a call of gc."""
+
+    async def main():
+        async with AsyncStore(tmp_path / "store", gc_every=0.02, grace=0) as store:
+            await store.put(picture(), owner="scan/1")
+            await store.release("scan/1")
+            with anyio.fail_after(20):
+                while (await store.stats()).blobs:
+                    await asyncio.sleep(0.02)
+
+    asyncio.run(main())
 
 
 # The verbs
