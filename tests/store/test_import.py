@@ -272,6 +272,30 @@ def test_whole_seconds_are_not_trusted_while_they_last(store, tmp_path):
     assert store.import_tree(root).result().unchanged == 1
 
 
+def test_a_file_that_changes_between_two_owners_is_read_again(store, tmp_path, monkeypatch):
+    """The second reading is not trusted, whenever the first one is remembered."""
+    root = tmp_path / "tree"
+    root.mkdir()
+    (root / "f").write_bytes(b"x")
+    os.utime(root / "f", (AGED, AGED))
+    (tmp_path / "links.csv").write_text("path,owner,role\nf,scan/1,a\nf,scan/2,b\n")
+    real, one_by_one, ahead = tree.read_still, threading.Lock(), time.time() + 3600
+
+    def changing(path, *rest):
+        with one_by_one:
+            read = real(path, *rest)
+            (root / "f").write_bytes(b"y")
+            os.utime(root / "f", (ahead, ahead))
+            return read
+
+    monkeypatch.setattr(tree, "read_still", changing)
+    monkeypatch.setattr(bulk, "BATCH_COUNT", 1)
+    done = store.import_tree(root, links=tmp_path / "links.csv").result()
+    assert (done.created, done.failures) == (2, ())
+    again = store.import_tree(root, links=tmp_path / "links.csv").result()
+    assert again.unchanged == 0
+
+
 def test_one_bad_file_stops_no_other_and_is_tried_again(store, folder_of, tmp_path):
     (folder_of / "broken").symlink_to(tmp_path / "nowhere")
     store.purge(Digest.of(picture(1)))

@@ -65,7 +65,6 @@ class TreeImport:
         self._resume = resume
         self._unchanged = 0
         self._began = 0.0
-        self._unsure: set[bytes] = set()
 
     def steps(self) -> Generator[Progress, None, Imported]:
         """Import every file; one that fails is noted and never stops the others.
@@ -182,7 +181,7 @@ class TreeImport:
         backend = self._putter.backend
         content, unsure = read_still(entry, backend, self._limits, entry.stamp.modified)
         if unsure:
-            self._unsure.add(entry.path)
+            content.stamp = None
         return content
 
     def _wish(self, entry: Entry, content: Content) -> Wish:
@@ -193,12 +192,15 @@ class TreeImport:
         return Wish(content.digest, end, owner, role, file_name(name))
 
     def _note(self, kept: Sequence[Done[Entry]]) -> Refused[Entry]:
-        """Remember files that are kept durably now; best effort, for it only saves reading."""
-        stamped = []
-        for entry, content in kept:
-            if entry.path not in self._unsure:
-                stamped.append((entry.path, content.stamp or entry.stamp, content.digest))
-        self._unsure.difference_update(each.source.path for each in kept)
+        """Remember files that are kept durably now; best effort, for it only saves reading.
+
+        Not those that may change without its being seen; what was known is remembered already.
+        """
+        stamped = [
+            (entry.path, content.stamp, content.digest)
+            for entry, content in kept
+            if content.stamp is not None
+        ]
         with suppress(CalotypeError), self._putter.catalog.write(durable=False) as connection:
             seen.note(connection, stamped)
         return ()
