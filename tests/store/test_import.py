@@ -22,6 +22,7 @@ from calotype.errors import CalotypeError, Locked, Misconfigured, NotFound, Unav
 from calotype.importing import tree, walk
 from calotype.model import Imported
 from calotype.progress import Progress
+from calotype.staging import Limits
 
 AGED = time.time() - 3600
 
@@ -311,6 +312,39 @@ def test_one_bad_file_stops_no_other_and_is_tried_again(store, folder_of, tmp_pa
     result = again.result()
     assert (result.created, [f.code for f in result.failures]) == (1, ["not-found"])
     assert len(roles(store, "dataset/7")) == 7
+
+
+def test_a_file_over_the_limit_fails_alone(durable, folder_of):
+    (folder_of / "large").write_bytes(noise(5001))
+    with durable.open(limits=Limits(file_size=5000)) as store:
+        done = store.import_tree(folder_of, "dataset/7").result()
+        assert [(f.source, f.code) for f in done.failures] == [
+            (str(folder_of / "large"), "too-large")
+        ]
+        assert len(roles(store, "dataset/7")) == 7
+    with durable.open() as store:
+        assert store.import_tree(folder_of, "dataset/7").result().created == 1
+
+
+def test_a_picture_that_went_while_it_was_looked_up_has_the_limit_of_pixels(
+    durable, folder_of, monkeypatch
+):
+    digest = Digest.of(picture(1))
+    with durable.open() as store:
+        store.import_tree(folder_of, "dataset/7").result()
+        assert store.stat(digest).blob.width == 8
+        store.release("dataset/7", "b/c.png")
+    real = tree.TreeImport._receive
+
+    def late(self, entry):
+        if entry.path.endswith(b"b/c.png"):
+            store.gc(now=True)
+        return real(self, entry)
+
+    monkeypatch.setattr(tree.TreeImport, "_receive", late)
+    with durable.open(limits=Limits(pixels=8 * 6 - 1)) as store:
+        assert store.import_tree(folder_of, "dataset/7").result().created == 1
+        assert store.stat(digest).blob.width is None
 
 
 def test_names_that_are_no_unicode_too_long_or_like_a_digest(store, tmp_path):

@@ -11,7 +11,7 @@ from contextlib import closing, contextmanager
 
 import pytest
 from tests.store.legacy import Application, furnished, moved, moving
-from tests.store.pictures import picture
+from tests.store.pictures import noise, picture
 from tests.store.surgery import content, problems
 from tests.store.trouble import full_after
 
@@ -21,6 +21,7 @@ from calotype.errors import Locked, Misconfigured, NotFound
 from calotype.importing import engines, giving
 from calotype.importing import rows as application
 from calotype.importing import table as importing
+from calotype.staging import Limits
 
 
 @pytest.fixture
@@ -724,3 +725,15 @@ def test_a_run_may_change_threads(durable, app):
         assert next(events).note == "comparing rows"
         other.submit(list, events).result()
         assert run.result().failures == ()
+
+
+@pytest.mark.parametrize("inside", [False, True])
+def test_a_file_over_the_limit_is_that_rows_failure(durable, app, inside):
+    app.tell("DELETE FROM images")
+    app.add(1, "a.bin", noise(5000), inside=inside)
+    app.add(2, "b.bin", noise(5001), inside=inside)
+    columns = {"path_column": None, "bytes_column": "data"} if inside else {}
+    with durable.open(limits=Limits(file_size=5000)) as store:
+        done = moved(store, app, **columns)
+        assert [(f.source, f.code) for f in done.failures] == [("images[id=2]", "too-large")]
+        assert app.digests() == {1: Digest.of(noise(5000)), 2: None}
