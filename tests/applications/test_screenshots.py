@@ -29,6 +29,7 @@ from examples.screenshots.tour import fresh
 from sqlalchemy import func, select, text
 from sqlalchemy.orm import Session
 from tests import servers, supabase_server
+from tests.store.pictures import picture
 from tests.store.surgery import change
 from tests.store.trouble import full_after
 
@@ -876,6 +877,27 @@ def test_an_archive_is_the_same_with_postgresql_and_supabase(elsewhere, tmp_path
         assert lying(elsewhere) == []
     engine.dispose()
     assert not list((tmp_path / "home").iterdir())
+
+
+def test_a_picture_is_stored_shown_and_deleted_in_supabase(elsewhere, tmp_path, clock):
+    (tmp_path / "page.png").write_bytes(picture())
+    digest = Digest.of(picture())
+    engine, store = open_archive(tmp_path / "home", clock=clock)
+    with store:
+        storage = ImageStorage(engine, store, "supabase")
+        where = storage.store_supabase(tmp_path / "page.png", digest)
+        assert lying(elsewhere) == [where]
+        assert where.endswith(f"{digest}.png")
+        began = int(time.time())
+        url = storage.get_image_url(digest, expires_in=600)
+        with urlopen(url) as answer:
+            assert answer.read() == picture()
+            until = datetime.fromisoformat(answer.headers["expires"]).timestamp()
+        assert began + 600 <= until <= time.time() + 2 * 600  # the same one for ten minutes
+        assert storage.delete_image(digest)
+        assert lying(elsewhere) == []
+        assert not storage.delete_image(digest)
+    engine.dispose()
 
 
 def test_the_clean_up_asks_before_it_frees_a_suspicious_share(tmp_path, capsys):
