@@ -407,3 +407,49 @@ def test_a_dry_run_plans_a_file_once_and_not_before_every_row_has_it(durable, ap
             ("images[id=3]", "later"),
             ("images[id=4]", "later"),
         ]
+
+
+class Killed(BaseException):
+    """The process ends here."""
+
+
+@pytest.mark.parametrize("dry", [False, True])
+def test_what_a_killed_removal_left_aside_is_told_by_its_name(durable, app, monkeypatch, dry):
+    def killed(self):
+        if self.name.endswith(removing_sources.ASIDE):
+            raise Killed
+        real(self)
+
+    real = type(app.root).unlink
+    with durable.open() as store:
+        moved(store, app)
+        with monkeypatch.context() as patched:
+            patched.setattr(type(app.root), "unlink", killed)
+            with pytest.raises(Killed):
+                moved(store, app, remove_sources=True)
+        (aside,) = app.root.rglob(f"*{removing_sources.ASIDE}")
+        data = aside.read_bytes()
+        for _ in range(2):
+            (failure,) = moved(store, app, remove_sources=True, dry_run=dry).failures
+            assert (failure.source, failure.code) == (str(aside), "backend-unreachable")
+            assert "if the store has its bytes" in failure.hint
+            assert content(store, Digest.of(data)) == data == aside.read_bytes()
+        aside.unlink()
+        assert moved(store, app, remove_sources=True).failures == ()
+
+
+def test_what_another_removal_has_on_its_way_out_is_not_told(durable, app, monkeypatch):
+    """It was there when the folder was listed, and is gone a moment later."""
+    real = type(app.root).glob
+
+    def listed(self, pattern):
+        found = list(real(self, pattern))
+        for each in found:
+            each.unlink()
+        return found
+
+    with durable.open() as store:
+        moved(store, app)
+        (app.root / f"tx/FL/.0{removing_sources.ASIDE}").write_bytes(b"x")
+        monkeypatch.setattr(type(app.root), "glob", listed)
+        assert moved(store, app, remove_sources=True).failures == ()

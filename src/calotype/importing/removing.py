@@ -31,6 +31,9 @@ TOGETHER = 500
 SECONDS = 2.0
 """How long such a look waits for the verifying of more."""
 
+ASIDE = ".calotype-removes"
+"""How the name of a file ends that is on its way out."""
+
 File = tuple[int, int]
 """Device and inode."""
 
@@ -64,6 +67,7 @@ class Remover:
     failures: list[PutFailure] = field(default_factory=list)
     _lost: set[File] = field(default_factory=set)
     _told: set[File] = field(default_factory=set)
+    _folders: set[Path] = field(default_factory=set)
 
     def remove(self) -> Iterator[Progress]:
         """Remove source by source; one that fails is noted and never stops the others."""
@@ -83,6 +87,7 @@ class Remover:
                 eta=time_left(began, number, total),
                 note="looking at sources" if self.dry else "removing sources",
             )
+        self._note_left_aside()
 
     def _looked_at(self) -> Iterator[int]:
         """How many rows were looked at; files go some at a time."""
@@ -148,6 +153,19 @@ class Remover:
             return True
         return False
 
+    def _note_left_aside(self) -> None:
+        """Tell what a removal that was killed left; whose bytes they are nobody knows any more."""
+        found: list[Path] = []
+        for folder in sorted(self._folders):
+            with suppress(OSError):  # the next run tells it
+                found += folder.glob(f".*{ASIDE}")
+        for aside in filter(os.path.lexists, found):  # not one that somebody is removing now
+            error = Unavailable(
+                "A removal was interrupted and left this file, which lay beside it.",
+                hint="Remove it if the store has its bytes; else give it its name back.",
+            )
+            self.failures.append(PutFailure.of(str(aside), error))
+
     def _files(self, rows: Iterable[Values]) -> Iterator[File]:
         """The files that these rows name, by whatever path."""
         for row in rows:
@@ -158,6 +176,7 @@ class Remover:
     def _file(self, row: Values, digest: Digest) -> Iterator[Verified]:
         """Nothing where the file is gone."""
         path = self.path(row[self.rows.source.name])
+        self._folders.add(path.parent)
         if path.is_symlink():
             raise Misconfigured(
                 f"{str(path)!r} is a link, which is never removed.",
@@ -236,7 +255,7 @@ def _remove(path: Path, stamp: Stamp) -> None:
 
     It is moved aside before the last look at it, for nothing can replace it there.
     """
-    aside = path.with_name(f".{token_hex(8)}.calotype-removes")
+    aside = path.with_name(f".{token_hex(8)}{ASIDE}")
     path.rename(aside)
     try:
         _require_same(aside, stamp)
