@@ -22,7 +22,8 @@ from pathlib import Path
 from tests.crash.tracing import Call, trace
 
 from calotype import Digest, Store
-from calotype.errors import Corrupt, Unavailable
+from calotype.errors import Corrupt, NotFound, Unavailable
+from calotype.importing.removing import ASIDE
 from calotype.quantities import SECOND, Instant, now
 
 PNG = bytes.fromhex(
@@ -33,6 +34,7 @@ DAY = 24 * 3600 * SECOND
 
 Step = Callable[[Path], None]
 Act = Callable[[Store], object]
+Beside = Callable[[Store], list[str]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +44,8 @@ class Scenario:
     ``damaged`` are digests whose bytes ``prepare`` spoiled; the operation ``mends`` them. One that
     ``redoes`` its failed steps by itself may be acknowledged after a failed sync, one that is
     ``lazy`` writes last what a power cut may take (usage, access counts), and one that ``holds``
-    has bytes under a hold before it puts them to use.
+    has bytes under a hold before it puts them to use. ``beside`` tells what is wrong with what lies
+    outside of the store, at any moment.
     """
 
     name: str
@@ -55,6 +58,7 @@ class Scenario:
     redoes: bool = False
     lazy: bool = False
     holds: bool = False
+    beside: Beside = lambda _: []
 
     def spoiled(self, *, done: bool) -> tuple[str, ...]:
         """The digests whose bytes are not there, before the operation or when it is done."""
@@ -287,6 +291,83 @@ def _import_table(store: Store) -> object:
     return done.created
 
 
+SOURCES = (MANY[0], MANY[0], NEW)
+"""The files that rows name, or the bytes that they hold, which an import removes."""
+
+
+def _sources(path: Path, *, inside: bool = False) -> None:
+    """An application's table in the store's folder, with files of its own."""
+    (path / "app").mkdir()
+    with closing(sqlite3.connect(path / "app/app.db")) as raw, raw:
+        raw.execute(
+            "CREATE TABLE image (id INTEGER PRIMARY KEY, path TEXT, data BLOB, digest TEXT)"
+        )
+        for number, data in enumerate(SOURCES, 1):
+            file = path / f"app/{number}/image.bin"
+            if not inside:
+                file.parent.mkdir()
+                file.write_bytes(data)
+                os.utime(file, (1e9, 1e9 + 0.5))
+            given = number, f"{number}/image.bin", data if inside else None
+            raw.execute("INSERT INTO image VALUES (?, ?, ?, NULL)", given)
+
+
+def _move(store: Store, **column: str) -> object:
+    """Import and remove; what was left aside the owner of the files clears away."""
+    folder = _app(store)
+    done = store.import_table(
+        f"sqlite:///{folder}/app.db",
+        "image",
+        "image/{id}",
+        role="original",
+        digest_column="digest",
+        root=folder,
+        remove_sources=True,
+        **column,
+    ).result()
+    try:
+        for failure in done.failures:
+            if not failure.source.endswith(ASIDE):
+                raise Unavailable(failure.message, hint=failure.hint)
+            assert _reads(store, digest(Path(failure.source).read_bytes())), failure
+            Path(failure.source).unlink()
+        if any((folder / f"{number}/image.bin").exists() for number in (1, 2, 3)):
+            raise Unavailable("Not every source was removed.", hint="Import again.")
+    except OSError as error:
+        raise Unavailable(f"{error}", hint="It is the application's own.") from error
+    return done.created
+
+
+def _app(store: Store) -> Path:
+    catalog = store._rooms.catalog.path
+    assert catalog is not None
+    return catalog.parent / "app"
+
+
+def _nowhere(store: Store) -> list[str]:
+    """Rows whose bytes are neither at their path or beside it, nor in them, nor in the store."""
+    folder = _app(store)
+    with closing(sqlite3.connect(folder / "app.db")) as raw:
+        rows = raw.execute("SELECT * FROM image ORDER BY id").fetchall()
+    assert len(rows) == len(SOURCES)
+    aside = [each.read_bytes() for each in folder.glob(f"*/.*{ASIDE}")]
+    return [
+        f"the bytes of row {number} are nowhere; its digest is {found}"
+        for (number, name, inside, found), data in zip(rows, SOURCES, strict=True)
+        if data not in (inside, *aside)
+        and not ((folder / name).exists() and (folder / name).read_bytes() == data)
+        and not (found == digest(data) and _reads(store, found))
+    ]
+
+
+def _reads(store: Store, found: str) -> bool:
+    try:
+        with store.open(found) as file:
+            return digest(file.read()) == found
+    except (Corrupt, NotFound):
+        return False
+
+
 def _require_rows(store: Store, database: Path, which: str) -> None:
     try:
         with closing(sqlite3.connect(database)) as raw:
@@ -345,6 +426,20 @@ def _scenarios() -> Iterator[Scenario]:
         lazy=True,
         holds=True,
     )
+    for name, column, prepare in (
+        ("import-table-remove", {"path_column": "path"}, _sources),
+        ("import-bytes-remove", {"bytes_column": "data"}, partial(_sources, inside=True)),
+    ):
+        yield Scenario(
+            name,
+            partial(_move, **column),
+            _after(prepare),
+            whole=False,
+            redoes=True,
+            lazy=True,
+            holds=True,
+            beside=_nowhere,
+        )
     yield Scenario("attach", lambda s: s.attach(digest(LIBRARY), "scan/9", "original"), furnish)
     yield Scenario(
         "attach-slot", lambda s: s.attach(digest(LIBRARY), "scan/3", "original"), furnish

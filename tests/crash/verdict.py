@@ -146,6 +146,7 @@ def judge(scenario: Scenario, path: Path, expected: Expected, end: End) -> list[
     try:
         with Store(path, clock=clock) as store:
             found = view(store)
+            faults += scenario.beside(store)
             faults += between(
                 found,
                 expected.before,
@@ -167,6 +168,7 @@ def judge(scenario: Scenario, path: Path, expected: Expected, end: End) -> list[
             faults += _collected(store, clock, expected.after if settled else found)
             if end.cut:
                 _clear_strays(store, clock)
+            faults += scenario.beside(store)
             faults += _checked(store, scenario.spoiled(done=settled))
             faults += _left_over(store, path) + _reserve(path)
     except (CalotypeError, AssertionError) as error:
