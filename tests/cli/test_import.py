@@ -116,6 +116,38 @@ def test_killed_or_interrupted_the_same_command_goes_on(desk, how):
     assert "3000 unchanged" in desk("import", "many", "--owner", "d/1").out
 
 
+def test_two_processes_import_overlapping_trees_at_once(desk):
+    """Half of what each has the other one has as well, and begins with or ends with."""
+    files = {f"{number % 20:02}/{number}": b"%d" % (number % 350) for number in range(500)}
+    for tree, mine in (("one", range(15)), ("two", range(5, 20))):
+        for name, data in files.items():
+            if int(name[:2]) in mine:
+                path = desk.folder / tree / name
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_bytes(data)
+    commands = [[*PROGRAM, "import", tree, "--owner", f"d/{tree}"] for tree in ("one", "two")]
+    processes = [
+        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        for command in commands
+    ]
+    for process in processes:
+        said = process.communicate(timeout=100)
+        assert process.returncode == 0, said
+    with desk.store() as store:
+        for tree in ("one", "two"):
+            given = {
+                str(each.relative_to(desk.folder / tree)): each
+                for each in (desk.folder / tree).rglob("*")
+                if each.is_file()
+            }
+            found = {each.role: each.digest for each in store.references(owner=f"d/{tree}")}
+            assert found == {role: Digest.of(path) for role, path in given.items()}
+            assert len(found) == 375
+        store.gc(now=True)
+        assert store.stats().blobs == 350
+        assert store.fsck(read_data=True).result().problems == 0
+
+
 def test_a_map_of_owners(desk, tree):
     desk.file("links.csv", b"path,owner,role\na,scan/1,original\n")
     desk("import", "tree", "--map", "links.csv")
