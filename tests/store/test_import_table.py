@@ -17,7 +17,7 @@ from tests.store.trouble import full_after
 
 from calotype import Digest, Store, bulk
 from calotype.catalog import slots
-from calotype.errors import Locked, Misconfigured, NotFound
+from calotype.errors import Locked, Misconfigured, NotFound, Unavailable
 from calotype.importing import engines, giving
 from calotype.importing import rows as application
 from calotype.importing import table as importing
@@ -737,3 +737,9 @@ def test_a_file_over_the_limit_is_that_rows_failure(durable, app, inside):
         done = moved(store, app, **columns)
         assert [(f.source, f.code) for f in done.failures] == [("images[id=2]", "too-large")]
         assert app.digests() == {1: Digest.of(noise(5000)), 2: None}
+
+
+def test_a_database_that_cannot_be_looked_at_is_an_error_of_ours(store, app):
+    app.url = f"sqlite:///{'a' * 300}.db"
+    with pytest.raises(Unavailable, match="File name too long"):
+        moved(store, app)

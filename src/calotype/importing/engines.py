@@ -25,7 +25,10 @@ _TIMEOUT = 30.0
 
 
 def open_database(url: str) -> Engine:
-    """An engine on the application's database; ``Misconfigured`` or ``NotFound`` for none."""
+    """An engine on the application's database.
+
+    ``Misconfigured`` or ``NotFound`` for none, ``Unavailable`` where its file cannot be looked at.
+    """
     try:
         parsed = postgres.parsed(url)
         file = Path(parsed.database or "")
@@ -43,6 +46,11 @@ def open_database(url: str) -> Engine:
         raise Misconfigured(
             f"Not a database that can be opened: {error}.",
             hint="Write sqlite:///app.db, and install the driver of any other database.",
+        ) from error
+    except OSError as error:
+        raise Unavailable(
+            f"No look at the database is possible: {error}.",
+            hint="Check the path, its permissions, and the disk.",
         ) from error
     if engine.dialect.name == "sqlite":
         event.listen(engine, "connect", _settle)
