@@ -16,8 +16,8 @@ STEPS = {
     "import": 12,
     "import-again": 12,
     "import-table": 20,
-    "import-table-remove": 150,
-    "import-bytes-remove": 150,
+    "import-table-remove": 200,
+    "import-bytes-remove": 200,
     "fsck": 60,
 }
 """Every how many calls one fails with EIO, alone; elsewhere ``SPARSE``."""

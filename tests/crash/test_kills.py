@@ -21,8 +21,8 @@ KILLS = {
     "import": 10,
     "import-again": 10,
     "import-table": 16,
-    "import-table-remove": 24,
-    "import-bytes-remove": 48,
+    "import-table-remove": 48,
+    "import-bytes-remove": 96,
 }
 """Every how many points one is tried: fewer where several hundred differ little, else ``OTHERS``."""
 
@@ -36,8 +36,8 @@ CUTS = {
     "import": 20,
     "import-again": 20,
     "import-table": 32,
-    "import-table-remove": 72,
-    "import-bytes-remove": 96,
+    "import-table-remove": 240,
+    "import-bytes-remove": 200,
 }
 """The same for power cuts."""
 
