@@ -303,6 +303,49 @@ def test_only_what_was_read_elsewhere_is_let_go(store, second):
     assert content(store, digest) == picture()
 
 
+@pytest.mark.parametrize("by_then", ["damaged", "let go of"])
+def test_a_witness_that_is_none_any_more_lets_nothing_go(store, second, by_then, monkeypatch):
+    digest = store.put(picture()).digest
+    store.backends.add("three", f"file:{second}-too")
+    store.backends.primary("three")  # which has no copy: main and two are each other's witness
+    witness = store._rooms.mounts.named("two").backend
+    opened = witness.open
+
+    def meanwhile(key, *rest):
+        file = opened(key, *rest)
+        if by_then == "damaged":
+            change(store, "UPDATE calotype_replica SET suspect_at = 1 WHERE backend = 'two'")
+        else:
+            assert store.backends.drop("two").removed
+        return file
+
+    with monkeypatch.context() as patched:
+        patched.setattr(witness, "open", meanwhile)
+        done = store.backends.drop("main")
+    assert (done.let_go, done.kept, done.removed) == (0, 1, False)
+    assert states(store)["main"][1] == 1
+    assert content(store, digest) == picture()
+
+
+def test_what_becomes_the_primary_while_it_is_dropped_keeps_its_bytes(store, second, monkeypatch):
+    kept = [store.put(noise(100, number)).digest for number in range(3)]
+    main = store._rooms.mounts.primary.backend
+    opened = main.open
+
+    def meanwhile(*given):
+        store.backends.primary("two")
+        return opened(*given)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(main, "open", meanwhile)
+        with pytest.raises(Misconfigured, match="is the primary"):
+            store.backends.drop("two")
+    assert states(store)["two"] == ("primary", 3, 0)
+    assert files(second) == 3
+    assert [content(store, digest) for digest in kept] == [noise(100, n) for n in range(3)]
+    assert problems(store) == []
+
+
 def test_a_copy_goes_on_where_it_was_left(store, tmp_path):
     store.put_many([noise(60, number) for number in range(500)]).result()
     store.backends.add("two", f"file:{tmp_path}/two")
@@ -784,6 +827,51 @@ def test_what_gc_took_before_it_was_copied_is_gone_and_not_failed(store, tmp_pat
     monkeypatch.setattr(main, "open", late)
     done = store.backends.copy("two").result()
     assert (done.copied, done.gone, done.failed) == (0, 1, 0)
+
+
+def test_a_copy_that_comes_back_otherwise_fails_and_is_none(store, tmp_path, monkeypatch):
+    store.put(picture())
+    store.backends.add("two", f"file:{tmp_path}/two")
+    target = store._rooms.mounts.named("two").backend
+    put = target.put
+
+    def spoil_on_the_way(*given):
+        put(*given)
+        damage(tmp_path / "two")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(target, "put", spoil_on_the_way)
+        done = store.backends.copy("two").result()
+    assert (done.copied, done.failed) == (0, 1)
+    [failure] = done.failures
+    assert (failure.code, "came back otherwise" in str(failure)) == ("corrupt", True)
+    assert states(store)["two"] == ("mirror", 0, 1)
+    assert store.backends.copy("two").result().copied == 1
+    assert states(store)["two"] == ("mirror", 1, 0)
+    store.gc(now=True)
+    assert problems(store) == []
+
+
+def test_a_copy_whose_writer_was_fenced_off_is_none(store, tmp_path, clock, monkeypatch):
+    store.put(picture())
+    store.backends.add("two", f"file:{tmp_path}/two")
+    target = store._rooms.mounts.named("two").backend
+    put = target.put
+
+    def late(*given):
+        put(*given)
+        clock.advance(hours=1)
+        assert store.gc(grace=0, erase_delay="1d").intents == 1
+
+    with monkeypatch.context() as patched:
+        patched.setattr(target, "put", late)
+        done = store.backends.copy("two").result()
+    assert (done.copied, done.failed) == (0, 0)
+    assert states(store)["two"] == ("mirror", 0, 1)
+    assert store.backends.copy("two").result().copied == 1
+    store.gc(now=True)
+    assert problems(store) == []
+    assert files(tmp_path / "two") == 1
 
 
 def test_a_stream_that_breaks_says_that_another_copy_is_there(durable, tmp_path):
