@@ -37,6 +37,7 @@ from calotype.digest import Digest
 from calotype.doctoring import examine
 from calotype.errors import Blocked, Corrupt, EraseLocked, Misconfigured, Unavailable
 from calotype.gc.announcing import KEPT
+from calotype.gc.erasing import Eraser
 from calotype.recovering import Recovery
 
 # -- what a marker says
@@ -105,6 +106,27 @@ def test_a_plan_says_why_it_could_not_erase(shop, clock):
         plan.execute(force=True)
     locked = plan.locked()
     assert (str(locked), locked.hint) == (str(caught.value), caught.value.hint)
+
+
+def test_of_two_gcs_the_one_that_announces_later_does_not_lower_the_marker(
+    shop, tmp_path, clock, monkeypatch
+):
+    write_note = LocalBackend.write_note
+    announced = []
+
+    def write(self, name, *given, **how):
+        if name.startswith(ERASED) and not announced:  # the first batch is counted, nothing else
+            announced.append(name)
+            assert erases(other, "page/1") == 2
+            assert marker(shop).erase_seq == 3  # one of them was begun before
+        return write_note(self, name, *given, **how)
+
+    with Store(tmp_path / "shop", clock=clock) as other:
+        monkeypatch.setattr(LocalBackend, "write_note", write)
+        erases(shop)
+    assert [erased_seq(name) for name in announced] == [1]
+    assert marker(shop).erase_seq == 3
+    assert kinds(shop) == []
 
 
 def test_a_damaged_note_of_a_batch_is_not_passed_over(shop, tmp_path):
@@ -689,6 +711,26 @@ def test_a_put_that_the_copy_saw_under_way_is_kept(shop, tmp_path, clock, monkey
         assert kinds(store) == ["missing"]
 
 
+def test_who_is_no_longer_the_owner_makes_no_second_delete(shop, tmp_path, clock, monkeypatch):
+    erases(shop)
+    clock.advance(days=2)
+    sweep = Eraser._sweep
+
+    def meanwhile(self, *given):
+        backend, content = self.mount.backend, self.mount.backend.read_note(MARKER)
+        taken = replace(Marker.of(content), epoch=2, generation="0" * 16)
+        assert backend.write_note(MARKER, taken.to_bytes(), instead_of=content)
+        put_at(shop, digest_of(body(0)), body(0))  # the other one's, at the key that was erased
+        sweep(self, *given)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Eraser, "_sweep", meanwhile)
+        with pytest.raises(EraseLocked, match="taken it over"):
+            shop.gc(now=True)
+    assert any(digest_of(body(0)) in name for name in objects(shop))
+    assert rows(shop, "SELECT attempts FROM calotype_replica WHERE state = 'erased'") == [(0,)]
+
+
 def test_a_stray_that_was_to_be_erased_is_kept_by_recovery(shop, tmp_path, clock):
     save(shop, tmp_path)
     with Store(tmp_path / "shop", clock=clock) as store:
@@ -795,6 +837,29 @@ def test_a_marker_that_is_gone_locks_until_it_is_recovered(shop, tmp_path):
     assert kinds(shop, recover=True) == ["adopted"]
     assert erases(shop, "page/2") == 1
     assert marker(shop).epoch == 2
+
+
+def test_nothing_is_noted_to_be_erased_by_fsck_where_nothing_may_be(shop, tmp_path, clock):
+    late = [key for key in objects(shop) if digest_of(body(0)) in key]
+    assert erases(shop) == 1
+    shop.close()
+    shutil.copytree(tmp_path / "shop", tmp_path / "copy")
+    shutil.rmtree(tmp_path / "copy/blobs")
+    (tmp_path / "copy/blobs").symlink_to(tmp_path / "shop/blobs")
+    with Store(tmp_path / "copy", clock=clock) as store:
+        assert late == [str(put_at(store, digest_of(body(0)), body(0)))]
+        put_at(store, digest_of(body(9)), body(9))
+        noted = "SELECT key, state, due_at, attempts FROM calotype_replica ORDER BY key"
+        before = rows(store, noted)
+        found = findings(store, repair=True)
+        assert sorted(each.kind for each in found) == ["locked", "stray", "stray"]
+        assert not [each for each in found if "erase" in each.action]
+        assert rows(store, noted) == before
+    with Store(tmp_path / "shop", clock=clock) as store:  # whose bytes they are notes both
+        found = findings(store, repair=True)
+        assert sorted(each.kind for each in found) == ["stray", "stray"]
+        assert all("erase" in each.action for each in found)
+        assert len(set(rows(store, noted)) - set(before)) == 2
 
 
 def test_another_stores_bytes_are_not_erased_whatever_is_asked(shop, tmp_path, clock):
