@@ -16,7 +16,8 @@ from contextlib import contextmanager
 import psycopg
 import pytest
 from psycopg.rows import dict_row
-from sqlalchemy import create_engine, text
+from sqlalchemy import create_engine, event, text
+from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 from sqlalchemy.pool import QueuePool
 from tests import servers
@@ -25,7 +26,7 @@ from tests.store.places import Place
 from tests.store.surgery import change, content, findings, problems, rows
 
 from calotype import Digest, Store, bulk
-from calotype.catalog import Catalog, replicas
+from calotype.catalog import Catalog, garbage, repeating, replicas
 from calotype.errors import (
     Locked,
     Misconfigured,
@@ -179,6 +180,34 @@ def test_a_column_of_the_application_keeps_what_it_points_at(store, digest, rule
     assert content(store, digest) == picture()
     change(store, "DELETE FROM result")
     assert store.gc(now=True, full=True).doomed == 1
+    assert problems(store) == []
+
+
+def test_a_deferred_key_is_asked_at_the_delete_and_not_at_the_commit(
+    store, place, digest, clock, monkeypatch
+):
+    """Of a row that comes after gc has asked, as replication writes it: past what keys ask."""
+    application_table(store, "DEFERRABLE INITIALLY DEFERRED")
+    other = store.put(noise(50), hold="1h").digest
+    let_go, refused = garbage.let_go, []
+
+    def meanwhile(connection, digests) -> None:
+        if digest in digests:
+            with psycopg.connect(place.url) as raw:
+                raw.execute("SET session_replication_role = replica")
+                raw.execute("INSERT INTO result (image) VALUES (%s)", [digest])
+        try:
+            let_go(connection, digests)
+        except IntegrityError:
+            refused.append(sorted(digests))
+            raise
+
+    monkeypatch.setattr(garbage, "let_go", meanwhile)
+    clock.advance(days=2)
+    assert store.gc(now=True, full=True, force=True).doomed == 1
+    assert refused == [sorted([digest, other])]
+    assert rows(store, "SELECT image FROM result") == [(digest,)]
+    assert content(store, digest) == picture()
     assert problems(store) == []
 
 
@@ -476,6 +505,65 @@ def test_a_lock_that_another_holds_for_long_is_said_to_be_locked(store, place, d
             store.put(picture(1))
         assert refusal.value.hint
     assert store.put(picture(1)).status == "created"
+
+
+@pytest.mark.parametrize(
+    ("verb", "meanwhile"),
+    [
+        (lambda store, digest: store.keep(digest), "calotype_asset SET kept_until = kept_until"),
+        (lambda store, _: store.put(picture()), "calotype_asset SET kept_until = kept_until"),
+        (lambda store, _: store.release("page/1"), "calotype_reference SET role = role"),
+        (lambda store, _: store.gc(now=True), "calotype_asset SET kept_until = kept_until"),
+    ],
+    ids=["keep", "put", "release", "gc"],
+)
+def test_what_postgresql_cannot_serialize_is_run_again(place, verb, meanwhile, monkeypatch):
+    """An application may have its engine begin every transaction at another level."""
+    engine = create_engine(place.url.replace("postgresql:", "postgresql+psycopg:"))
+    states: list[str] = []
+    armed = False
+
+    @event.listens_for(engine, "begin")
+    def begin(connection):
+        if connection.get_execution_options()["isolation_level"] == "READ COMMITTED":
+            connection.exec_driver_sql("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+            connection.exec_driver_sql("SELECT 1")  # from here on it sees nothing new
+            if armed and not states:
+                change(plain, f"UPDATE {meanwhile}")
+
+    gave_up = repeating.gave_up
+
+    def noted(error):
+        states.append(error.__cause__.orig.sqlstate)
+        return gave_up(error)
+
+    with (
+        place.open() as plain,
+        Store(engine=engine, backend=f"file:{place.blobs}", clock=place.clock) as store,
+    ):
+        digest = plain.put(picture(), owner="page/1").digest
+        store.stats()
+        monkeypatch.setattr(repeating, "gave_up", noted)
+        armed = True
+        verb(store, digest)
+        assert states == ["40001"]
+        assert problems(plain) == []
+    engine.dispose()
+
+
+@pytest.mark.parametrize("whose", ["engine's", "server's"])
+def test_what_level_the_application_has_does_not_bind_the_store(place, whose):
+    url = place.url.replace("postgresql:", "postgresql+psycopg:")
+    if whose == "server's":  # as ALTER ROLE and ALTER DATABASE make it
+        url = url.replace("-csearch", "-cdefault_transaction_isolation%3Dserializable%20-csearch")
+    engine = create_engine(url, **{"isolation_level": "SERIALIZABLE"} if whose[0] == "e" else {})
+    with Store(engine=engine, backend=f"file:{place.blobs}", clock=place.clock) as store:
+        store.put(picture(), owner="page/1")
+        with store._rooms.catalog.write() as connection:
+            assert connection.scalar(text("SHOW transaction_isolation")) == "read committed"
+        with engine.connect() as connection:
+            assert connection.scalar(text("SHOW transaction_isolation")) == "serializable"
+    engine.dispose()
 
 
 def test_an_engine_with_one_connection_will_do(place):
