@@ -16,6 +16,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis.stateful import run_state_machine_as_test
 from tests import seaweed
+from tests.store.places import Clock
 
 from calotype import Store
 from calotype.backends import (
@@ -101,11 +102,28 @@ def test_a_store_keeps_its_bytes_there(backend, tmp_path):
         assert [each.kind for each in store.fsck()] == ["missing"]
         assert store.put(LARGE).status == "healed"
         assert store.fsck(read_data=True).result().problems == 0
-        parts._begun(backend._bucket, str(key("killed")), "mark")
         store.discard(digest)
         store.release(owner="scan/1")
         assert store.gc(now=True).failed == 0
         assert names(backend, "sha256/") == []
+
+
+def test_gc_aborts_what_a_killed_writer_sent_in_parts(backend, tmp_path):
+    clock = Clock()
+    catalog = f"sqlite:///{tmp_path}/app.db"
+    with Store(catalog=catalog, backend=backend.url, clock=clock) as store:
+        store.put(b"first")
+        name = str(key("killed"))
+        ident = parts._begun(backend._bucket, name, "mark")
+        parts._send(backend._bucket, name, ident, 1, Body.of([LARGE[: parts.PART]]))
+        assert list(listing.uploads(backend._bucket, now() + HOUR)) == [(name, ident)]
+        assert store.gc(now=True).temporary == 0  # its writer may live
+        clock.advance(hours=1)
+        assert store.gc().temporary == 1
+        assert list(listing.uploads(backend._bucket, now() + HOUR)) == []
+        with pytest.raises(Unavailable, match="removed before its end"):
+            parts._send(backend._bucket, name, ident, 2, Body.of([b"rest"]))
+        assert store.fsck(read_data=True).result().problems == 0
 
 
 def test_doctor_asks_the_service(backend, tmp_path, monkeypatch):
