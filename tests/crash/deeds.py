@@ -24,6 +24,11 @@ def put(store: Store, number: int) -> None:
     store.put(noise(900, number), owner=f"kept/{number}")
 
 
+def hit(store: Store, number: int) -> None:
+    done = store.put(noise(900, f"known {number}"), owner=f"hit/{number}")
+    assert done.status == "duplicate"
+
+
 def heal(store: Store, number: int) -> None:
     store.put(noise(900, f"lost {number}"))
 
@@ -67,7 +72,7 @@ def drop(store: Store, number: int) -> None:
         assert store.backends.drop(name).kept == 0
 
 
-ACTS: tuple[Act, ...] = (put, heal, put_many, take_in, let_go, purge, copy, primary, drop)
+ACTS: tuple[Act, ...] = (put, hit, heal, put_many, take_in, let_go, purge, copy, primary, drop)
 
 
 class Struck(Protocol):
@@ -143,7 +148,9 @@ class Sweep:
 
     def prepare(self, store: Store, act: Act) -> None:
         number = self.number
-        if act is heal:
+        if act is hit:
+            self.keep(store, noise(900, f"known {number}"))
+        elif act is heal:
             self.keep(store, noise(900, f"lost {number}"))
             lose(store, Digest.of(noise(900, f"lost {number}")))
             store.fsck().result()  # a service is trusted for a day, unless somebody noticed
@@ -177,7 +184,7 @@ class Sweep:
 
     def is_kept(self, store: Store, act: Act) -> None:
         """What the deed put is there, byte for byte."""
-        owners = {put: ("kept", 1), put_many: ("many", 4), take_in: ("tree", 3)}
+        owners = {put: ("kept", 1), hit: ("hit", 1), put_many: ("many", 4), take_in: ("tree", 3)}
         if act in owners:
             kind, count = owners[act]
             found = list(store.references(owner=f"{kind}/{self.number}"))

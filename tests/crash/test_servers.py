@@ -12,7 +12,7 @@ import pytest
 from tests import servers
 from tests.combinations import Combination, another
 from tests.crash import counted
-from tests.crash.deeds import Sweep, let_go, purge, put
+from tests.crash.deeds import Sweep, hit, let_go, purge, put
 from tests.crash.moments import Act, Moments
 from tests.crash.points import room
 from tests.wire import Wire
@@ -20,8 +20,12 @@ from tests.wire import Wire
 from calotype.errors import Unavailable
 
 FULL = os.environ.get("CALOTYPE_CRASH") == "full"
-EVERY = 1 if FULL else 12
-"""Every so many commits; before one half of them, and after the other half nobody hears."""
+SELDOM = 1 if FULL else 13
+OFTEN: dict[Act, int] = {} if FULL else {put: 5, hit: 1}
+"""Of the moments of a deed one in so many is struck, ``SELDOM`` where nothing is said of it.
+
+There are two for each commit: before it, and after it, when nobody hears of it.
+"""
 
 
 class Struck:
@@ -69,7 +73,8 @@ def swept(struck: Struck, pair: str, folder, acts: list[Act], record_property) -
     sweep = Sweep(struck, pair, folder, cut=True)
     for act in acts:
         moments = sweep.strike(act, 0)
-        for due in range(1 + acts.index(act) % EVERY, moments + 1, EVERY):
+        step = OFTEN.get(act, SELDOM)
+        for due in range(1 + acts.index(act) % step, moments + 1, step):
             sweep.strike(act, due)
     sweep.end()
     assert sweep.points >= len(acts)
@@ -84,7 +89,7 @@ def test_a_crash_of_the_server_at_a_commit_loses_nothing(place, folder, record_p
         where = Combination(server.url, *another(place, folder, "blobs"))
         with closing(wire):
             struck = Struck(where, wire, lambda: server.restart("immediate"))
-            swept(struck, f"postgres-{place}", folder, [put, let_go], record_property)
+            swept(struck, f"postgres-{place}", folder, [put, hit, let_go], record_property)
     finally:
         server.stop()
 
@@ -102,4 +107,4 @@ def test_backends_that_are_terminated_at_a_commit_lose_nothing(folder, record_pr
     where = Combination(url, *another("database", folder, "blobs"))
     with closing(Wire(url)) as wire:
         struck = Struck(replace(where), wire, terminate)
-        swept(struck, "postgres-database", folder, [put, let_go, purge], record_property)
+        swept(struck, "postgres-database", folder, [put, hit, let_go, purge], record_property)
