@@ -220,6 +220,12 @@ def load(
     return Settings(values)
 
 
+def said_where() -> Value | None:
+    """What a variable says of where the store is, in place of any file; None where none does."""
+    found = _from_environment(os.environ, _here())
+    return found.get("catalog") or found.get("path")
+
+
 _PLACES = frozenset({"path", "catalog", "schema", "backends.main.url"})
 
 

@@ -15,6 +15,7 @@ from calotype.catalog.places import MEMORY, database_of, same
 from calotype.errors import Misconfigured
 from calotype.masking import masked
 from calotype.media import EXTENSIONS
+from calotype.presence import require_writable
 from calotype.quantities import Instant
 
 if TYPE_CHECKING:
@@ -164,5 +165,6 @@ def catalog_in(
         implied=implied,
         clock=clock,
         occupied=occupied,
+        ready=lambda: require_writable(backend),
         made=made,
     )

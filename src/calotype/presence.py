@@ -1,10 +1,13 @@
-"""Presence: a folder that is not there is not taken for an empty one."""
+"""Presence: a folder that is not there is not taken for an empty one, nor a service for willing."""
 
 from __future__ import annotations
 
-from calotype.backends import Vanishes
+import secrets
+from contextlib import suppress
+
+from calotype.backends import Backend, Notes, Remote, Vanishes
 from calotype.catalog import Catalog, copies
-from calotype.errors import Unavailable
+from calotype.errors import CalotypeError, Unavailable
 from calotype.mounting import Mount
 
 
@@ -25,6 +28,18 @@ def require_there(catalog: Catalog, mount: Mount) -> None:
             "changed.",
             hint=_what_to_do(backend.url),
         )
+
+
+def require_writable(backend: Backend) -> None:
+    """Raise what a service raises that takes nothing: asked once, before there is a catalog.
+
+    It is tried with a note of a name of its own, which is removed again.
+    """
+    if isinstance(backend, Remote) and isinstance(backend, Notes):
+        name = f"calotype-tried-{secrets.token_hex(8)}"
+        backend.write_note(name, b"{}\n")
+        with suppress(CalotypeError):  # gc says it where nothing may be deleted
+            backend.delete_note(name)
 
 
 def _what_to_do(url: str) -> str:

@@ -241,6 +241,40 @@ def test_a_backend_alone_says_not_where_the_store_is(desk, monkeypatch):
     desk("ls", code=10)
 
 
+def test_init_makes_the_store_that_variables_describe(desk, monkeypatch):
+    monkeypatch.delenv("CALOTYPE_STORE")
+    monkeypatch.setenv("CALOTYPE_CATALOG", "sqlite:///app.db")
+    monkeypatch.setenv("CALOTYPE_BACKENDS__MAIN__URL", "file:m")
+    said = said_in_one_line(desk("init", "media", code=2))
+    assert "CALOTYPE_CATALOG says that the store is elsewhere." in said
+    assert list(desk.folder.iterdir()) == []
+    assert desk("init").out == f"A store in {desk.folder}/app.db\n"
+    made = {each.name for each in desk.folder.iterdir()}
+    assert not made & {"calotype.toml", "catalog.db", "blobs"} and "app.db" in made
+    desk.put("a")
+    assert len(list((desk.folder / "m/sha256").glob("*/*/*"))) == 1
+    desk("init", "--store", "media")  # whoever names one means it, here as everywhere
+    assert (desk.folder / "media/catalog.db").exists()
+
+
+def test_init_makes_the_folder_that_a_variable_names(desk, monkeypatch):
+    monkeypatch.delenv("CALOTYPE_STORE")
+    monkeypatch.setenv("CALOTYPE_PATH", "p")
+    assert "CALOTYPE_PATH" in said_in_one_line(desk("init", "media", code=2))
+    desk("init", "p")
+    assert [each.name for each in desk.folder.iterdir()] == ["p"]
+    assert (desk.folder / "p/catalog.db").exists()
+
+
+def test_init_makes_a_store_with_its_bytes_where_a_variable_says(desk, monkeypatch):
+    monkeypatch.delenv("CALOTYPE_STORE")
+    monkeypatch.setenv("CALOTYPE_BACKENDS__MAIN__URL", "file:m")
+    desk("init")
+    desk.put("a")
+    assert len(list((desk.folder / "m/sha256").glob("*/*/*"))) == 1
+    assert not (desk.folder / "blobs").exists()
+
+
 # -- several backends ---------------------------------------------------------------------------
 
 

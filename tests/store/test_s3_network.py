@@ -162,6 +162,7 @@ def test_a_delete_that_arrives_after_the_same_bytes_were_put_again_harms_nothing
     first = store.put(picture(), owner="page/1").digest
     before = key_of(store, first)
     store.release("page/1")
+    proxy.clear()
     gate = threading.Event()
     proxy.plan(network.held(gate, lost=lost), method="DELETE")
     thread, done = beside(lambda: store.gc(now=True))

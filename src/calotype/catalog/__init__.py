@@ -35,8 +35,8 @@ class Catalog:
     ``database`` says where it is. ``backend_url`` is noted, by its name, in a catalog that this
     object makes, and must be one of those that are noted in a catalog that is there; unless it is
     ``implied``, for nobody named it. ``occupied`` tells whether bytes lie there already: then a
-    catalog that is missing was lost, and none is made over them. ``made`` is told of one that this
-    object made.
+    catalog that is missing was lost, and none is made over them. ``ready`` raises where nothing
+    could be kept: then none is made. ``made`` is told of one that this object made.
     """
 
     def __init__(
@@ -48,6 +48,7 @@ class Catalog:
         implied: bool = False,
         clock: Callable[[], Instant] = clock_now,
         occupied: Callable[[], bool] = lambda: False,
+        ready: Callable[[], None] = lambda: None,
         made: Callable[[Catalog], None] = lambda _: None,
     ) -> None:
         self.clock = clock
@@ -59,6 +60,7 @@ class Catalog:
         self.backend_name = backend_name
         self.implied = implied
         self._occupied = occupied
+        self._ready = ready
         self._made = made
         self._filled = False
         self._ready_for: Hashable | None = None
@@ -151,6 +153,7 @@ class Catalog:
         """Make the catalog unless it is there; any number of processes may do so at once."""
         if self.exists():
             return
+        self._ready()
         with translated():
             self.database.create(self._fill)
         if self.exists() and self._filled:

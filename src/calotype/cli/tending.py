@@ -35,12 +35,37 @@ def init(
 ) -> int:
     """Make a store: a folder with calotype.toml, catalog.db and blobs/, and what is configured.
 
+    Where CALOTYPE_CATALOG or CALOTYPE_PATH says where the store is, that one, and no other file.
+
     Example: `calotype init media`
     """
     if folder is not None and common.store is not None:
         raise Usage("Two places were given.", hint="Give a folder, or --store.")
+    from calotype.config import load, said_where
+
     named = common.store or os.environ.get("CALOTYPE_STORE") or ""
+    elsewhere = said_where() if not named else None
     place = (folder if folder is not None else Path(named)).absolute()
+    if elsewhere is None:
+        _write_toml(place)
+    elif folder is not None and elsewhere.text != str(place.resolve()):
+        raise Usage(
+            f"{elsewhere.origin} says that the store is elsewhere.",
+            hint="Leave the folder away, or the variable; or name the folder by --store.",
+        )
+    settings = load(place) if named else load(start=place if elsewhere is None else None)
+    configured = settings.backends()
+    with settings.store() as store:
+        catalog = catalog_of(store)
+        catalog.ensure()
+        for name in not_yet_added(store):
+            store.backends.add(name, configured[name].url, configured[name].added_as)
+    made = str(place) if elsewhere is None else catalog.name
+    common.printer.record({"store": made}, f"A store in {shown(made)}")
+    return Exit.OK
+
+
+def _write_toml(place: Path) -> None:
     if place.suffix == ".toml":
         raise Usage(f"No folder: {str(place)!r}.", hint="Name the folder that it is to be in.")
     if os.path.isfile(place):  # noqa: PTH113 - Path.is_file raises where it may not look
@@ -54,16 +79,6 @@ def init(
         raise Unavailable(
             f"Cannot make {str(file)!r}: {error.strerror}.", hint="Check the folder."
         ) from error
-    from calotype.config import load
-
-    settings = load(place)
-    configured = settings.backends()
-    with settings.store() as store:
-        catalog_of(store).ensure()
-        for name in not_yet_added(store):
-            store.backends.add(name, configured[name].url, configured[name].added_as)
-    common.printer.record({"store": str(place)}, f"A store in {shown(str(place))}")
-    return Exit.OK
 
 
 def upgrade(

@@ -1,0 +1,96 @@
+"""Services that are configured wrongly: one line that names what is missing, and nothing written."""
+
+from __future__ import annotations
+
+import pytest
+from tests import seaweed, supabase_server
+from tests.cli.desk import said_in_one_line
+
+from calotype.backends import s3, supabase
+
+AT_ONCE = s3.Patience(connect=1, read=1, total=0.3)
+
+
+@pytest.fixture
+def at(desk, monkeypatch):
+    """``at(url, keys)``: the store that is to be made has its bytes there."""
+    monkeypatch.delenv("CALOTYPE_STORE")
+    monkeypatch.setattr(s3, "Patience", lambda: AT_ONCE)
+    monkeypatch.setattr(supabase, "Patience", lambda: supabase.wire.Patience(0.3, connecting=1))
+    desk.file("a")
+
+    def configure(url: str, keys: dict[str, str]) -> None:
+        monkeypatch.setenv("CALOTYPE_CATALOG", "sqlite:///app.db")
+        monkeypatch.setenv("CALOTYPE_BACKENDS__MAIN__URL", url)
+        for name, text in keys.items():
+            monkeypatch.setenv(name, text)
+
+    return configure
+
+
+S3 = {
+    "unknown key": (seaweed.USER | {"AWS_ACCESS_KEY_ID": "nobody"}, "AWS_ACCESS_KEY_ID is not"),
+    "wrong secret": (
+        seaweed.USER | {"AWS_SECRET_ACCESS_KEY": "guessed"},
+        "AWS_SECRET_ACCESS_KEY does not fit",
+    ),
+    "no key": (seaweed.USER | {"AWS_ACCESS_KEY_ID": ""}, "AWS_ACCESS_KEY_ID"),
+    "no right to put": (seaweed.READER, "the right s3:PutObject on calotype-test/"),
+    "no right to list": (seaweed.WRITER, "the right s3:ListBucket on calotype-test/"),
+}
+
+
+@pytest.mark.parametrize("words", ["put a", "import .", "init"])
+@pytest.mark.parametrize("wrong", S3)
+def test_keys_of_s3_that_will_not_do(desk, at, wrong, words):
+    keys, said = S3[wrong]
+    at(seaweed.url(), keys)
+    assert said in said_in_one_line(desk(*words.split(), code=1))
+    assert [each.name for each in desk.folder.iterdir()] == ["a"]
+
+
+@pytest.mark.parametrize(
+    ("url", "said"),
+    [
+        (lambda: seaweed.url(bucket="never-made"), "there is no such bucket"),
+        (lambda: seaweed.url("http://127.0.0.1:9"), "127.0.0.1:9 takes no connections"),
+        (lambda: seaweed.url("http://nobody.invalid"), "no address is known for nobody.invalid"),
+    ],
+    ids=["missing bucket", "no service", "unknown host"],
+)
+def test_a_place_in_s3_that_is_none(desk, at, url, said):
+    at(url(), seaweed.USER)
+    assert said in said_in_one_line(desk("put", "a", code=1))
+    assert [each.name for each in desk.folder.iterdir()] == ["a"]
+
+
+SUPABASE = {
+    "wrong key": (lambda server: server.key[:-4] + "AAAA", "refused the key (403"),
+    "anonymous key": (lambda server: server.token({"role": "anon"}, 60), "role 'anon'"),
+    "no key": (lambda server: "", "CALOTYPE_SUPABASE_KEY"),
+}
+
+
+@pytest.mark.parametrize("wrong", SUPABASE)
+def test_keys_of_supabase_that_will_not_do(desk, at, wrong):
+    key, said = SUPABASE[wrong]
+    server = supabase_server.running()
+    at(server.bucket(), {"CALOTYPE_SUPABASE_KEY": key(server)})
+    assert said in said_in_one_line(desk("put", "a", code=1))
+    assert [each.name for each in desk.folder.iterdir()] == ["a"]
+
+
+@pytest.mark.parametrize(
+    ("url", "said"),
+    [
+        (lambda at: f"{at.rpartition('/')[0]}/never-made", "bucket"),
+        (lambda at: "supabase+http://127.0.0.1:9/media", "127.0.0.1:9"),
+        (lambda at: "supabase+http://nobody.invalid/media", "nobody.invalid"),
+    ],
+    ids=["missing bucket", "no service", "unknown host"],
+)
+def test_a_place_at_supabase_that_is_none(desk, at, url, said):
+    server = supabase_server.running()
+    at(url(server.bucket()), {"CALOTYPE_SUPABASE_KEY": server.key})
+    assert said in said_in_one_line(desk("put", "a", code=1))
+    assert [each.name for each in desk.folder.iterdir()] == ["a"]
