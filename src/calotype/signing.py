@@ -9,7 +9,7 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from calotype.backends import Locates, Signs
+from calotype.backends import Bounds, Locates, Signs
 from calotype.catalog import Catalog, copies, settings
 from calotype.digest import Digest
 from calotype.errors import Corrupt, Denied, Misconfigured, NotFound, UrlExpired
@@ -37,13 +37,14 @@ class Signer:
 
         Under ``public_url`` it ends at the next multiple of ``expires`` after that, and is the
         same text all through one multiple. Without ``public_url`` it is the backend's own signed
-        URL, or the file's own ``file://`` URL, which has no end. It keeps nothing alive.
+        URL, which ends so as well, or sooner where that bounds it; or the file's own ``file://``
+        URL, which has no end. It keeps nothing alive.
         """
         if expires < SECOND:
             raise Misconfigured("A URL lives at least one second.", hint="Give expires=3600.")
         if self.public_url is None:
             return self._own_url(digest, expires, disposition)
-        end = (self.catalog.clock() // expires + 2) * expires
+        end = _end(self.catalog.clock(), expires, expires)
         token = self.token(Grant(scope, digest, when(end), disposition), end)
         return f"{self.public_url.rstrip('/')}/signed/{token}"
 
@@ -102,7 +103,11 @@ class Signer:
                 if copy.backend != mount.name:
                     continue
                 if isinstance(mount.backend, Signs):
-                    end = (self.catalog.clock() // expires + 2) * expires
+                    longest = (
+                        mount.backend.longest_url if isinstance(mount.backend, Bounds) else None
+                    )
+                    window = expires if longest is None else min(expires, longest - expires)
+                    end = _end(self.catalog.clock(), expires, max(window, SECOND))
                     kind = copy.blob.media_type
                     shown = disposition or ("inline" if kind in SAFE else "attachment")
                     return mount.backend.sign(copy.key, end, media_type=kind, disposition=shown)
@@ -112,6 +117,11 @@ class Signer:
             f"The backend {self.mounts.primary.url} has no URLs of its own.",
             hint="Set public_url to where 'calotype serve' answers.",
         )
+
+
+def _end(now: Instant, expires: int, window: int) -> Instant:
+    """``expires`` after the end of the window that ``now`` is in."""
+    return (now // window + 1) * window + expires
 
 
 def _mac(secret: bytes, payload: str) -> str:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import base64
 import json
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from urllib.parse import unquote, urlsplit
+from urllib.parse import parse_qs, unquote, urlsplit
+from urllib.request import urlopen
 
 import pytest
+from tests import seaweed
 from tests.store.pictures import picture
-from tests.store.places import HOUR, SECOND
+from tests.store.places import DAY, HOUR, SECOND
 from tests.store.surgery import problems, rows
 
 from calotype import Digest, Store
@@ -282,3 +284,78 @@ def test_memory_has_no_urls_of_its_own(memory):
 def test_a_public_url_that_no_browser_could_follow_is_refused(url):
     with pytest.raises(Misconfigured, match="public URL"):
         Store.memory(public_url=url)
+
+
+# Of the service that has the bytes
+
+
+@pytest.fixture
+def in_s3(tmp_path, clock, s3_keys, monkeypatch):
+    """A store whose bytes are in S3; both go by the clock of the test."""
+    monkeypatch.setattr("calotype.backends.s3.now", clock)
+    with Store(tmp_path / "store", backend=seaweed.url(), clock=clock) as store:
+        yield store
+
+
+def ends(url: str) -> timedelta:
+    """The end of a URL of S3's, since 1970."""
+    (signed,), (lives,) = (parse_qs(urlsplit(url).query)[f"X-Amz-{n}"] for n in ("Date", "Expires"))
+    begins = datetime.strptime(signed, "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
+    return begins - datetime.fromtimestamp(0, UTC) + timedelta(seconds=int(lives))
+
+
+def test_a_url_of_a_service_is_the_same_all_through_its_window(in_s3, clock):
+    digest = in_s3.put(picture()).digest
+    clock.instant = clock.instant // HOUR * HOUR + 600 * SECOND
+    first = in_s3.url(digest)
+    clock.advance(seconds=49 * 60)
+    assert in_s3.url(digest) == first
+    clock.advance(seconds=2 * 60)
+    assert in_s3.url(digest) != first
+
+
+@pytest.mark.parametrize("days", [1, 3, 3.5, 4, 6, 6.99, 7])
+def test_a_url_of_s3_lives_as_long_as_was_asked_for_and_never_too_long(in_s3, clock, days):
+    """S3 lets none live for more than 7 days; near to that the window is a smaller one."""
+    digest = in_s3.put(picture()).digest
+    window = round(min(days, 7 - days) * DAY) or SECOND
+    for position in (0, 1, DAY // 3, DAY - 1, 2 * DAY, 3 * DAY + 7 * HOUR, 7 * DAY - 1, 40 * DAY):
+        clock.instant = clock.instant // (7 * DAY) * 7 * DAY + position
+        life = ends(in_s3.url(digest, expires=f"{days * 24}h")) - timedelta(
+            microseconds=clock.instant
+        )
+        assert timedelta(days=days) <= life
+        assert life <= timedelta(days=days, microseconds=window)
+        assert life <= timedelta(days=7, seconds=1)
+    clock.instant = (clock.instant // window + 1) * window
+    first = in_s3.url(digest, expires=f"{days * 24}h")
+    clock.instant += window - 1
+    assert in_s3.url(digest, expires=f"{days * 24}h") == first
+
+
+def test_a_url_of_s3_for_more_than_7_days_is_refused(in_s3):
+    digest = in_s3.put(picture()).digest
+    for life in ("169h", "8d", "400d"):
+        with pytest.raises(Misconfigured, match="lives 7 days at most"):
+            in_s3.url(digest, expires=life)
+
+
+@pytest.mark.parametrize("days", [4, 7])
+def test_s3_answers_by_a_url_of_many_days(tmp_path, s3_keys, days):
+    with Store(tmp_path / "store", backend=seaweed.url()) as store:
+        with urlopen(store.url(store.put(picture()).digest, expires=f"{days}d")) as answer:
+            assert answer.read() == picture()
+
+
+HTML = b"<!doctype html><title>x</title><script>alert(1)</script>"
+SVG = b"<svg xmlns='http://www.w3.org/2000/svg'><script>alert(1)</script></svg>"
+
+
+@pytest.mark.parametrize(
+    ("content", "shown"), [(HTML, "attachment"), (SVG, "attachment"), (picture(), "inline")]
+)
+def test_a_service_shows_nothing_in_which_something_could_be_run(tmp_path, s3_keys, content, shown):
+    with Store(tmp_path / "store", backend=seaweed.url()) as store:
+        with urlopen(store.url(store.put(content).digest)) as answer:
+            assert answer.headers["Content-Disposition"] == shown
+            assert answer.read() == content

@@ -221,6 +221,16 @@ class Signs(Protocol):
         ...
 
 
+@runtime_checkable
+class Bounds(Protocol):
+    """A backend whose signed URLs may not live for as long as anybody likes."""
+
+    @property
+    def longest_url(self) -> int:
+        """For how many microseconds they may; what ends a second later is taken, too."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Admission:
     """A request that anybody may send, with these headers and the bytes that it was made for.
