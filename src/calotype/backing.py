@@ -113,12 +113,13 @@ class Backends:
         return next(each for each in self.list() if each.name == name)
 
     def copy(
-        self, name: str, verify: bool = True, *, rate: Size | None = None
+        self, name: str, verify: bool = True, *, rate: Size | None = None, dry_run: bool = False
     ) -> Run[Progress, Copied]:
         """Copy to a backend all that it lacks, while the store is in use.
 
         Each copy is hashed on its way and, unless told otherwise, read back. Stop it at any time:
-        the next one goes on. ``rate`` is the most bytes a second.
+        the next one goes on. ``rate`` is the most bytes a second. A ``dry_run`` reads and copies
+        nothing: ``copied`` and ``bytes`` are what the catalog knows to be missing there.
         """
         mount = self._mounts.named(name)
         if mount.role == READ:
@@ -127,6 +128,8 @@ class Backends:
                 hint="Copy to one that is a mirror or the primary.",
             )
         pace = Pace.of(rate)
+        if dry_run:
+            return Run(lambda: self._plan_copy(mount), name="copy")
         return Run(lambda: self._copy_steps(mount, verify, pace), name="copy")
 
     def primary(self, name: str) -> None:
@@ -175,6 +178,12 @@ class Backends:
             raise Misconfigured(
                 f"The store has a backend {new.name!r} already.", hint="Choose another name."
             ) from error
+
+    def _plan_copy(self, mount: Mount) -> Generator[Progress, None, Copied]:
+        with self._catalog.read() as connection:
+            count, size = rows.count_lacking(connection, mount.name)
+        yield Progress(count, 0)
+        return Copied(count, size)
 
     def _copy_steps(
         self, mount: Mount, verify: bool, pace: Pace

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import shutil
 import sqlite3
 import sys
 from contextlib import closing, redirect_stdout
@@ -216,6 +217,53 @@ def test_fsck_ends_with_4_for_a_problem_and_names_it(desk):
     assert (found["kind"], found["digest"]) == ("missing", digest)
     assert (done["problems"], done["findings"]) == (1, {"missing": 1})
     assert desk("fsck", "-q", code=4).out == ""
+
+
+def test_an_older_catalog_is_recovered(desk):
+    desk.put("a", "--owner", "page/1")
+    catalog = desk.folder / "store/catalog.db"
+    before = catalog.read_bytes()
+    digest = desk.put("b")
+    desk("release", "--owner", "page/1")
+    assert desk("gc", "--now", "--json").objects[-1]["erased"] == 1
+    catalog.write_bytes(before)
+    for beside in ("-wal", "-shm"):
+        Path(f"{catalog}{beside}").unlink(missing_ok=True)
+    assert "fsck --recover" in desk("gc", "--now", code=3).err
+    shown = [each["kind"] for each in desk("fsck", "--recover", "--dry-run", "--json", code=4).objects if "kind" in each]  # fmt: skip
+    assert "adopted" in shown and desk.names() == ["a"]
+    told = desk("fsck", "--recover", code=4).out  # a is missing, as gc had erased it
+    assert f"adopted   {digest}" in told
+    assert desk("get", digest[:12]).output == b"b"
+    desk("gc", "--now")
+
+
+def test_a_copy_of_the_catalog_is_given_the_bytes_by_adopt_alone(desk):
+    digest = desk.put("a")
+    (desk.folder / "clone").mkdir()
+    shutil.copy(desk.folder / "store/catalog.db", desk.folder / "clone/catalog.db")
+    (desk.folder / "clone/blobs").symlink_to(desk.folder / "store/blobs")
+    at = ("--store", "clone")
+    assert "fsck --recover --adopt" in desk("gc", "--now", *at, code=3).err
+    assert desk("fsck", "--recover", *at, code=4).out.startswith("locked ")
+    desk("gc", "--now", *at, code=3)
+    desk("fsck", "--recover", "--adopt", *at)
+    desk("gc", "--now", *at)
+    assert desk("get", digest[:12], *at).output == b"a"
+    assert "erasing is locked" in desk("gc", "--now", code=3).err.lower()
+    assert "--recover" in said_in_one_line(desk("fsck", "--adopt", code=2))
+
+
+def test_a_lost_catalog_is_rebuilt_from_the_bytes(desk):
+    digest = desk.put("a")
+    for path in (desk.folder / "store").glob("catalog.db*"):
+        path.unlink()
+    assert "--rebuild" in said_in_one_line(desk("ls", code=4))
+    told = desk("fsck", "--rebuild", "--dry-run").out
+    assert "adopted" in told and not (desk.folder / "store/catalog.db").exists()
+    desk("fsck", "--rebuild")
+    assert desk("get", digest[:12]).output == b"a"
+    assert [each["digest"] for each in desk("ls", "--json").objects] == [digest]
 
 
 def test_fsck_finds_wrong_bytes_when_it_reads_them(desk):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+import time
 from contextlib import closing
 
 import pytest
@@ -11,6 +12,7 @@ from tests.cli.desk import said_in_one_line
 from tests.store.pictures import picture
 
 from calotype import config
+from calotype.backends.local import LocalBackend
 from calotype.errors import Misconfigured
 
 
@@ -324,6 +326,66 @@ def test_the_role_in_the_catalog_counts(two, monkeypatch):
     monkeypatch.setenv("CALOTYPE_BACKENDS__TWO__ROLE", "primary")
     two.put("a")
     assert roles(two) == {"two": "primary"}
+
+
+def rotten(desk, folder: str) -> None:
+    """Every object there has other bytes of the same length."""
+    for file in (desk.folder / folder).glob("sha256/*/*/*"):
+        file.chmod(0o600)
+        file.write_bytes(b"x" * file.stat().st_size)
+
+
+def test_copying_is_shown_before_it_is_done(two):
+    two.put("a")
+    two.put("bc")
+    two("init", ".")
+    found = two("backend", "copy", "two", "--dry-run", "--json").object
+    assert found == {"copied": 2, "bytes": 3, "there": 0, "gone": 0, "failed": 0, "failures": []}
+    assert two("backend", "copy", "two", "--dry-run").lines == ["would be copied  2 blobs, 3 B"]
+    assert not list(two.folder.glob("two/sha256/*/*/*"))
+    assert two("backend", "copy", "two").lines == ["2 blobs copied, 3 B"]
+    assert two("backend", "copy", "two", "--dry-run").lines == ["would be copied  0 blobs, 0 B"]
+    two("backend", "copy", "three", "--dry-run", code=5)
+
+
+def test_what_cannot_be_copied_ends_with_3_and_is_named(two):
+    good, bad = two.put("a"), two.put("bc")
+    two("init", ".")
+    (damaged,) = (two.folder / "store/blobs/sha256").glob(f"*/*/{bad}*")
+    damaged.chmod(0o600)
+    damaged.write_bytes(b"xx")
+    done = two("backend", "copy", "two", code=3)
+    assert done.lines[0].startswith(f"{bad[:12]}  ")
+    assert done.lines[1:] == ["1 blob copied, 1 B; 1 failed"]
+    assert [each.name[:64] for each in two.folder.glob("two/sha256/*/*/*")] == [good]
+    told = two("backend", "copy", "two", "--json", code=3).objects[-1]
+    assert (told["copied"], told["failed"]) == (0, 1)
+    assert told["failures"][0]["digest"] == bad
+
+
+def test_copies_are_read_back_unless_told_otherwise(two, monkeypatch):
+    two.put("a")
+    two("init", ".")
+    put = LocalBackend.put
+
+    def put_otherwise(backend, key, source, size):
+        put(backend, key, source, size)
+        rotten(two, "two")
+
+    monkeypatch.setattr(LocalBackend, "put", put_otherwise)
+    assert "came back otherwise" in two("backend", "copy", "two", code=3).lines[0]
+    assert two("backend", "copy", "two", "--no-verify").lines == ["1 blob copied, 1 B"]
+
+
+def test_copying_is_no_faster_than_its_rate(two):
+    for n in range(3):
+        two.put(f"{n}", content=bytes([n]) * 20_000)
+    two("init", ".")
+    started = time.monotonic()
+    two("backend", "copy", "two", "--rate", "100kB")
+    assert time.monotonic() - started >= 0.6
+    for none in ("0", "fast"):
+        two("backend", "copy", "two", "--rate", none, code=2 if none == "fast" else 1)
 
 
 def test_dropping_is_shown_before_it_is_done(two):

@@ -98,6 +98,9 @@ def copy(
     rate: Annotated[
         str | None, option("--rate", "At most so much a second.", metavar="10MB")
     ] = None,
+    dry_run: Annotated[
+        bool, flag("--dry-run", "Show what would be copied; change nothing.")
+    ] = False,
     common: Common = EVERYWHERE,
 ) -> int:
     """Copy to a backend all that it lacks, while the store is in use.
@@ -107,7 +110,13 @@ def copy(
     require_size("--rate", rate)
     printer = common.printer
     with common.open_store() as store:
-        run = store.backends.copy(name, not unverified, rate=rate)
+        run = store.backends.copy(name, not unverified, rate=rate, dry_run=dry_run)
+        if dry_run:
+            would = run.result()
+            printer.object(record(would))
+            lacking = f"{plural(would.copied, 'blob')}, {printer.size(would.bytes)}"
+            printer.fields([("would be copied", lacking)])
+            return Exit.OK
         done = follow(run, printer, "copy", seen=lambda progress: progress, resume=AGAIN)
     for failure in done.failures:
         printer.line(f"{failure.digest[:12]}  {failure.message}")
