@@ -93,6 +93,7 @@ class Refused(Exception):
 
 NO_KEY = Refused(404, "NoSuchKey", "Object not found", "not_found")
 NO_BUCKET = Refused(404, "NoSuchBucket", "Bucket not found", "Bucket not found")
+NO_API_KEY = Refused(401, "", "No API key found in request", "Unauthorized")
 DUPLICATE = Refused(409, "KeyAlreadyExists", "The resource already exists", "Duplicate")
 
 
@@ -151,7 +152,8 @@ class Handler(BaseHTTPRequestHandler):
 
     def say(self, said: Refused) -> None:
         """Almost every refusal has the status 400; a HEAD has no body to say more in."""
-        if self.path.startswith(f"{BASE}/upload/resumable") and not said.by_gate:
+        at_gate = said.by_gate or said is NO_API_KEY
+        if self.path.startswith(f"{BASE}/upload/resumable") and not at_gate:
             self.send(said.status, {"content-type": "text/plain"}, said.message.encode())
         else:
             facts = {
@@ -160,7 +162,7 @@ class Handler(BaseHTTPRequestHandler):
                 "message": said.message,
                 "code": said.code,
             }
-            status = said.status if said.status in (429, 500, 544) else 400
+            status = said.status if said.status in (401, 429, 500, 544) else 400
             self.reply(status, {key: value for key, value in facts.items() if value})
 
     def reply(self, status: int, facts: object) -> None:
@@ -259,6 +261,8 @@ class Handler(BaseHTTPRequestHandler):
         at = f"{self.command} {path.removeprefix(BASE)}"
         for pattern, route in ROUTES:
             if found := re.fullmatch(pattern, at):
+                if route not in FOR_ANYBODY and not self.headers.get("apikey"):
+                    raise NO_API_KEY
                 route(self, *found.groups())
                 return
         self.reply(
@@ -539,6 +543,9 @@ ROUTES: list[tuple[str, Callable]] = [
     (r"HEAD /upload/resumable/(.+)", Handler.tus_head),
     (r"DELETE /upload/resumable/(.+)", Handler.tus_delete),
 ]
+
+FOR_ANYBODY = (Handler.read_signed, Handler.upload_signed)
+"""What a token in the URL is enough for."""
 
 
 def valid(name: str) -> None:

@@ -105,7 +105,7 @@ def bucket(storage: Supabase, backend: SupabaseBackend):
 
 def ask(storage: Supabase, method: str, path: str, **how) -> httpx.Response:
     """What the server says, without the backend between."""
-    headers = {"authorization": f"Bearer {storage.key}"} | how.pop("headers", {})
+    headers = {"authorization": f"Bearer {storage.key}", "apikey": storage.key} | how.pop("headers", {})
     return httpx.request(method, storage.endpoint + path, headers=headers, **how)
 
 
@@ -490,6 +490,15 @@ class TestQuirks:
         assert made.headers["location"].startswith("https://")
         put(backend, key("a"), LARGE)
         assert read(backend, key("a")) == LARGE
+
+    def test_the_key_is_asked_for_twice(self, backend, storage):
+        """Before the service it is ``apikey`` that lets a request in."""
+        put(backend, key("a"), b"x")
+        at = f"/object/authenticated{path(backend, key('a'))}"
+        headers = {"authorization": f"Bearer {storage.key}"}
+        refused = httpx.get(storage.endpoint + at, headers=headers)
+        assert (refused.status_code, "API key" in refused.json()["message"]) == (401, True)
+        assert ask(storage, "GET", at).content == b"x"
 
     def test_what_a_key_may_not_see_is_answered_as_missing(self, backend, storage):
         """So a key that row-level security binds is refused before it is used."""
