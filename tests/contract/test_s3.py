@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis.stateful import run_state_machine_as_test
+from tests import proxy as network
 from tests import seaweed
 from tests.store.places import Clock
 
@@ -138,6 +139,45 @@ def test_doctor_asks_the_service(backend, tmp_path, monkeypatch):
 
 def remarks(store: Store) -> dict[str, Remark]:
     return {each.subject: each for each in examine(store)}
+
+
+# -- creating, where the service knows conditions ---------------------------------------------
+
+
+@pytest.fixture
+def watched(proxy) -> S3Backend:
+    """Behind a proxy that sees each request."""
+    return S3Backend(seaweed.url(proxy.endpoint), patience=Patience(5, 20, 5))
+
+
+def puts(proxy) -> list[tuple[bool, int]]:
+    """Whether each PUT was a condition's to decide, and its answer."""
+    sent = [each for each in proxy.seen if each.method == "PUT"]
+    return [("*" in each.headers.values(), each.status) for each in sent]
+
+
+def test_what_a_put_with_a_lost_answer_made_is_not_written_again(watched, proxy):
+    proxy.plan(network.lose_answer, method="PUT")
+    put(watched, key("a"), b"bytes")
+    assert puts(proxy) == [(True, 200), (True, 412)]
+    assert read(watched, key("a")) == b"bytes"
+
+
+def test_what_is_there_and_is_wrong_is_replaced(watched, proxy):
+    put(watched, key("a"), b"wrong")
+    put(watched, key("a"), b"right")
+    assert puts(proxy) == [(True, 200), (True, 412), (False, 200)]
+    assert read(watched, key("a")) == b"right"
+    put(watched, key("a"), b"shorter"[:2])
+    assert read(watched, key("a")) == b"sh"
+
+
+@pytest.mark.parametrize("status", [409, 501])
+def test_a_service_that_will_not_have_a_condition_gets_none(watched, proxy, status):
+    proxy.plan(network.error(status, "Conditional"), method="PUT")
+    put(watched, key("a"), b"bytes")
+    assert puts(proxy) == [(True, status), (False, 200)]
+    assert read(watched, key("a")) == b"bytes"
 
 
 # -- large objects ---------------------------------------------------------------------------

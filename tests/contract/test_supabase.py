@@ -105,7 +105,9 @@ def bucket(storage: Supabase, backend: SupabaseBackend):
 
 def ask(storage: Supabase, method: str, path: str, **how) -> httpx.Response:
     """What the server says, without the backend between."""
-    headers = {"authorization": f"Bearer {storage.key}", "apikey": storage.key} | how.pop("headers", {})
+    headers = {"authorization": f"Bearer {storage.key}", "apikey": storage.key} | how.pop(
+        "headers", {}
+    )
     return httpx.request(method, storage.endpoint + path, headers=headers, **how)
 
 

@@ -67,7 +67,8 @@ class S3Backend:
     def put(self, key: Key, source: BinaryIO, size: int) -> None:
         """Store exactly ``size`` bytes, durably; the service refuses bytes that changed on the way.
 
-        Up to 8 MiB go in one request, more in parts of 8 MiB, four at a time.
+        Up to 8 MiB go in one request, more in parts of 8 MiB, four at a time. What is there already
+        with the same size and SHA-256, as after a lost answer, is not written again.
         """
         chunks = exactly(source, size)
         if size > parts.PART:
@@ -75,7 +76,11 @@ class S3Backend:
             return
         body = Body.of(list(chunks))
         headers = {"x-amz-checksum-sha256": body.checksum}
-        self._bucket.ask(Call("PUT", str(key), "put into", parts.RIGHT, headers=headers, body=body))
+        call = Call("PUT", str(key), "put into", parts.RIGHT, headers=headers, body=body)
+        headers = {**headers, "if-none-match": "*"}
+        status = self._bucket.ask(replace(call, headers=headers, fine=notes.CREATED_OR_NOT)).status
+        if status != 200 and not self._holds(key, body.checksum, size):
+            self._bucket.ask(call)
 
     def open(self, key: Key, start: int = 0, stop: int | None = None) -> BinaryIO:
         """The bytes from ``start`` to before ``stop``, seekable; up to 1 MiB are read at once.
@@ -164,15 +169,7 @@ class S3Backend:
         Not where a sender may still replace it, nor with headers that nobody asked for: every
         reader would be served them.
         """
-        if not self._once():
-            return False
-        fine = (200, 301, 400, 401, 403, 404)
-        headers = {"x-amz-checksum-mode": "ENABLED"}
-        call = Call("HEAD", str(key), "look into", reading.RIGHT, headers=headers, fine=fine)
-        answer = self._bucket.ask(call)
-        noted = answer.header("x-amz-checksum-sha256") == _checksum(key)
-        whole = answer.status == 200 and answer.header("content-length") == str(size)
-        return whole and noted and not any(answer.header(name) for name in UNSIGNED)
+        return self._once() and self._holds(key, _checksum(key), size)
 
     def sweep(self, older_than: Instant) -> int:
         """Abort uploads to which nobody has sent a part since ``older_than``; how many."""
@@ -189,6 +186,16 @@ class S3Backend:
         bucket.xml(Call("GET", None, "list", "s3:ListBucket", query), listing.is_list)
         with suppress(NotFound):
             bucket.ask(Call("GET", "calotype.json", "read from", "s3:GetObject"))
+
+    def _holds(self, key: Key, checksum: str, size: int) -> bool:
+        """True where the service noted that SHA-256, and nothing that readers should not get."""
+        fine = (200, 301, 400, 401, 403, 404)
+        headers = {"x-amz-checksum-mode": "ENABLED"}
+        call = Call("HEAD", str(key), "look into", reading.RIGHT, headers=headers, fine=fine)
+        answer = self._bucket.ask(call)
+        noted = answer.header("x-amz-checksum-sha256") == checksum
+        whole = answer.status == 200 and answer.header("content-length") == str(size)
+        return whole and noted and not any(answer.header(name) for name in UNSIGNED)
 
     def _once(self) -> bool:
         """Whether the service puts nothing where something is; asked once."""

@@ -22,6 +22,9 @@ NOT_IMPLEMENTED = 501
 _REFUSED = (404, 409, PRECONDITION_FAILED)
 """Statuses by which the service says that the note is another one by now, or is gone."""
 
+CREATED_OR_NOT = (200, *_REFUSED, NOT_IMPLEMENTED)
+"""What is answered to a condition, by a service that knows them or not."""
+
 
 def write(bucket: Bucket, name: str, content: bytes, instead_of: bytes | None) -> bool:
     """Write a note, if what is there is ``instead_of``, or it is this one already."""
@@ -73,7 +76,7 @@ def _put(bucket: Bucket, name: str, content: bytes, condition: Mapping[str, str]
         **condition,
     }
     call = Call("PUT", name, "put into", parts.RIGHT, headers=headers, body=body)
-    fine = (200, *_REFUSED, NOT_IMPLEMENTED) if condition else (200,)
+    fine = CREATED_OR_NOT if condition else (200,)
     answer = bucket.ask(replace(call, fine=fine))
     if answer.status == 404 and answer.code != "NoSuchKey":  # a bucket that is gone, a proxy
         answer = bucket.ask(call)
