@@ -37,6 +37,9 @@ class CalotypeError(Exception):
 
     code: ClassVar[str] = "error"
 
+    of_no_store: bool = False
+    """True where no store could be made: whatever else is put meets the same."""
+
     def __init__(self, message: str, *, hint: str = "") -> None:
         super().__init__(message)
         self.hint = hint

@@ -40,7 +40,7 @@ S3 = {
 }
 
 
-@pytest.mark.parametrize("words", ["put a", "import .", "init"])
+@pytest.mark.parametrize("words", ["put a", "put a a", "import .", "init"])
 @pytest.mark.parametrize("wrong", S3)
 def test_keys_of_s3_that_will_not_do(desk, at, wrong, words):
     keys, said = S3[wrong]

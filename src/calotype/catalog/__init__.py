@@ -18,7 +18,7 @@ from calotype.catalog.database import Database
 from calotype.catalog.failures import translated
 from calotype.catalog.places import beside
 from calotype.catalog.reserve import Freeing
-from calotype.errors import Corrupt, NoStore
+from calotype.errors import CalotypeError, Corrupt, NoStore
 from calotype.quantities import Instant
 from calotype.quantities import now as clock_now
 
@@ -95,7 +95,9 @@ class Catalog:
         """
         if self._opened():
             return True
-        if not self._occupied():
+        with _of_no_store():
+            occupied = self._occupied()
+        if not occupied:
             return False
         if self._opened():  # made between the two looks
             return True
@@ -153,7 +155,8 @@ class Catalog:
         """Make the catalog unless it is there; any number of processes may do so at once."""
         if self.exists():
             return
-        self._ready()
+        with _of_no_store():
+            self._ready()
         with translated():
             self.database.create(self._fill)
         if self.exists() and self._filled:
@@ -224,3 +227,12 @@ class Catalog:
         self.database.close()
         if not self.memory:
             self._ready_for = None
+
+
+@contextmanager
+def _of_no_store() -> Iterator[None]:
+    try:
+        yield
+    except CalotypeError as error:
+        error.of_no_store = True
+        raise

@@ -109,7 +109,9 @@ def put(
 
 def _is_about_the_store(error: CalotypeError) -> bool:
     """True for errors that every further file would meet as well."""
-    return error.whole if isinstance(error, Locked) else error.code in _ABOUT_THE_STORE
+    if isinstance(error, Locked):
+        return error.whole
+    return error.of_no_store or error.code in _ABOUT_THE_STORE
 
 
 @dataclass(frozen=True, slots=True)
