@@ -267,6 +267,15 @@ def test_quiet_still_says_what_failed(desk):
     assert done.out == "" and json.loads(done.err)["error"]["code"] == "not-found"
 
 
+def test_a_list_may_have_the_longest_name_and_is_no_pipe(desk):
+    name = "a" * 255
+    desk("put", "nothing", "--failures", name, code=1)
+    assert json.loads((desk.folder / name).read_text())["source"] == "nothing"
+    assert [each.name for each in desk.folder.iterdir() if each.name[0] == "."] == []
+    os.mkfifo(desk.folder / "pipe")
+    assert "A list needs a file" in said_in_one_line(desk("put", "a", "--failures", "pipe", code=2))
+
+
 def test_a_file_that_somebody_holds_fails_alone(desk, monkeypatch):
     put = Store.put
 

@@ -57,7 +57,7 @@ def require_writable(file: Path) -> None:
     An old list stays as it is until then, for it may be where the sources come from; no new one
     is left by work that does not come to its end, for an empty one says that nothing failed.
     """
-    if is_stdio(file):
+    if is_stdio(file) or file.is_fifo():
         raise Usage("--failures: A list needs a file.", hint="--json prints failures as they come.")
     draft = _draft(file)
     try:
@@ -80,8 +80,7 @@ def _draft(file: Path) -> Path:
     """Where a list waits until it is whole: beside its place, or there if that is no file."""
     if file.exists() and not file.is_file():
         return file
-    place = file.resolve()
-    return place.with_name(f".{place.name}.{os.getpid()}")
+    return file.resolve().with_name(f".calotype-{os.getpid()}")
 
 
 def _is_list(file: Path) -> bool:
