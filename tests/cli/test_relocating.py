@@ -73,7 +73,8 @@ def test_ctrl_c_leaves_the_old_one_in_use_and_the_same_command_goes_on(desk, the
     with desk.store() as store:
         store.put_many([b"%d" % number for number in range(12_000)]).result()
     words = [*PROGRAM, "catalog", "copy", there, "--json"]
-    child = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "pipesize": 4096}
+    child = subprocess.Popen(words, text=True, **pipes)  # whose lines wait to be read
     while not json.loads(child.stdout.readline()).get("done"):
         pass
     child.send_signal(signal.SIGINT)

@@ -28,6 +28,8 @@ from calotype.backends import (
     Vanishes,
 )
 from calotype.backends.supabase import SupabaseBackend
+from calotype.backends.supabase.place import Place
+from calotype.backends.supabase.refusals import Passing, Refusal
 from calotype.backends.supabase.tus import PART
 from calotype.backends.supabase.wire import Patience
 from calotype.errors import (
@@ -889,6 +891,11 @@ class TestFaults:
         storage.fail("early", "POST", status=413)
         with pytest.raises(TooLarge):
             put(backend, key("a"), MORE[:PART])
+
+    @pytest.mark.parametrize("part", [b"", b"{", b'{"statusCode":"404"', b"<html>"])
+    def test_a_refusal_that_was_cut_off_is_asked_again(self, part):
+        with pytest.raises(Passing):
+            raise Refusal.of(400, part, {}).error(Place.of("supabase://p/b"), "a")
 
     def test_nothing_is_lost_or_mixed_up_whatever_fails(self, storage):
         """Four requests of ten fail in one way or another; each writer has keys of its own."""

@@ -142,12 +142,12 @@ _MEANINGS: Mapping[str, Meaning] = {
 
 
 def _said(body: bytes) -> Mapping[str, object]:
-    """The JSON object of an answer; a text is its message, and a page of HTML says nothing."""
+    """The JSON object of an answer; a text is its message, HTML or a part of JSON says nothing."""
     text = body[:4096].decode("utf-8", "replace").strip()
     try:
         found = json.loads(body)
     except (ValueError, RecursionError):
-        return {} if text.startswith("<") else {"message": text}
+        return {} if text.startswith(("<", "{")) else {"message": text}
     return found if isinstance(found, dict) else {}
 
 
