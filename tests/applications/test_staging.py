@@ -28,7 +28,7 @@ from PIL import Image, ImageOps, ImageStat
 from sqlalchemy import event, select, update
 from tests.store.places import Clock
 
-from calotype import Digest, Store
+from calotype import Digest, Scope, Store
 from calotype.backends.local import LocalBackend
 from calotype.errors import NotAnImage, Unavailable
 
@@ -408,6 +408,19 @@ def test_a_deletion_that_is_rolled_back_keeps_row_and_reference(studio, flat, cl
     assert studio.store.gc(now=True).doomed == 0
     assert row(studio, image).deleted_at is None
     assert content(studio, done.digest) == CAT.read_bytes()
+
+
+def test_an_image_whose_reference_cannot_be_released_is_not_deleted(studio, flat, monkeypatch):
+    def refused(*_, **__):
+        raise Unavailable("The catalog failed.", hint="Try again.")
+
+    [image] = studio.upload(flat, CAT, ["warm"]).images
+    with monkeypatch.context() as patched:
+        patched.setattr(Scope, "release", refused)
+        with pytest.raises(Unavailable):
+            studio.delete_image(image)
+    assert row(studio, image).deleted_at is None
+    assert studio.delete_image(image) is True
 
 
 def test_an_original_that_somebody_is_just_uploading_is_not_freed(studio, flat, clock):

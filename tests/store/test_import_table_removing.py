@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import errno
 import os
+import sqlite3
+from contextlib import closing
 
 import pytest
 from tests.store.legacy import TO_BLOB, Application, furnished, moved, pointing
@@ -436,6 +438,28 @@ def test_what_a_killed_removal_left_aside_is_told_by_its_name(durable, app, monk
             assert content(store, Digest.of(data)) == data == aside.read_bytes()
         aside.unlink()
         assert moved(store, app, remove_sources=True).failures == ()
+
+
+@pytest.mark.parametrize("row", ["released", "pending"])
+def test_what_lies_aside_is_told_whatever_became_of_its_row(durable, tmp_path, row):
+    url = f"sqlite:///{tmp_path}/own.db"
+    with closing(sqlite3.connect(tmp_path / "own.db")) as raw, durable.open() as store:
+        raw.execute("CREATE TABLE image (id INTEGER PRIMARY KEY, path TEXT, digest TEXT)")
+        raw.execute("INSERT INTO image VALUES (1, 'files/a', NULL)")
+        raw.commit()
+        source = tmp_path / "files/a"
+        source.parent.mkdir()
+        source.write_bytes(b"a")
+        asked = {"path_column": "path", "digest_column": "digest", "root": tmp_path}
+        assert store.import_table(url, "image", "image/{id}", **asked).result().created == 1
+        aside = source.rename(source.with_name(f".0123456789abcdef{removing_sources.ASIDE}"))
+        store.release("image/1")
+        if row == "pending":
+            raw.execute("UPDATE image SET digest = NULL")
+            raw.commit()
+        done = store.import_table(url, "image", "image/{id}", remove_sources=True, **asked).result()
+        assert str(aside) in [each.source for each in done.failures]
+        assert aside.read_bytes() == b"a"
 
 
 def test_what_another_removal_has_on_its_way_out_is_not_told(durable, app, monkeypatch):

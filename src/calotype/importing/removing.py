@@ -73,6 +73,7 @@ class Remover:
         """Remove source by source; one that fails is noted and never stops the others."""
         total = self.rows.count_done()
         for row in self.rows.done() if self.rows.is_path else ():
+            self._note_folder(row)
             self._lost.update(self._files([row]) if self._is_lost(row) else ())
             yield Progress(total, 0, note="looking at sources")
         began = time.monotonic()
@@ -156,6 +157,8 @@ class Remover:
     def _note_left_aside(self) -> None:
         """Tell what a removal that was killed left; whose bytes they are nobody knows any more."""
         found: list[Path] = []
+        for row in self._waiting() if self.rows.is_path else ():
+            self._note_folder(row)
         for folder in sorted(self._folders):
             with suppress(OSError):  # the next run tells it
                 found += folder.glob(f".*{ASIDE}")
@@ -165,6 +168,14 @@ class Remover:
                 hint="Remove it if the store has its bytes; else give it its name back.",
             )
             self.failures.append(PutFailure.of(str(aside), error))
+
+    def _note_folder(self, row: Values) -> None:
+        with suppress(CalotypeError, ValueError):  # of a path that leads nowhere
+            self._folders.add(self.path(row[self.rows.source.name]).parent)
+
+    def _waiting(self) -> Iterator[Values]:
+        """Rows that are not imported yet."""
+        return chain(self.rows.pending(), self.rows.unnamed())
 
     def _files(self, rows: Iterable[Values]) -> Iterator[File]:
         """The files that these rows name, by whatever path."""
@@ -176,7 +187,6 @@ class Remover:
     def _file(self, row: Values, digest: Digest) -> Iterator[Verified]:
         """Nothing where the file is gone."""
         path = self.path(row[self.rows.source.name])
-        self._folders.add(path.parent)
         if path.is_symlink():
             raise Misconfigured(
                 f"{str(path)!r} is a link, which is never removed.",
@@ -194,7 +204,7 @@ class Remover:
 
     def _unlink(self, due: Sequence[Verified]) -> None:
         """Remove files, but for those that a row still needs; looks at the rows again."""
-        waiting = chain(self.rows.pending(), self.rows.unnamed()) if due else ()
+        waiting = self._waiting() if due else ()
         needed = self._lost | set(self._files(waiting))
         for row, path, stamp in due:
             with self._noting(row), suppress(FileNotFoundError):  # of two rows with one file
