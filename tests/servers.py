@@ -59,10 +59,10 @@ def _wheels() -> str:
 class OwnServer:
     """A server for one test, which may be stopped as hard as that wants.
 
-    Debian's PostgreSQL 15 where it is, else the wheel's.
+    Debian's PostgreSQL 15 where it is, else the wheel's. ``follows`` makes it a standby of another.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, follows: OwnServer | None = None) -> None:
         self._data = folder / "data"
         self._sockets = tempfile.mkdtemp(prefix="calotype-pg-")  # a socket's path has to be short
         self._programs, user = (DEBIAN, "postgres") if DEBIAN.exists() else _of_the_wheel()
@@ -73,12 +73,28 @@ class OwnServer:
                 shutil.chown(place, user)
             for above in folder.parents:
                 above.chmod(above.stat().st_mode | 0o011)
-        self._run("initdb", "-D", str(self._data), "-U", "postgres", "--auth=trust", "-E", "UTF8")
+        if follows is None:
+            how = ("-U", "postgres", "--auth=trust", "-E", "UTF8")
+            self._run("initdb", "-D", str(self._data), *how)
+        else:
+            how = ("-R", "-c", "fast", "-X", "stream", "-d", follows.url)
+            self._run("pg_basebackup", "-D", str(self._data), *how)
         self.start()
 
     @property
     def url(self) -> str:
         return f"postgresql://postgres@/postgres?host={self._sockets}"
+
+    def dump(self) -> bytes:
+        """All that is in it, as SQL."""
+        return subprocess.run(
+            [self._programs / "pg_dump", self.url], check=True, stdout=subprocess.PIPE, timeout=60
+        ).stdout
+
+    def load(self, dump: bytes) -> None:
+        """Run what ``dump`` gave."""
+        command = [self._programs / "psql", "-q", "-v", "ON_ERROR_STOP=1", self.url]
+        subprocess.run(command, input=dump, check=True, stdout=subprocess.DEVNULL, timeout=60)
 
     def start(self) -> None:
         options = f"-k {self._sockets} -c listen_addresses="
@@ -87,6 +103,10 @@ class OwnServer:
     def restart(self, mode: str) -> None:
         """``immediate`` is a crash: what is not in the log is lost."""
         self._control("restart", "-m", mode, "-l", f"{self._sockets}/log")
+
+    def promote(self) -> None:
+        """Have a standby be a server of its own."""
+        self._control("promote")
 
     def stop(self) -> None:
         self._control("stop", "-m", "immediate")

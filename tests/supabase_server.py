@@ -35,6 +35,7 @@ class Stored:
     content: bytes
     kind: str = "application/octet-stream"
     metadata: dict | None = None
+    caching: str = "no-cache"
     version: str = field(default_factory=lambda: str(uuid.uuid4()))
     updated: datetime = field(default_factory=lambda: datetime.now(UTC))
     bytes_lost: bool = False
@@ -313,7 +314,7 @@ class Handler(BaseHTTPRequestHandler):
         size = self.left
         said = self.headers.get("x-metadata", "")
         metadata = json.loads(base64.b64decode(said)) if said else {}
-        made = Stored(self.body(), kind, metadata)
+        made = Stored(self.body(), kind, metadata, self.headers.get("cache-control", "no-cache"))
         admit(self.bucket(bucket), kind, size)
         self.storage.before_writing()
         self.bucket(bucket).objects[name] = made
@@ -332,7 +333,10 @@ class Handler(BaseHTTPRequestHandler):
             headers["content-disposition"] = (
                 f"attachment; filename={name};" if name else "attachment;"
             )
-        self.render(self.bucket(bucket).objects[name_of(claims)], headers)
+        found = self.bucket(bucket).objects.get(name_of(claims))
+        if found is None:
+            raise NO_KEY
+        self.render(found, headers)
 
     def render(self, found: Stored, headers: dict[str, str] | None = None) -> None:
         if found.bytes_lost:
@@ -347,7 +351,7 @@ class Handler(BaseHTTPRequestHandler):
         if self.headers.get("if-none-match") == etag:
             self.send(304, {"etag": etag})
             return
-        headers = headers or {"cache-control": "no-cache"}
+        headers = headers or {"cache-control": found.caching}
         headers |= {"etag": etag, "content-type": found.kind, "accept-ranges": "bytes"}
         ranged = re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("range", ""))
         if not ranged and "gzip" in self.headers.get("accept-encoding", ""):
@@ -468,8 +472,8 @@ class Handler(BaseHTTPRequestHandler):
     # -- resumable uploads ------------------------------------------------------------------
 
     def tus_create(self) -> None:
+        """Creation, and creation-with-upload: what its body has is the first of the content."""
         self.writer()
-        self.body()
         pairs = (each.split(" ") for each in self.headers["upload-metadata"].split(","))
         said = {name: base64.b64decode(value).decode() for name, value in pairs}
         bucket, name = said["bucketName"], said["objectName"]
@@ -477,9 +481,16 @@ class Handler(BaseHTTPRequestHandler):
         size = int(self.headers["upload-length"])
         admit(self.bucket(bucket), said["contentType"], size)
         ident = base64.urlsafe_b64encode(f"{bucket}/{name}/{uuid.uuid4()}".encode()).decode()
-        self.storage.uploads[ident.rstrip("=")] = Resumed(bucket, name, size, said)
-        place = f"https://{self.headers['host']}/upload/resumable/{ident.rstrip('=')}"
-        self.send(201, {"location": place, "tus-resumable": "1.0.0"})
+        ident = ident.rstrip("=")
+        going = self.storage.uploads[ident] = Resumed(bucket, name, size, said)
+        if self.left:
+            self.take(ident, going)
+        headers = {
+            "location": f"https://{self.headers['host']}/upload/resumable/{ident}",
+            "upload-offset": str(len(going.content)),
+            "tus-resumable": "1.0.0",
+        }
+        self.send(201, headers)
 
     def tus(self, ident: str) -> Resumed:
         try:
@@ -497,6 +508,11 @@ class Handler(BaseHTTPRequestHandler):
             and going.name in self.bucket(going.bucket).objects
         ):
             raise DUPLICATE
+        self.take(ident, going)
+        self.send(204, {"upload-offset": str(len(going.content)), "tus-resumable": "1.0.0"})
+
+    def take(self, ident: str, going: Resumed) -> None:
+        """The request's body is what comes next; the last of it makes the object."""
         for chunk in self.chunks():
             going.content += chunk
         if len(going.content) == going.size:
@@ -504,11 +520,12 @@ class Handler(BaseHTTPRequestHandler):
                 self.storage.failing_completions -= 1
                 raise Refused(500, "", "The connection to the database timed out")
             metadata = json.loads(going.metadata.get("metadata", "{}"))
-            made = Stored(bytes(going.content), going.metadata["contentType"], metadata)
+            caching = going.metadata.get("cacheControl", "no-cache")
+            kind = going.metadata["contentType"]
+            made = Stored(bytes(going.content), kind, metadata, caching)
             self.bucket(going.bucket).objects[going.name] = made
             if self.storage.forgets_uploads:
                 del self.storage.uploads[ident]
-        self.send(204, {"upload-offset": str(len(going.content)), "tus-resumable": "1.0.0"})
 
     def tus_head(self, ident: str) -> None:
         offset = len(self.tus(ident).content)

@@ -123,7 +123,7 @@ _STATES: tuple[tuple[str, type[CalotypeError], str, str], ...] = (
         "25006",
         Unavailable,
         "The database is read-only",
-        "Connect to the primary server, as a role that may write.",
+        "Connect to the primary server, not to a standby, as a role that may write.",
     ),
     (
         "42501",
@@ -193,6 +193,8 @@ def _meaning_of_state(error: BaseException) -> CalotypeError | None:
         state = next((code for sign, code in _CONNECTING if ours and sign in str(error)), None)
     if state is None:
         return None
+    if state == "0A000" and "during recovery" in str(error):  # how a standby refuses READ WRITE
+        state = "25006"
     for begin, kind, message, hint in _STATES:
         if state.startswith(begin):
             return kind(f"{message}.", hint=hint)
