@@ -522,7 +522,7 @@ class Handler(BaseHTTPRequestHandler):
             metadata = json.loads(going.metadata.get("metadata", "{}"))
             caching = going.metadata.get("cacheControl", "no-cache")
             kind = going.metadata["contentType"]
-            made = Stored(bytes(going.content), kind, metadata, caching)
+            made = Stored(going.content, kind, metadata, caching)
             self.bucket(going.bucket).objects[going.name] = made
             if self.storage.forgets_uploads:
                 del self.storage.uploads[ident]
