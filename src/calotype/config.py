@@ -327,11 +327,13 @@ def _from_environment(given: Mapping[str, str], here: Path) -> dict[str, Value]:
 
 
 _SECTIONS = frozenset(key.partition(".")[0] for key in DEFAULTS if "." in key)
+_MISTAKEN = ("backend", "backend_url")
+"""What is not near enough to be told from others' variables, and is written all the same."""
 
 
 def _is_meant(key: str) -> bool:
     """False for variables of others: Kubernetes sets CALOTYPE_PORT beside a service of our name."""
-    if key in DEFAULTS or key.partition(".")[0] in _SECTIONS:
+    if key in DEFAULTS or key.partition(".")[0] in _SECTIONS or key in _MISTAKEN:
         return True
     return bool(difflib.get_close_matches(key, DEFAULTS, n=1, cutoff=0.75))
 
@@ -348,10 +350,19 @@ def _secret(name: str, path: str) -> str:
 
 def _known(key: str, origin: str) -> str:
     if key not in DEFAULTS and _BACKEND.fullmatch(key) is None:
-        near = difflib.get_close_matches(key, _near(key), n=1)
-        meant = f"Did you mean {near[0]!r}?" if near else f"There are {', '.join(DEFAULTS)}."
+        known = _near(key)
+        near = [each for each in known if each.startswith(key)]
+        near += difflib.get_close_matches(key, known, n=1)
+        meant = f"There are {', '.join(DEFAULTS)}."
+        if near:
+            spelled = _variable(near[0]) if origin.startswith(PREFIX) else repr(near[0])
+            meant = f"Did you mean {spelled}?"
         raise Misconfigured(f"No such setting: {key!r} (in {origin}).", hint=meant)
     return key
+
+
+def _variable(key: str) -> str:
+    return PREFIX + key.upper().replace(".", "__")
 
 
 def _near(key: str) -> list[str]:

@@ -117,7 +117,7 @@ def test_a_variable_may_name_a_file_that_holds_the_value(desk, monkeypatch):
     [
         ("[gc]\ngarce = 1", "'gc.grace'"),
         ("scop = 'x'", "'scope'"),
-        ("gc = 5", " gc.grace"),
+        ("gc = 5", "'gc.grace'"),
         ("zzz = 1", "There are path, "),
     ],
 )
@@ -131,7 +131,7 @@ def test_a_key_that_does_not_exist_is_an_error_with_a_suggestion(desk, text, hin
 def test_a_variable_that_does_not_exist_is_an_error_with_a_suggestion(desk, monkeypatch):
     monkeypatch.setenv("CALOTYPE_GC__GARCE", "1h")
     said = said_in_one_line(desk("config", code=1))
-    assert "CALOTYPE_GC__GARCE" in said and "gc.grace" in said
+    assert "CALOTYPE_GC__GARCE" in said and "CALOTYPE_GC__GRACE" in said
 
 
 @pytest.mark.parametrize("text", [b"path = ", b"\xff", b"path = 'a'\npath = 'b'"])
@@ -218,10 +218,20 @@ def test_a_file_that_is_no_toml_is_no_store(desk):
     assert "--store" in said and "folder" in said
 
 
-@pytest.mark.parametrize("name", ["CALOTYPE_SCOP", "CALOTYPE_GRACE", "CALOTYPE_GC_GRACE"])
-def test_a_variable_that_is_nearly_one_of_ours_is_asked_about(desk, monkeypatch, name):
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("CALOTYPE_SCOP", "CALOTYPE_SCOPE"),
+        ("CALOTYPE_GRACE", "CALOTYPE_GC__GRACE"),
+        ("CALOTYPE_GC_GRACE", "CALOTYPE_GC__GRACE"),
+        ("CALOTYPE_BACKEND", "CALOTYPE_BACKENDS__MAIN__URL"),
+        ("CALOTYPE_BACKEND_URL", "CALOTYPE_BACKENDS__MAIN__URL"),
+        ("CALOTYPE_BACKENDS__ARCHIVE", "CALOTYPE_BACKENDS__ARCHIVE__URL"),
+    ],
+)
+def test_a_variable_that_is_nearly_one_of_ours_is_asked_about(desk, monkeypatch, name, meant):
     monkeypatch.setenv(name, "x")
-    assert "Did you mean" in said_in_one_line(desk("config", code=1))
+    assert f"Did you mean {meant}?" in said_in_one_line(desk("config", code=1))
 
 
 def test_variables_of_others_are_left_alone(desk, monkeypatch):
