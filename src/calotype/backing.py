@@ -29,7 +29,7 @@ from calotype.errors import Misconfigured, Unavailable
 from calotype.figures import BackendState
 from calotype.mounting import Mount, Mounts
 from calotype.occupying import occupied
-from calotype.presence import require_there
+from calotype.presence import holds_bytes, require_there
 from calotype.progress import Progress, Run
 from calotype.quantities import Size
 
@@ -226,9 +226,7 @@ class Backends:
 
 
 def _require_unused(backend: Backend, store: str | None) -> None:
-    if isinstance(backend, Remote):
-        backend.reach()
-    if next(iter(backend.scan("sha256/")), None) is None:
+    if not holds_bytes(backend):
         return
     content = backend.read_note(MARKER) if isinstance(backend, Notes) else None
     marker = Marker.of(content) if content is not None else None

@@ -142,7 +142,7 @@ def _places(catalog: Catalog) -> Iterator[Remark]:
         cure = "Move the catalog to a local disk."
         yield Remark("fail", "disk", f"the catalog lies on {kind}", cure)
     for place in (catalog.path, catalog.path.parent):
-        if not os.access(place, os.W_OK):
+        if place.exists() and not os.access(place, os.W_OK):
             yield Remark("fail", "rights", f"{place} may not be written", "chmod, or another user")
     free = shutil.disk_usage(Path(catalog.path).parent).free
     if free < LITTLE_ROOM:

@@ -15,7 +15,7 @@ from calotype.catalog.places import MEMORY, database_of, same
 from calotype.errors import Misconfigured
 from calotype.masking import masked
 from calotype.media import EXTENSIONS
-from calotype.presence import require_writable
+from calotype.presence import holds_bytes, require_writable
 from calotype.quantities import Instant
 
 if TYPE_CHECKING:
@@ -156,7 +156,7 @@ def catalog_in(
     """
 
     def occupied() -> bool:
-        return not database.memory and next(iter(backend.scan("sha256/")), None) is not None
+        return not database.memory and holds_bytes(backend)
 
     return Catalog(
         database,

@@ -30,6 +30,13 @@ def require_there(catalog: Catalog, mount: Mount) -> None:
         )
 
 
+def holds_bytes(backend: Backend) -> bool:
+    """True where objects are in it. Raises within seconds what a service raises that is away."""
+    if isinstance(backend, Remote):
+        backend.reach()
+    return next(iter(backend.scan("sha256/")), None) is not None
+
+
 def require_writable(backend: Backend) -> None:
     """Raise what a service raises that takes nothing: asked once, before there is a catalog.
 

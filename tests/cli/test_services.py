@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 from tests import seaweed, supabase_server
 from tests.cli.desk import said_in_one_line
@@ -93,4 +95,31 @@ def test_a_place_at_supabase_that_is_none(desk, at, url, said):
     server = supabase_server.running()
     at(url(server.bucket()), {"CALOTYPE_SUPABASE_KEY": server.key})
     assert said in said_in_one_line(desk("put", "a", code=1))
+    assert [each.name for each in desk.folder.iterdir()] == ["a"]
+
+
+@pytest.mark.parametrize(("words", "code"), [("put a", 1), ("doctor", 4)])
+@pytest.mark.parametrize(
+    ("url", "said"),
+    [
+        ("s3://bucket/x?endpoint=http://127.0.0.1:9", "127.0.0.1:9 takes no connections"),
+        ("supabase+http://127.0.0.1:9/media", "127.0.0.1:9"),
+    ],
+    ids=["s3", "supabase"],
+)
+def test_a_service_that_is_away_is_not_waited_for_where_there_is_no_store(
+    desk, monkeypatch, url, said, words, code
+):
+    """As it is where there are bytes to be had: for a minute."""
+    desk.file("a")
+    keys = {"CALOTYPE_SUPABASE_KEY": supabase_server.running().key, **seaweed.USER}
+    places = {"CALOTYPE_CATALOG": "sqlite:///app.db", "CALOTYPE_BACKENDS__MAIN__URL": url}
+    for name, text in (keys | places).items():
+        monkeypatch.setenv(name, text)
+    monkeypatch.delenv("CALOTYPE_STORE")
+    begun = time.monotonic()
+    done = desk(*words.split(), code=code)
+    assert time.monotonic() - begun < 30
+    assert said in str(done.out) + done.err
+    assert "may not be written" not in str(done.out)
     assert [each.name for each in desk.folder.iterdir()] == ["a"]

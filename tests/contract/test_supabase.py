@@ -28,7 +28,7 @@ from calotype.backends import (
     Stages,
     Vanishes,
 )
-from calotype.backends.supabase import SupabaseBackend
+from calotype.backends.supabase import REACH, SupabaseBackend
 from calotype.backends.supabase.place import Place
 from calotype.backends.supabase.refusals import Passing, Refusal
 from calotype.backends.supabase.tus import PART
@@ -697,6 +697,14 @@ class TestFaults:
         storage.faults.clear()
         assert absent(hasty, key("a"))
         assert read(hasty, key("b")) == b"bytes"
+
+    def test_whether_it_can_be_reached_is_known_within_seconds(self, backend, storage):
+        """A read waits for a minute."""
+        storage.fail("refuse", times=1 << 30)
+        begun = time.monotonic()
+        with pytest.raises(Unavailable, match="could not answer"):
+            backend.reach()
+        assert REACH / 2 < time.monotonic() - begun < PATIENT.total / 2
 
     def test_nobody_there_is_unavailable(self, backend, storage):
         nobody = opened(storage, "supabase+http://127.0.0.1:1/media", patience=SHORT)

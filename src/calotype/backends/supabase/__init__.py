@@ -41,6 +41,9 @@ JSON = "application/json"
 BATCH = 500
 """Objects that are deleted by one request; the service takes up to 1000."""
 
+REACH = 5.0
+"""Seconds that ``reach`` tries for."""
+
 SIGNED = 10_000
 """Signed URLs that are remembered, so that they stay the same while they last."""
 
@@ -219,10 +222,10 @@ class SupabaseBackend:
         self._wire.patience.bear(lambda: self._delete(whole, [whole]))
 
     def reach(self) -> None:
-        """Raise unless the service answers, there is the bucket, and the key may list it."""
-        path, name = self._bucket()
-        self._wire.said(self._wire.once("GET", path, name))
-        next(listed(self._wire, ""), None)
+        """Raise unless the service answers within seconds, and the key may list the bucket."""
+        wire = self._wire.hasty(REACH)
+        wire.ask("GET", *self._bucket())
+        next(listed(wire, ""), None)
 
     def _delete(self, what: str, names: list[str]) -> None:
         self._wire.once("DELETE", self._wire.path(_OBJECT), what, json={"prefixes": names})

@@ -7,7 +7,8 @@ import random
 import time
 import weakref
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from copy import copy
+from dataclasses import dataclass, replace
 from json import loads
 from typing import TypeVar
 
@@ -95,6 +96,13 @@ class Wire:
             "accept-encoding": "identity",  # the length that is announced is the object's own
         }
         self._made: tuple[int, httpx.Client] | None = None
+
+    def hasty(self, total: float) -> Wire:
+        """Over the same connections, but with patience for so many seconds at most."""
+        self._client()  # which both have
+        other = copy(self)
+        other.patience = replace(self.patience, total=min(total, self.patience.total))
+        return other
 
     def path(self, route: str, name: str = "") -> str:
         """``/route/bucket/name``, or of the bucket alone."""
