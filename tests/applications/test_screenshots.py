@@ -813,10 +813,7 @@ def test_an_import_that_names_no_archive_goes_where_no_tour_deletes_it(tmp_path,
     assert command("link", TAGS[0], folder=tmp_path).stdout.startswith(f"{TAGS[0]}: 0 results")
 
 
-FULL = os.environ.get("CALOTYPE_APPLICATIONS") == "full"
-
-
-@pytest.mark.parametrize("place", ["here", "elsewhere"] if FULL else ["here"])
+@pytest.mark.parametrize("place", ["here", "elsewhere"])
 def test_the_tour_runs(place, request, tmp_path):
     if place == "elsewhere":
         bucket = request.getfixturevalue("elsewhere")
