@@ -373,6 +373,7 @@ def test_databases_and_tables_that_are_none(store, app, tmp_path):
     for url, table, kind, said in (
         (app.url, "nowhere", Misconfigured, "No table"),
         (f"sqlite:///{tmp_path}/nowhere.db", "images", NotFound, "No database"),
+        ("sqlite://", "images", Misconfigured, "sqlite:// names no file"),
         ("nonsense", "images", Misconfigured, "Not a database"),
         ("nonsense://x/y", "images", Misconfigured, "Not a database"),
     ):

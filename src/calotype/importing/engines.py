@@ -33,6 +33,8 @@ def open_database(url: str) -> Engine:
         parsed = postgres.parsed(url)
         file = Path(parsed.database or "")
         if parsed.get_backend_name() == "sqlite":
+            if not file.name:
+                raise Misconfigured(f"{url} names no file.", hint="Write sqlite:///app.db.")
             if not file.is_file():
                 raise NotFound(f"No database {str(file)!r}.", hint="Check the URL.")
             parsed = parsed.set(database=str(file.absolute()))
