@@ -73,14 +73,14 @@ def test_ctrl_c_leaves_the_old_one_in_use_and_the_same_command_goes_on(desk, the
     with desk.store() as store:
         store.put_many([b"%d" % number for number in range(12_000)]).result()
     words = [*PROGRAM, "catalog", "copy", there, "--json"]
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "pipesize": 4096}
-    child = subprocess.Popen(words, text=True, **pipes)  # whose lines wait to be read
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "pipesize": 4096, "bufsize": 0}
+    child = subprocess.Popen(words, **pipes)  # 10 kB of lines: it waits until they are read
     while not json.loads(child.stdout.readline()).get("done"):
         pass
     child.send_signal(signal.SIGINT)
     _, said = child.communicate(timeout=30)
     assert child.returncode == 130, said
-    assert "the same command goes on" in said
+    assert b"the same command goes on" in said
     assert desk("stats").code == 0
     done = desk("catalog", "copy", there, "--json").objects[-1]
     assert 0 < done["written"] < done["rows"]
