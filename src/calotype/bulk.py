@@ -35,7 +35,7 @@ SHORTLY = 0.5
 HARDLY = 0.01
 """The same once ``MANY`` of the batch were held one by one: thousands would take an hour."""
 
-MANY = 8
+MANY = 32
 
 
 S = TypeVar("S")

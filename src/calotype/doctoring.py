@@ -59,7 +59,7 @@ def migrate(store: Store, revision: str | None) -> Path | None:
 def schema_of(store: Store, revision: str | None) -> int | None:
     """The schema from which ``migrate`` would go, None for a database without tables.
 
-    Nothing is changed, and what ``migrate`` refuses is refused.
+    Nothing is changed, and a schema that ``migrate`` refuses is refused.
     """
     from calotype.catalog import migrations
 
@@ -72,7 +72,7 @@ def schema_of(store: Store, revision: str | None) -> int | None:
 def _schema_to_leave(store: Store, revision: str | None) -> int | None:
     """The schema that there is; ``NoStore``, ``SchemaAhead``, and ``Corrupt`` for a lost one."""
     catalog = catalog_of(store)
-    if catalog.path is not None and not catalog.path.exists():
+    if catalog.database.identity() is None:
         catalog.require()
     with catalog.database.reading() as connection:
         found = schema.number(connection)
@@ -137,6 +137,10 @@ def _version(catalog: Catalog) -> Remark:
 def _places(catalog: Catalog) -> Iterator[Remark]:
     if catalog.path is None:
         return
+    try:
+        free = shutil.disk_usage(catalog.path.parent).free
+    except OSError:  # what is the matter with it is told of the catalog
+        return
     kind = sqlite.file_system(catalog.path)
     if kind in sqlite.NETWORK:
         cure = "Move the catalog to a local disk."
@@ -144,7 +148,6 @@ def _places(catalog: Catalog) -> Iterator[Remark]:
     for place in (catalog.path, catalog.path.parent):
         if place.exists() and not os.access(place, os.W_OK):
             yield Remark("fail", "rights", f"{place} may not be written", "chmod, or another user")
-    free = shutil.disk_usage(Path(catalog.path).parent).free
     if free < LITTLE_ROOM:
         yield Remark("warn", "disk", f"only {free >> 20} MiB are free", "Free some space.")
     else:

@@ -207,8 +207,11 @@ def test_a_list_that_is_not_there_is_a_wrong_command(desk):
     assert "'list'" in said_in_one_line(desk("put", "--from", "list", code=2))
 
 
-@pytest.mark.parametrize("where", ["nowhere/list", ".", "-"])
+@pytest.mark.parametrize(
+    "where", ["nowhere/list", ".", "-", "circle", "circle/list", "a/list", "x" * 300]
+)
 def test_failures_that_cannot_be_written_are_noticed_before_anything_is_put(desk, where):
+    (desk.folder / "circle").symlink_to("circle")
     done = desk("put", desk.file("a"), "--failures", where, code=2)
     assert said_in_one_line(done).startswith("--failures: ")
     assert not (desk.folder / "store").exists()

@@ -162,6 +162,25 @@ def test_a_lost_table_or_index_is_told_by_doctor_and_never_no_store(desk, lost):
         assert "A table of the catalog is lost" in desk("put", desk.file("b"), code=4).err
 
 
+@pytest.mark.parametrize("where", ["circle", "circle/store", "a/store", "x" * 300])
+@pytest.mark.parametrize(
+    ("words", "code"),
+    [
+        (["doctor", "--store", "{}"], 4),
+        (["upgrade", "--dry-run", "--store", "{}"], 1),
+        (["upgrade", "--store", "{}"], 1),
+        (["catalog", "copy", "{}", "--store", "good"], 1),
+    ],
+)
+def test_where_no_store_can_be_is_told_in_a_line(desk, words, code, where):
+    desk("init", "good")
+    desk.file("a")
+    (desk.folder / "circle").symlink_to("circle")
+    done = desk(*[word.format(where) for word in words], code=code)
+    assert where in done.err + done.out
+    assert "Traceback" not in done.err
+
+
 def test_doctor_tells_that_the_folder_of_the_bytes_is_away(desk):
     desk.put("a")
     (desk.folder / "store/blobs").rename(desk.folder / "away")

@@ -17,7 +17,7 @@ import psycopg
 import pytest
 from psycopg.rows import dict_row
 from sqlalchemy import create_engine, event, text
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy.exc import IntegrityError, OperationalError
 from sqlalchemy.orm import Session
 from sqlalchemy.pool import QueuePool
 from tests import servers
@@ -27,6 +27,7 @@ from tests.store.surgery import change, content, findings, problems, rows
 
 from calotype import Digest, Store, bulk
 from calotype.catalog import Catalog, garbage, repeating, replicas
+from calotype.catalog.failures import translated
 from calotype.errors import (
     Locked,
     Misconfigured,
@@ -495,6 +496,47 @@ def test_a_backend_terminated_inside_a_transaction_changes_nothing(store, place,
         connection.execute(text("SELECT 1"))
     assert rows(store, "SELECT count(*) FROM calotype_candidate") == [(1,)]
     assert content(store, digest) == picture()
+
+
+def test_what_is_interrupted_in_the_middle_of_a_statement_says_so_and_nothing_else(
+    store, place, digest, monkeypatch
+):
+    """At every statement in turn, the ping and the commit among them: sent, and no answer read."""
+    calls: list[int] = []
+
+    def interrupted(driver, call, given, named):
+        calls.append(1)
+        if len(calls) != at:
+            return call(driver, *given, **named)
+        getattr(driver, "connection", driver).pgconn.send_query(b"SELECT pg_sleep(60)")
+        raise KeyboardInterrupt
+
+    for kind, name in [(psycopg.Cursor, "execute"), (psycopg.Connection, "commit")]:
+        whole = getattr(kind, name)
+        monkeypatch.setattr(
+            kind,
+            name,
+            lambda driver, *given, _=whole, **named: interrupted(driver, _, given, named),
+        )
+    for at in range(1, 100):
+        calls.clear()
+        try:
+            store.attach(digest, owner=f"search/{at}")
+            break
+        except KeyboardInterrupt:
+            assert len(calls) >= at
+    monkeypatch.undo()
+    assert at > 4
+    assert owners(store) == [f"search/{at}"]
+
+
+def test_what_a_caller_was_stopped_by_before_hides_no_error():
+    statement = OperationalError("SELECT 1", {}, psycopg.OperationalError("cut off"))
+    try:
+        raise KeyboardInterrupt
+    except KeyboardInterrupt:
+        with pytest.raises(Unavailable, match="cut off"), translated():
+            raise statement from None
 
 
 def test_a_lock_that_another_holds_for_long_is_said_to_be_locked(store, place, digest):

@@ -16,7 +16,7 @@ from calotype.backends import Stand
 from calotype.backends.folders import mark_of, mounted_over, telling
 from calotype.catalog import at_rest, reserve, sqlite
 from calotype.catalog.columns import OURS
-from calotype.catalog.failures import spoils_connection, translated
+from calotype.catalog.failures import folder_failed, spoils_connection, translated
 from calotype.catalog.log import Log, SharedLog
 from calotype.catalog.moving import require_here
 from calotype.catalog.reserve import Freeing
@@ -126,6 +126,8 @@ class Embedded:
             facts = os.stat(self.path)  # noqa: PTH116 - pathlib costs more, at every transaction
         except (FileNotFoundError, NotADirectoryError):
             found = None
+        except OSError as error:
+            raise folder_failed(error) from error
         else:
             found = (facts.st_dev, facts.st_ino)
         if found != self._file:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import sqlite3
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -261,32 +262,68 @@ def spoils_connection(error: BaseException) -> bool:
 
 @contextmanager
 def translated() -> Iterator[None]:
-    """Raise driver exceptions as ours; broken constraints stay ``IntegrityError`` for callers."""
+    """Raise driver exceptions as ours; broken constraints stay ``IntegrityError`` for callers.
+
+    Where Ctrl-C comes in the middle of a statement, it is raised, and not what the driver says of
+    the cleaning up after it.
+    """
+    before = sys.exception()
     try:
         yield
-    except IntegrityError:
-        raise
-    except DBAPIError as error:
-        raise _ours(error, error.orig or error) from error
-    except sqlite3.Error as error:
-        raise _ours(error, error) from error
-    except PoolTimeoutError as error:
-        raise Locked.out(
-            "Every connection of the engine's pool is in use.",
-            hint="End the transactions that have them, or give the engine a larger pool.",
-        ) from error
-    except OSError as error:
-        link = Path(error.filename2 or "")
-        if link.is_symlink() and not link.exists():
-            raise Unavailable(
-                f"The catalog {link} is a link to {link.readlink()}, where no file is; nothing was "
-                "changed.",
-                hint="Mount or put back what it leads to, or remove the link.",
-            ) from error
-        raise Unavailable(
-            f"The catalog's folder failed: {error}.",
-            hint="Check its permissions, its free space and the system's log (dmesg).",
-        ) from error
+    except Exception as error:
+        interruption = _interruption(error, before)
+        if interruption is not None:
+            raise interruption from None
+        ours = _translation(error)
+        if ours is None:
+            raise
+        raise ours from error
+
+
+def _interruption(error: BaseException, before: BaseException | None) -> BaseException | None:
+    """What is no error and was raised in the block, before its cleaning up failed with ``error``.
+
+    ``before`` was being handled when the block began: whatever led to that is the caller's.
+    """
+    earlier: BaseException | None = error
+    while earlier is not None and earlier is not before:
+        if not isinstance(earlier, Exception):
+            return earlier
+        earlier = earlier.__context__
+    return None
+
+
+def _translation(error: Exception) -> CalotypeError | None:
+    match error:
+        case IntegrityError():
+            return None
+        case DBAPIError():
+            return _ours(error, error.orig or error)
+        case sqlite3.Error():
+            return _ours(error, error)
+        case PoolTimeoutError():
+            return Locked.out(
+                "Every connection of the engine's pool is in use.",
+                hint="End the transactions that have them, or give the engine a larger pool.",
+            )
+        case OSError():
+            return folder_failed(error)
+    return None
+
+
+def folder_failed(error: OSError) -> Unavailable:
+    """The error of ours where the catalog's file or folder cannot be used."""
+    link = Path(error.filename2 or "")
+    if link.is_symlink() and not link.exists():
+        return Unavailable(
+            f"The catalog {link} is a link to {link.readlink()}, where no file is; nothing was "
+            "changed.",
+            hint="Mount or put back what it leads to, or remove the link.",
+        )
+    return Unavailable(
+        f"The catalog's folder failed: {error}.",
+        hint="Check its permissions, its free space and the system's log (dmesg).",
+    )
 
 
 def _ours(error: Exception, cause: BaseException) -> CalotypeError:

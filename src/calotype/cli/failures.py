@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
 from pathlib import Path
 
 from calotype.cli.exits import Usage, as_json, sentence
@@ -57,30 +57,40 @@ def require_writable(file: Path) -> None:
     An old list stays as it is until then, for it may be where the sources come from; no new one
     is left by work that does not come to its end, for an empty one says that nothing failed.
     """
-    if is_stdio(file) or file.is_fifo():
-        raise Usage("--failures: A list needs a file.", hint="--json prints failures as they come.")
-    draft = _draft(file)
     try:
+        if is_stdio(file) or file.is_fifo():
+            raise Usage(
+                "--failures: A list needs a file.", hint="--json prints failures as they come."
+            )
+        draft = _draft(file)
         draft.open("ab").close()
         if draft != file:
             draft.unlink()
+        is_other = file.exists() and file.stat().st_size > 0 and not _is_list(file)
     except OSError as error:
         raise Usage(
             f"--failures: Cannot write {str(file)!r}: {error.strerror}.", hint="Check the folder."
         ) from error
-    with suppress(OSError):
-        if file.stat().st_size and not _is_list(file):
-            raise Usage(
-                f"--failures: {str(file)!r} is there and no list of failures.",
-                hint="Name a new file.",
-            )
+    if is_other:
+        raise Usage(
+            f"--failures: {str(file)!r} is there and no list of failures.",
+            hint="Name a new file.",
+        )
 
 
 def _draft(file: Path) -> Path:
     """Where a list waits until it is whole: beside its place, or there if that is no file."""
     if file.exists() and not file.is_file():
         return file
-    return file.resolve().with_name(f".calotype-{os.getpid()}")
+    return _place(file).with_name(f".calotype-{os.getpid()}")
+
+
+def _place(file: Path) -> Path:
+    """Where links lead; ``OSError`` for those that lead in a circle."""
+    place = Path(os.path.realpath(file))  # resolve() of Python 3.12 raises RuntimeError
+    if place.is_symlink():
+        raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
+    return place
 
 
 def _is_list(file: Path) -> bool:
@@ -97,7 +107,7 @@ def write(file: Path, failures: Sequence[tuple[str, CalotypeError]]) -> None:
     try:
         draft.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
         if draft != file:
-            draft.replace(file.resolve())
+            draft.replace(_place(file))
     except OSError as error:
         if draft != file:
             draft.unlink(missing_ok=True)
