@@ -53,7 +53,7 @@ def _wheels() -> str:
             shutil.rmtree(folder, ignore_errors=True)
 
     atexit.register(stop)
-    return str(server.get_uri())
+    return str(server.get_uri()).replace("postgres:@", "postgres@")
 
 
 class OwnServer:

@@ -613,7 +613,7 @@ def broken_places(root: Path) -> dict[str, tuple[str, type[CalotypeError], str]]
             "no schema that it may use",
         ),
         "rights": (
-            here.replace("postgres:@", f"{role}:sesame@"),
+            here.replace("postgres@", f"{role}:sesame@"),
             Misconfigured,
             "no schema that it may use",
         ),

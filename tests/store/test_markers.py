@@ -113,7 +113,7 @@ def test_a_server_that_does_not_say_which_it_is_locks_until_it_does(tmp_path, cl
     with psycopg.connect(world.production, autocommit=True) as raw:
         raw.execute("REVOKE EXECUTE ON FUNCTION pg_control_system() FROM PUBLIC")
         raw.execute(f"CREATE ROLE {role} LOGIN; GRANT ALL ON SCHEMA public TO {role}")
-        store = world.open(world.production.replace("postgres:@", f"{role}:@"))
+        store = world.open(world.production.replace("postgres@", f"{role}@"))
         filled(store)
         store.release("page/0")
         with pytest.raises(EraseLocked, match="which server") as refused:
