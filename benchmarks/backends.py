@@ -167,7 +167,7 @@ def _copied(files: Sequence[Path]) -> float:
     catalog = servers.schema()
     _put(files, catalog, "database:")
     settle()
-    with Store(catalog=catalog) as store:
+    with Store(catalog=catalog, backend="database:") as store:
         store.backends.add("bucket", seaweed.url())
         started = perf_counter()
         done = store.backends.copy("bucket", verify=False).result()

@@ -55,7 +55,7 @@ def import_(folder: Path, tree: Path) -> float:
 def import_into(catalog: str, backend: str, tree: Path) -> float:
     """Seconds of a whole ``calotype import`` into a catalog and a backend."""
     command = [Path(sys.executable).with_name("calotype"), "import", tree, "--owner", "bench/1"]
-    named = {"CALOTYPE_CATALOG": catalog, "CALOTYPE_BACKEND": backend}
+    named = {"CALOTYPE_CATALOG": catalog, "CALOTYPE_BACKENDS__MAIN__URL": backend}
     return _timed([*command, "-q"], env={**os.environ, **named})
 
 

@@ -7,8 +7,9 @@ read whole from another one just before.
 from __future__ import annotations
 
 import re
-from collections.abc import Generator, Sequence, Set
-from concurrent.futures import ThreadPoolExecutor
+from collections import deque
+from collections.abc import Callable, Generator, Iterator, Sequence, Set
+from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from contextlib import closing
 from dataclasses import dataclass, replace
 from secrets import token_hex
@@ -35,6 +36,11 @@ from calotype.quantities import Size
 
 PAGE = 200
 THREADS = 8
+SLICE = PAGE // THREADS
+
+NOW_AND_THEN = 0.5
+"""Seconds between two words on how far a copy is."""
+
 SHOWN = 100
 """How many failures a result lists one by one."""
 
@@ -192,29 +198,27 @@ class Backends:
         with self._catalog.read() as connection:
             total, _ = rows.count_lacking(connection, mount.name)
         done, count, after = Copied(), 0, ""
+        outcomes: deque[Outcome] = deque()
         threads = 1 if pace.rate is not None else THREADS
+
+        def copied(digests: Sequence[str]) -> None:
+            wanted = [Digest.known(digest) for digest in digests]
+            for outcome in copier.copy(wanted, verify=verify, pace=pace):
+                if isinstance(outcome.error, Unavailable) and isinstance(mount.backend, Remote):
+                    mount.backend.reach()  # else each of the others would wait as long
+                outcomes.append(outcome)
+
         with ThreadPoolExecutor(threads) as pool, closing(pace):
-
-            def copied(digests: Sequence[str]) -> list[Outcome]:
-                wanted = [Digest.known(digest) for digest in digests]
-                outcomes = []
-                for outcome in copier.copy(wanted, verify=verify, pace=pace):
-                    if isinstance(outcome.error, Unavailable) and isinstance(mount.backend, Remote):
-                        mount.backend.reach()  # else each of the others would wait as long
-                    outcomes.append(outcome)
-                return outcomes
-
             while True:
                 with self._catalog.read() as connection:
                     page = rows.lacking(connection, mount.name, after, PAGE)
                 if not page:
                     return done
                 after = page[-1]
-                slices = [page[first : first + 8] for first in range(0, len(page), 8)]
-                for outcomes in pool.map(copied, slices):
-                    count += len(outcomes)
-                    for outcome in outcomes:
-                        done = _counted(done, outcome)
+                slices = [page[first : first + SLICE] for first in range(0, len(page), SLICE)]
+                for _ in _worked(pool, copied, slices):
+                    while outcomes:
+                        done, count = _counted(done, outcomes.popleft()), count + 1
                     yield Progress(
                         max(total, count),
                         count,
@@ -223,6 +227,22 @@ class Backends:
                         failed=done.failed,
                         bytes=done.bytes,
                     )
+
+
+def _worked(
+    pool: ThreadPoolExecutor, work: Callable[[Sequence[str]], None], slices: Sequence[Sequence[str]]
+) -> Iterator[None]:
+    """Every slice worked on; a step now and then, and when all are done. What fails is raised."""
+    left = {pool.submit(work, each) for each in slices}
+    try:
+        while left:
+            finished, left = wait(left, NOW_AND_THEN, FIRST_COMPLETED)
+            for each in finished:
+                each.result()
+            yield
+    finally:
+        for each in left:
+            each.cancel()
 
 
 def _require_unused(backend: Backend, store: str | None) -> None:

@@ -14,24 +14,31 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import BinaryIO, cast
 
 from calotype.belonging import marked
 from calotype.catalog import Catalog, copies, replicas, settings
 from calotype.catalog.backends import MIRROR, PRIMARY
-from calotype.catalog.copies import Copy
+from calotype.catalog.copies import Copy, Situation
 from calotype.catalog.intents import Intent, NotWritten, intend, withdraw
 from calotype.catalog.repeating import repeated
 from calotype.digest import CHUNK, Digest
 from calotype.errors import CalotypeError, Corrupt, Misconfigured, NotFound, Unavailable
 from calotype.giving_up import GivenUp
 from calotype.heart import Heart, beating
+from calotype.model import Blob
 from calotype.mounting import Mount, Mounts
 from calotype.presence import require_there
 from calotype.quantities import Size, size
 
 logger = logging.getLogger("calotype.backends")
+
+TOGETHER = 24
+"""Files whose rows share their transactions: each by itself takes ten times as long."""
+
+BYTES = 8 << 20
+"""The same in bytes: a copy that is killed sends them again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +83,14 @@ class Pace:
     def close(self) -> None:
         """Have whoever waits, or sends any more, give up."""
         self._over.set()
+
+
+@dataclass(frozen=True, slots=True)
+class _Wanted:
+    """A blob to be copied, and sound copies of it elsewhere, the best first."""
+
+    blob: Blob
+    sources: Sequence[Copy]
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,31 +139,75 @@ class Copier:
         """
         pace = pace or Pace()
         require_there(self.catalog, self.to)
+        found: dict[str, list[Copy]] = {digest: [] for digest in digests}
         with self.catalog.read() as connection:
-            found = copies.live_anywhere(connection, digests)
-        for digest in digests:
-            mine = [copy for copy in found if copy.blob.digest == digest]
-            yield self._one(digest, mine, verify, pace)
+            for copy in copies.live_anywhere(connection, digests):
+                found[copy.blob.digest].append(copy)
+        wanted = []
+        for digest, live in found.items():
+            sound = [copy for copy in live if not copy.suspect]
+            if any(copy.backend == self.to.name for copy in sound):
+                yield Outcome(Digest.known(digest), "there")
+            elif not sound:
+                yield self._failed(Digest.known(digest), _nowhere(digest))
+            else:
+                wanted.append(_Wanted(sound[0].blob, self.mounts.best_first(sound)))
+        for part in _parts(wanted, pace):
+            yield from self._together(part, verify, pace)
 
-    def _one(self, digest: Digest, found: Sequence[Copy], verify: bool, pace: Pace) -> Outcome:
-        if any(copy.backend == self.to.name and not copy.suspect for copy in found):
-            return Outcome(digest, "there")
-        sources = [copy for copy in found if copy.backend != self.to.name and not copy.suspect]
-        if not sources:
-            error: CalotypeError = NotFound(
-                f"No backend has a sound copy of {digest}.",
-                hint="Put the file again: that mends it.",
-            )
-            return self._failed(digest, error)
-        for source in self.mounts.best_first(sources):
-            try:
-                state = self._from(source, verify, pace)
-                return Outcome(digest, state, source.blob.size)
-            except NotWritten:
-                raise _not_written(self.to) from None
-            except CalotypeError as failure:
-                error = failure
-        return self._failed(digest, error)
+    def _together(self, wanted: Sequence[_Wanted], verify: bool, pace: Pace) -> Iterator[Outcome]:
+        """Copy each from its first source, with one transaction before all and one after.
+
+        What fails on its way takes none of the others along: it is tried from its next source.
+        """
+        try:
+            open_ = self._intend([each.blob for each in wanted])
+        except NotWritten:
+            raise _not_written(self.to) from None
+        except CalotypeError as error:
+            yield from self._apart(wanted, error, verify, pace)
+            return
+        heart = Heart(self.catalog, list(open_.values()))
+        sent: list[tuple[Blob, Intent]] = []
+        try:
+            for each in wanted:
+                intent = open_.get(each.blob.digest)
+                if intent is None:
+                    yield Outcome(each.blob.digest, "there")
+                    continue
+                try:
+                    self._send(each.sources[0], intent, heart, pace)
+                    if verify:
+                        self._read_back(intent)
+                    sent.append((each.blob, intent))
+                except CalotypeError as error:
+                    yield from self._settled(sent, open_)
+                    sent = []
+                    self._withdraw([open_.pop(each.blob.digest)])
+                    yield from self._elsewhere(each, error, verify, pace)
+            yield from self._settled(sent, open_)
+        finally:
+            self._withdraw(list(open_.values()))
+
+    def _apart(
+        self, wanted: Sequence[_Wanted], error: CalotypeError, verify: bool, pace: Pace
+    ) -> Iterator[Outcome]:
+        """Each by itself, where together they failed; one that was by itself has failed."""
+        if len(wanted) == 1:
+            yield self._failed(wanted[0].blob.digest, error)
+            return
+        for each in wanted:
+            yield from self._together([each], verify, pace)
+
+    def _elsewhere(
+        self, wanted: _Wanted, error: CalotypeError, verify: bool, pace: Pace
+    ) -> Iterator[Outcome]:
+        """From its next source, where it has one."""
+        others = wanted.sources[1:]
+        if not others:
+            yield self._failed(wanted.blob.digest, error)
+            return
+        yield from self._together([replace(wanted, sources=others)], verify, pace)
 
     def _failed(self, digest: Digest, error: CalotypeError) -> Outcome:
         """What ``error`` came to: nothing, where gc took the blob meanwhile."""
@@ -157,38 +216,27 @@ class Copier:
                 return Outcome(digest, "failed", error=error)
         return Outcome(digest, "gone")
 
-    def _from(self, source: Copy, verify: bool, pace: Pace) -> str:
-        intent = self._intend(source)
-        if intent is None:
-            return "there"
-        try:
-            self._send(source, intent, pace)
-            if verify:
-                self._read_back(intent)
-            return "copied" if self._settle(intent) else "gone"
-        except BaseException:
-            with suppress(CalotypeError), self.catalog.write() as connection:
-                withdraw(connection, [intent.token], self.catalog.clock())
-            raise
-
     @repeated
-    def _intend(self, source: Copy) -> Intent | None:
-        """A row for the bytes to come; None where somebody was faster."""
-        blob = source.blob
+    def _intend(self, blobs: Sequence[Blob]) -> dict[str, Intent]:
+        """Rows for the bytes to come, by digest; none for those where somebody was faster."""
         upto = marked(self.catalog, self.to)
-        with self.catalog.write(durable=False) as connection:
-            settings.lock_digests(connection, [blob.digest])
-            here = copies.live(connection, [blob.digest], self.to.name)
-            if any(not copy.suspect for copy in here):
-                return None
-            wanted = [(blob.digest, blob.extension, blob.size)]
+        digests = [blob.digest for blob in blobs]
+        with self.catalog.write(durable=False, rows=len(blobs)) as connection:
+            settings.lock_digests(connection, digests)
+            live = copies.live(connection, digests, self.to.name)
+            here = {copy.blob.digest for copy in live if not copy.suspect}
+            wanted = [
+                (blob.digest, blob.extension, blob.size)
+                for blob in blobs
+                if blob.digest not in here
+            ]
             roles = (PRIMARY, MIRROR)
             now = self.catalog.clock()
-            return intend(connection, self.to.name, wanted, now, roles, marked=upto)[0]
+            made = intend(connection, self.to.name, wanted, now, roles, marked=upto)
+        return {intent.digest: intent for intent in made}
 
-    def _send(self, source: Copy, intent: Intent, pace: Pace) -> None:
+    def _send(self, source: Copy, intent: Intent, heart: Heart, pace: Pace) -> None:
         """The bytes from one to the other; a source that is damaged is marked."""
-        heart = Heart(self.catalog, [intent])
         mount = self.mounts.named(source.backend)
         try:
             with mount.backend.open(source.key) as file:
@@ -208,22 +256,76 @@ class Copier:
                     hint="Nothing was changed; copy again, and look at that disk or network.",
                 )
 
+    def _settled(
+        self, sent: Sequence[tuple[Blob, Intent]], open_: dict[str, Intent]
+    ) -> list[Outcome]:
+        """What became of bytes that were sent; where they fail together, of each by itself."""
+        intents = [intent for _, intent in sent]
+        try:
+            became = self._settle(intents) if sent else {}
+        except CalotypeError as error:
+            if len(sent) > 1:
+                return [each for one in sent for each in self._settled([one], open_)]
+            (intent,) = intents
+            self._withdraw([open_.pop(intent.digest)])
+            return [self._failed(intent.digest, error)]
+        for intent in intents:
+            del open_[intent.digest]
+        return [Outcome(blob.digest, became[blob.digest], blob.size) for blob, _ in sent]
+
     @repeated
-    def _settle(self, intent: Intent) -> bool:
-        """``writing -> live``, unless the blob went or the writer was fenced off meanwhile."""
+    def _settle(self, intents: Sequence[Intent]) -> dict[str, str]:
+        """``writing -> live``, unless a blob went or its writer was fenced off; what each became.
+
+        Where somebody was faster it is ``there``.
+        """
         now = self.catalog.clock()
-        with self.catalog.write() as connection:
-            settings.lock_digests(connection, [intent.digest])
-            copies.lock_blobs(connection, [intent.digest])
-            there = copies.situation(connection, [intent.digest], self.to.name, [intent.token])
-            here = there.copies.get(intent.digest)
-            wanted = intent.digest in there.blobs and (here is None or here.suspect)
-            if not wanted or intent.token not in there.writing:
-                replicas.doom(connection, [intent.token], now)
-                return False
-            replicas.doom(connection, [here.token] if here is not None else [], now)
-            replicas.set_live(connection, [intent.token], now)
-            return True
+        digests, tokens = [each.digest for each in intents], [each.token for each in intents]
+        with self.catalog.write(rows=len(intents)) as connection:
+            settings.lock_digests(connection, digests)
+            copies.lock_blobs(connection, digests)
+            there = copies.situation(connection, digests, self.to.name, tokens)
+            became = {each.digest: _became(each, there) for each in intents}
+            kept = [each for each in intents if became[each.digest] == "copied"]
+            bad = [there.copies[each.digest] for each in kept if each.digest in there.copies]
+            late = [each for each in intents if became[each.digest] != "copied"]
+            replicas.doom(connection, [each.token for each in (*late, *bad)], now)
+            replicas.set_live(connection, [each.token for each in kept], now)
+        return {str(digest): state for digest, state in became.items()}
+
+    def _withdraw(self, intents: Sequence[Intent]) -> None:
+        if intents:
+            with suppress(CalotypeError), self.catalog.write() as connection:
+                withdraw(connection, [each.token for each in intents], self.catalog.clock())
+
+
+def _parts(wanted: Sequence[_Wanted], pace: Pace) -> Iterator[Sequence[_Wanted]]:
+    """First one alone, for the place may be away; then as many as may be lost together."""
+    most = BYTES if pace.rate is None else min(BYTES, pace.rate)
+    part: list[_Wanted] = []
+    count, size = 1, 0
+    for each in wanted:
+        if part and (len(part) == count or size + each.blob.size > most):
+            yield part
+            part, count, size = [], TOGETHER, 0
+        part.append(each)
+        size += each.blob.size
+    if part:
+        yield part
+
+
+def _became(intent: Intent, there: Situation) -> str:
+    old = there.copies.get(intent.digest)
+    if intent.digest in there.blobs and old is not None and not old.suspect:
+        return "there"
+    sound = intent.digest in there.blobs and intent.token in there.writing
+    return "copied" if sound else "gone"
+
+
+def _nowhere(digest: str) -> CalotypeError:
+    return NotFound(
+        f"No backend has a sound copy of {digest}.", hint="Put the file again: that mends it."
+    )
 
 
 def checked(file: BinaryIO, digest: Digest, sent: Callable[[int], None]) -> BinaryIO:
