@@ -286,11 +286,13 @@ class Copier:
             copies.lock_blobs(connection, digests)
             there = copies.situation(connection, digests, self.to.name, tokens)
             became = {each.digest: _became(each, there) for each in intents}
-            kept = [each for each in intents if became[each.digest] == "copied"]
-            bad = [there.copies[each.digest] for each in kept if each.digest in there.copies]
-            late = [each for each in intents if became[each.digest] != "copied"]
-            replicas.doom(connection, [each.token for each in (*late, *bad)], now)
-            replicas.set_live(connection, [each.token for each in kept], now)
+            kept = [each.token for each in intents if became[each.digest] == "copied"]
+            late = [each.token for each in intents if became[each.digest] != "copied"]
+            bad = [
+                old.token for old in there.copies.values() if became[old.blob.digest] == "copied"
+            ]
+            replicas.doom(connection, [*late, *bad], now)
+            replicas.set_live(connection, kept, now)
         return {str(digest): state for digest, state in became.items()}
 
     def _withdraw(self, intents: Sequence[Intent]) -> None:

@@ -506,7 +506,7 @@ def test_a_variable_that_says_where_leaves_the_backends_of_a_file_alone(two, mon
 def test_a_password_in_the_configuration_opens_what_the_catalog_notes_without(desk, monkeypatch):
     """The server lets anybody in; what counts is that the two URLs are one place."""
     bare = servers.schema()
-    with_password = bare.replace("postgresql://postgres:", "postgresql://postgres:secret", 1)
+    with_password = bare.replace("postgresql://postgres@", "postgresql://postgres:secret@", 1)
     assert with_password != bare
     monkeypatch.setenv("CALOTYPE_BACKENDS__ARCHIVE__URL", with_password)
     digest = desk.put("a")

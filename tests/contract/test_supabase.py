@@ -285,6 +285,12 @@ class TestItsPowers:
         assert httpx.put(elsewhere, content=b"bytes").status_code == 400
         assert names(backend) == [str(at)]
 
+    def test_an_admission_ends_when_the_service_says(self, backend):
+        """Two hours later, whatever was asked for: so long nobody may take its key for free."""
+        before = now()
+        given = backend.admit(key("a"), 5, "image/png", before + 60 * SECOND)
+        assert 7190 * SECOND < given.until - before < 7260 * SECOND
+
     def test_many_are_deleted_at_once(self, backend, storage, monkeypatch):
         monkeypatch.setattr("calotype.backends.supabase.BATCH", 10)
         keys = [key(f"{n}") for n in range(25)]

@@ -189,6 +189,19 @@ def test_a_copy_ends_where_its_target_is_away(store, second, monkeypatch):
     assert len(tried) <= 2 * 8
 
 
+def test_a_service_that_does_not_answer_does_not_become_the_primary(store, second, monkeypatch):
+    def refuse(*_):
+        raise Unavailable("the network is away")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(LocalBackend, "reach", refuse, raising=False)
+        with pytest.raises(Unavailable, match="the network is away"):
+            store.backends.primary("two")
+    assert [each.role for each in store.backends.list()] == ["primary", "mirror"]
+    store.backends.primary("two")
+    assert states(store)["two"][0] == "primary"
+
+
 @pytest.mark.parametrize("error", [Unavailable, Denied, Misconfigured])
 def test_reading_goes_on_while_the_primary_is_away(store, second, monkeypatch, error):
     def refuse(*_):

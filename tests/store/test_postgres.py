@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -624,16 +625,23 @@ def test_an_engine_with_one_connection_will_do(place):
 @pytest.mark.parametrize(
     ("url", "error", "said"),
     [
-        ("postgresql://nobody@127.0.0.1:1/none", Unavailable, "cannot be reached"),
-        ("HERE/none", Misconfigured, "no such database"),
+        (
+            "postgresql://nobody:sesame@127.0.0.1:1/none",
+            Unavailable,
+            "cannot be reached: postgresql://nobody@127.0.0.1:1/none",
+        ),
+        ("HERE/none", Misconfigured, "no such database: postgresql://postgres@/none?"),
+        ("postgresql://nobody@HOST", Misconfigured, "or its password: postgresql://nobody@/"),
         ("mysql://localhost/x", Misconfigured, "SQLite or PostgreSQL"),
     ],
 )
 def test_a_server_that_is_not_there_is_said_not_to_be(tmp_path, place, url, error, said):
     url = url.replace("HERE/none", place.url.replace("/postgres?", "/none?"))
-    with pytest.raises(error, match=said) as refusal:
+    url = url.replace("HOST", place.url.partition("postgres@")[2])
+    with pytest.raises(error, match=re.escape(said)) as refusal:
         Store(catalog=url, backend=f"file:{tmp_path}").put(b"x")
     assert refusal.value.hint
+    assert "sesame" not in str(refusal.value)
 
 
 def test_no_password_is_shown(place):

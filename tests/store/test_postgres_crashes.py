@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 import psycopg
 import pytest
-from sqlalchemy import create_engine
+from sqlalchemy import create_engine, text
 from tests import servers
 from tests.store.pictures import noise, picture
 from tests.store.places import Place
@@ -251,3 +251,37 @@ def test_one_connection_is_enough_for_every_verb(place, kind, tmp_path):
         store.purge(Digest.of(large))
         assert store.stats().blobs == 41
     engine.dispose()
+
+
+@pytest.mark.parametrize("backend", ["file:{}/bytes", "database:"])
+def test_what_is_acknowledged_survives_whatever_the_role_was_set_to(
+    server, tmp_path, clock, backend
+):
+    """Of a role that commits hastily, and of a server that writes its log late."""
+    with psycopg.connect(server.url, autocommit=True) as raw:
+        raw.execute("ALTER SYSTEM SET wal_writer_delay = '10s'")
+        raw.execute("ALTER ROLE postgres SET synchronous_commit = off")
+    server.restart("fast")
+
+    def opened() -> Store:
+        return Store(catalog=server.url, backend=backend.format(tmp_path), clock=clock)
+
+    with opened() as store:
+        store.put(noise(50, 1), owner="page/1")
+        with psycopg.connect(server.url, autocommit=True) as raw:
+            raw.execute("CHECKPOINT")
+        digest = store.put(noise(50, 2), owner="page/1").digest
+        server.restart("immediate")
+    with opened() as store:
+        assert content(store, digest) == noise(50, 2)
+        assert problems(store) == []
+
+
+@pytest.mark.parametrize(("durable", "has"), [(True, "remote_write"), (False, "off")])
+def test_a_commit_that_waits_for_more_is_left_to_wait(server, tmp_path, durable, has):
+    with psycopg.connect(server.url, autocommit=True) as raw:
+        raw.execute("ALTER ROLE postgres SET synchronous_commit = remote_write")
+    with Store(catalog=server.url, backend=f"file:{tmp_path}/bytes") as store:
+        store.create()
+        with store._rooms.catalog.write(durable=durable) as connection:
+            assert connection.scalar(text("SHOW synchronous_commit")) == has

@@ -186,7 +186,11 @@ _CONNECTING: tuple[tuple[str, str], ...] = (
 """What psycopg says without an SQLSTATE: a connection was not made, or lost."""
 
 
-def _meaning_of_state(error: BaseException) -> CalotypeError | None:
+_OF_A_PLACE = ("08", "28", "3D000", "3F000")
+"""Those that say which database it is: the URL may be wrong, or its server away."""
+
+
+def _meaning_of_state(error: BaseException, place: str) -> CalotypeError | None:
     """The error of ours for one of psycopg's."""
     state = getattr(error, "sqlstate", None)
     if state is None:
@@ -198,21 +202,24 @@ def _meaning_of_state(error: BaseException) -> CalotypeError | None:
         state = "25006"
     for begin, kind, message, hint in _STATES:
         if state.startswith(begin):
-            return kind(f"{message}.", hint=hint)
+            which = f": {place}" if place and begin in _OF_A_PLACE else ""
+            return kind(f"{message}{which}.", hint=hint)
     if state == "42P01" and "calotype_" in str(error):
         return _meaning_of(str(error).replace('relation "', "no such table: "))
     return None
 
 
-def meaning(error: BaseException, *, committing: bool = False) -> CalotypeError | None:
-    """The error of ours that a driver's one stands for, or None.
+def meaning(
+    error: BaseException, *, committing: bool = False, place: str = ""
+) -> CalotypeError | None:
+    """The error of ours that a driver's one stands for, or None; it names the ``place`` it is of.
 
     Only in a file that is not in WAL mode is a commit locked out: by those who read.
     """
     text = str(error)
     if SIGN in text:
         return moved_away(text.partition(f"{SIGN}<")[2].rpartition(">")[0])
-    if (known := _meaning_of_state(error)) is not None:
+    if (known := _meaning_of_state(error, place)) is not None:
         return known
     if committing and "database is locked" in text:
         return Locked.out(
@@ -261,9 +268,10 @@ def spoils_connection(error: BaseException) -> bool:
 
 
 @contextmanager
-def translated() -> Iterator[None]:
+def translated(place: str = "") -> Iterator[None]:
     """Raise driver exceptions as ours; broken constraints stay ``IntegrityError`` for callers.
 
+    What concerns the database as a whole names its ``place``.
     Where Ctrl-C comes in the middle of a statement, it is raised, and not what the driver says of
     the cleaning up after it.
     """
@@ -274,7 +282,7 @@ def translated() -> Iterator[None]:
         interruption = _interruption(error, before)
         if interruption is not None:
             raise interruption from None
-        ours = _translation(error)
+        ours = _translation(error, place)
         if ours is None:
             raise
         raise ours from error
@@ -293,14 +301,14 @@ def _interruption(error: BaseException, before: BaseException | None) -> BaseExc
     return None
 
 
-def _translation(error: Exception) -> CalotypeError | None:
+def _translation(error: Exception, place: str) -> CalotypeError | None:
     match error:
         case IntegrityError():
             return None
         case DBAPIError():
-            return _ours(error, error.orig or error)
+            return _ours(error, error.orig or error, place)
         case sqlite3.Error():
-            return _ours(error, error)
+            return _ours(error, error, place)
         case PoolTimeoutError():
             return Locked.out(
                 "Every connection of the engine's pool is in use.",
@@ -326,9 +334,9 @@ def folder_failed(error: OSError) -> Unavailable:
     )
 
 
-def _ours(error: Exception, cause: BaseException) -> CalotypeError:
+def _ours(error: Exception, cause: BaseException, place: str) -> CalotypeError:
     committing = isinstance(error, DBAPIError) and error.statement is None
-    if (known := meaning(cause, committing=committing)) is not None:
+    if (known := meaning(cause, committing=committing, place=place)) is not None:
         return known
     if isinstance(error, DatabaseError | sqlite3.DatabaseError):
         return Unavailable(f"The catalog failed: {cause}.", hint="Run 'calotype doctor'.")

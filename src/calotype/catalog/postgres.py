@@ -44,6 +44,13 @@ _WHERE = text(
 _IS_THERE = text("SELECT 1 FROM pg_namespace WHERE nspname = :name")
 _SEARCH_PATH = text("SELECT current_setting('search_path')")
 _LEAD_BACK = text("SELECT set_config('search_path', :path, true)")
+_HASTY = "SET LOCAL synchronous_commit = off"
+_DURABLE = (
+    "SELECT set_config('synchronous_commit', 'on', true)"
+    " WHERE current_setting('synchronous_commit') = 'off'"
+)
+"""Whoever set it to less for the role or the database: what is acknowledged is kept."""
+
 SECRETS = ("password", "sslpassword", "passfile")
 """Options of a URL that nobody is shown."""
 
@@ -88,6 +95,11 @@ class Postgres:
     def name(self) -> str:
         """Where it is, for people and to be noted: with or without a password it is one place."""
         return self._name
+
+    @property
+    def _place(self) -> str:
+        """What errors call it; a backend's own begin with its URL."""
+        return self._name if self.catalogued else ""
 
     @property
     def path_setting(self) -> str:
@@ -150,7 +162,7 @@ class Postgres:
     def reading(self) -> Iterator[Connection]:
         """One consistent view: every statement sees the same snapshot."""
         with (
-            translated(),
+            translated(self._place),
             self.engine.connect().execution_options(**_SNAPSHOT) as connection,
             borrowing.left_if_busy(connection),
         ):
@@ -170,9 +182,9 @@ class Postgres:
         """One transaction at READ COMMITTED that waits ``patience`` seconds for a lock."""
         patience = self._patience if patience is None else patience
         limit = f"SET LOCAL lock_timeout = {max(1, round(patience * 1000))}"
-        hasty = "" if durable else "; SET LOCAL synchronous_commit = off"
+        commit = _DURABLE if durable else _HASTY
         still = f"; {STILL_HERE}" if self.catalogued else ""
-        with self._begun(f"{limit}{hasty}{still}") as connection:
+        with self._begun(f"{limit}; {commit}{still}") as connection:
             yield connection
 
     @contextmanager
@@ -183,7 +195,7 @@ class Postgres:
 
     @contextmanager
     def _changing(self) -> Iterator[Connection]:
-        with self._begun(f"SELECT pg_advisory_xact_lock({MAKING})") as connection:
+        with self._begun(f"{_DURABLE}; SELECT pg_advisory_xact_lock({MAKING})") as connection:
             yield connection
 
     @contextmanager
@@ -191,7 +203,7 @@ class Postgres:
         """A transaction that begins with the statement ``first``."""
         with (
             repeatable(),
-            translated(),
+            translated(self._place),
             self.engine.connect().execution_options(isolation_level="READ COMMITTED") as connection,
             connection.begin(),
             borrowing.left_if_busy(connection),

@@ -111,8 +111,9 @@ def require_backend(catalog: Catalog) -> None:
         raise Misconfigured(
             f"The catalog {catalog.name} keeps its bytes in {' and '.join(urls)}, not in "
             f"{catalog.backend_url}; nothing was changed.",
-            hint="Pass that backend. To have the bytes in another one as well: 'calotype backend "
-            "add'. To move a store, move its catalog and its blobs together.",
+            hint="Pass that backend, in calotype.toml as the url of [backends.main]. To have the "
+            "bytes in another one as well: 'calotype backend add'. To move a store, move its "
+            "catalog and its blobs together.",
         )
 
 
