@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import signal
 import subprocess
+import time
 
+import psycopg
 import pytest
 from tests import servers
 from tests.cli.desk import PROGRAM, Desk, said_in_one_line
@@ -71,14 +73,19 @@ def test_what_cannot_be_is_one_line_with_its_exit_code(desk, there):
 
 def test_ctrl_c_leaves_the_old_one_in_use_and_the_same_command_goes_on(desk, there):
     with desk.store() as store:
-        store.put_many([b"%d" % number for number in range(12_000)]).result()
-    words = [*PROGRAM, "catalog", "copy", there, "--json"]
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "pipesize": 4096, "bufsize": 0}
-    child = subprocess.Popen(words, **pipes)  # 10 kB of lines: it waits until they are read
-    while not json.loads(child.stdout.readline()).get("done"):
-        pass
-    child.send_signal(signal.SIGINT)
-    _, said = child.communicate(timeout=30)
+        store.put_many([b"%d" % number for number in range(2_500)]).result()
+        begun = store.copy_catalog(there)
+        assert next(each.done for each in begun if each.done) < 2_500
+        begun.close()
+    words = [*PROGRAM, "catalog", "copy", there]
+    with psycopg.connect(there) as held:
+        held.execute("LOCK TABLE calotype_replica IN ACCESS EXCLUSIVE MODE")
+        child = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        while not held.execute("SELECT 1 FROM pg_locks WHERE NOT granted").fetchone():
+            assert child.poll() is None
+            time.sleep(0.01)
+        child.send_signal(signal.SIGINT)
+        _, said = child.communicate(timeout=30)
     assert child.returncode == 130, said
     assert b"the same command goes on" in said
     assert desk("stats").code == 0
