@@ -125,9 +125,12 @@ def picture(name: str) -> bytes:
 
 def main(count: int) -> None:
     """All of it, one after the other."""
-    from tests import seaweed, servers
+    try:
+        from tests import seaweed, servers
 
-    catalog, bucket = servers.schema(), seaweed.url(prefix="media")
+        catalog, bucket = servers.schema(), seaweed.url(prefix="media")
+    except ModuleNotFoundError as missing:
+        raise SystemExit(f"{missing.name} is missing: pip install --group test .") from None
     os.environ.update(seaweed.ENVIRONMENT)
     shell = Shell(
         {
