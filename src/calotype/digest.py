@@ -46,6 +46,8 @@ class Digest(str):
     @classmethod
     def parse(cls, text: str) -> Self:
         """Read a digest as people write it: either case, with or without ``sha256:``."""
+        if isinstance(text, cls):
+            return text
         return cls(str(text).strip().lower().removeprefix("sha256:"))
 
     @classmethod

@@ -453,6 +453,21 @@ def test_of_two_into_one_the_later_takes_over(place, there, monkeypatch):
         assert problems(store) == []
 
 
+def test_one_that_was_overtaken_changes_nothing_of_what_is_in_use(place, there, monkeypatch):
+    monkeypatch.setattr(merging, "WINDOW", 10)
+    with place.open() as store, place.open() as other:
+        late = iter(store.copy_catalog(there.where))
+        next(late)
+        other.copy_catalog(there.where).result()
+        with opened(there, place) as moved:
+            moved.put_many([b"new %d" % number for number in range(50)], owner="new/1").result()
+            before = moved.stats()
+            with pytest.raises(Locked, match="taken over"):
+                list(late)
+            assert moved.stats() == before
+            assert problems(moved) == []
+
+
 def test_of_two_into_different_places_one_moves(place, there, tmp_path, monkeypatch):
     monkeypatch.setattr(merging, "WINDOW", 10)
     elsewhere = twin(place, "postgres", tmp_path / "elsewhere")

@@ -221,6 +221,7 @@ def test_a_lost_catalog_is_built_again_from_the_bytes(world):
     with pytest.raises(Corrupt, match="is lost or empty") as refused:
         store.put(body(5))
     assert "fsck --rebuild" in refused.value.hint
+    assert ("-wal" in refused.value.hint) is store._rooms.catalog.is_sqlite
     put_at(store, digests[1], body(1))  # purged, and brought back from somewhere
     assert [each.kind for each in store.fsck(rebuild=True, dry_run=True)] == ["adopted"] * 3
     found = list(store.fsck(rebuild=True))

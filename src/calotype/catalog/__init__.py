@@ -28,6 +28,12 @@ FIRST = "main"
 LOOK_AGAIN = 1.0
 """Seconds until a reader asks again whether the catalog is still here; a writer always learns."""
 
+_LOST_FILE = (
+    "If it was moved, move it back: what lies beside it as -wal belongs to it. To use a copy "
+    "instead (an upgrade leaves one as .schema*), move -wal and -shm away first. "
+)
+_LOST_SCHEMA = "Look at the URL and its schema, or restore the database's newest backup. "
+
 
 class Catalog:
     """One catalog, opened when it is first needed. Safe across threads, processes and fork.
@@ -104,9 +110,8 @@ class Catalog:
         raise Corrupt(
             f"The catalog {self.name} is lost or empty, but {self.backend_url} holds files; "
             "nothing was changed.",
-            hint="If it was moved, move it back: what lies beside it as -wal belongs to it. To use "
-            "a copy instead (an upgrade leaves one as .schema*), move -wal and -shm away first. "
-            "Without any, 'calotype fsck --rebuild' makes one from the bytes alone.",
+            hint=(_LOST_FILE if self.is_sqlite else _LOST_SCHEMA)
+            + "Without any, 'calotype fsck --rebuild' makes one from the bytes alone.",
         )
 
     def _opened(self) -> bool:
