@@ -145,6 +145,7 @@ def test_an_import_ends_with_6_where_another_holds_the_catalog(desk):
         asked = ["import", "tree", "--failures", "failed.jsonl", "--json"]
         assert desk(*asked, code=6).error["code"] == "locked"
         assert not (desk.folder / "failed.jsonl").exists()  # an empty one: nothing failed
+        assert [*desk.folder.glob(".calotype*")] == []
     assert desk("import", "tree").out.startswith("100 files")
 
 

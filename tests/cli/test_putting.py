@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import sqlite3
 import time
-from contextlib import nullcontext
+from contextlib import closing, nullcontext
 from types import SimpleNamespace
 
 import pytest
@@ -13,6 +14,7 @@ from tests.cli.desk import said_in_one_line
 from tests.store.pictures import picture, png_header
 
 from calotype import Digest, Store, progress
+from calotype.catalog import waiting
 from calotype.cli import putting
 from calotype.errors import Locked
 
@@ -172,6 +174,11 @@ def test_a_link_to_a_file_is_that_file(desk):
     assert desk("put", "link", "--json").objects[0]["digest"] == HELLO
 
 
+def listed(file):
+    """The sources that a list of failures names."""
+    return [json.loads(line)["source"] for line in file.read_text().splitlines()]
+
+
 def test_what_failed_is_written_down_and_can_be_put_again(desk):
     desk("put", desk.file("a"), "later", "-", "--failures", "failed.jsonl", stdin=b"x", code=3)
     (line,) = (desk.folder / "failed.jsonl").read_text().splitlines()
@@ -183,12 +190,45 @@ def test_what_failed_is_written_down_and_can_be_put_again(desk):
     assert sorted(map(str, desk.names())) == ["None", "a", "later"]
 
 
+def test_a_list_takes_the_place_of_an_old_one_once_it_is_whole(desk):
+    desk("put", "later", "never", "--failures", "failed.jsonl", code=1)
+    old, was = desk.folder / "failed.jsonl", desk.folder / "was"
+    was.hardlink_to(old)
+    before = was.read_bytes()
+    desk.file("later")
+    desk("put", "--from", "failed.jsonl", "--failures", "failed.jsonl", code=3)
+    (line,) = old.read_text().splitlines()
+    assert json.loads(line)["source"] == "never"
+    assert was.read_bytes() == before
+    assert [each.name for each in desk.folder.glob(".calotype*")] == []
+
+
 def test_a_list_is_not_lost_when_the_store_itself_fails(desk):
     (desk.folder / "store").mkdir()
     desk.file("store/catalog.db", b"no database " * 1000)
     line = b'{"source": "%s"}' % desk.file("a").encode()
     desk("put", "--from", desk.file("list", line), "--failures", "list", code=4)
-    assert (desk.folder / "list").read_bytes() == line
+    assert listed(desk.folder / "list") == ["a"]
+
+
+def test_what_is_left_when_the_catalog_is_held_is_in_the_list(desk, monkeypatch):
+    """By whatever name: the list may be the one that the sources came from."""
+    desk.put("a")
+    monkeypatch.setattr(waiting, "OWN_PATIENCE", 0.2)
+    lines = b"".join(b'{"source": "%s"}\n' % desk.file(each).encode() for each in "bc")
+    sources = desk.folder / desk.file("list", lines)
+    (desk.folder / "link").symlink_to("list")
+    with closing(sqlite3.connect(desk.folder / "store/catalog.db")) as other:
+        other.execute("BEGIN IMMEDIATE")
+        desk("put", "--from", "list", "--failures", sources, code=6)
+        assert listed(sources) == ["b", "c"]
+        desk("put", "--from", "list", "--failures", "link", code=6)
+        assert listed(sources) == ["b", "c"]
+        assert (desk.folder / "link").is_symlink()
+        desk("put", "nothing", "b", "--failures", "new", code=6)
+        assert listed(desk.folder / "new") == ["nothing", "b"]
+    desk("put", "--from", "link", "--failures", "list")
+    assert listed(sources) == [] and sorted(desk.names()) == ["a", "b", "c"]
 
 
 def test_sources_are_read_from_standard_input(desk):
@@ -303,5 +343,4 @@ def test_what_failed_is_written_down_although_the_work_was_interrupted(desk, mon
 
     monkeypatch.setattr(Store, "put", interrupted)
     desk("put", "nothing", *names, "--failures", "failed.jsonl", code=130)
-    (line,) = (desk.folder / "failed.jsonl").read_text().splitlines()
-    assert json.loads(line)["source"] == "nothing"
+    assert listed(desk.folder / "failed.jsonl") == ["nothing", "b"]

@@ -112,6 +112,17 @@ def test_a_dry_run_refuses_what_would_be_refused(desk, tmp_path, monkeypatch):
         desk("upgrade", *words, code=10)
 
 
+@pytest.mark.parametrize("words", [[], ["--dry-run"], ["--downgrade", "3", "--dry-run"]])
+def test_a_newer_catalog_is_neither_upgraded_nor_planned_for(desk, words):
+    desk.put("a")
+    newer = schema.CURRENT + 1
+    with closing(sqlite3.connect(desk.folder / "store/catalog.db")) as raw:
+        raw.execute("UPDATE calotype_meta SET value = ? WHERE key = 'schema'", [str(newer)])
+        raw.commit()
+    said = said_in_one_line(desk("upgrade", *words, code=1))
+    assert f"has schema {newer}" in said and "pip install -U calotype" in said
+
+
 def test_a_dry_run_sees_that_the_catalog_is_lost(desk):
     desk.put("a")
     desk("upgrade", "--downgrade", "base", "--yes")

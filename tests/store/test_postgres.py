@@ -743,24 +743,46 @@ def test_a_picture_that_a_transaction_holds_fails_alone(place, tmp_path, monkeyp
         assert problems(store) == []
 
 
-def test_many_pictures_that_are_held_are_waited_for_hardly_at_all(place, monkeypatch):
-    waited = []
+@pytest.fixture
+def waited(monkeypatch):
+    """How long each transaction would wait, once ``put_many`` has begun; three held ones are many."""
+    found = []
     write = Catalog.write
 
     def noting(catalog, **terms):
-        waited.append(terms.get("patience"))
+        found.append(terms.get("patience"))
         return write(catalog, **terms)
 
     monkeypatch.setattr(bulk, "SHORTLY", 0.1)
     monkeypatch.setattr(bulk, "MANY", 3)
-    sources = [noise(50, number) for number in range(16)]
+    monkeypatch.setattr(Catalog, "write", noting)
+    return found
+
+
+def put_many_beside(place, sources, held):
+    """Put all of them while another transaction holds some."""
     with place.open() as store, session_of(place) as (session, _, rollback):
         store._rooms.catalog.database._patience = 0.3
-        for source in sources[:12]:
-            held = store.put(source, hold="1h").digest
-            store.attach(held, owner="other/1", connection=session)
-        monkeypatch.setattr(Catalog, "write", noting)
+        for source in held:
+            digest = store.put(source, hold="1h").digest
+            store.attach(digest, owner="other/1", connection=session)
         done = store.put_many(sources, owner="t/1").result()
         rollback()
+    return done
+
+
+def test_many_pictures_that_are_held_are_waited_for_hardly_at_all(place, waited):
+    sources = [noise(50, number) for number in range(16)]
+    done = put_many_beside(place, sources, sources[:12])
     assert (done.created, len(done.failures)) == (4, 12)
     assert 0 < waited.count(0.1) < 12 < waited.count(bulk.HARDLY)
+
+
+def test_a_few_that_are_held_in_each_batch_are_waited_for(place, waited, monkeypatch):
+    monkeypatch.setattr(bulk, "BATCH_COUNT", 6)
+    sources = [noise(50, number) for number in range(18)]
+    done = put_many_beside(
+        place, sources, [source for n, source in enumerate(sources) if n % 6 < 2]
+    )
+    assert (done.created, len(done.failures)) == (12, 6)
+    assert bulk.HARDLY not in waited

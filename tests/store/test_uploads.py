@@ -20,7 +20,17 @@ import pytest
 from tests import seaweed, servers, supabase_server
 from tests.invariants import broken_invariants
 from tests.store.pictures import noise, picture
-from tests.store.surgery import backend_of, change, content, key_of, objects, problems, rows, states
+from tests.store.surgery import (
+    backend_of,
+    change,
+    content,
+    key_of,
+    lose,
+    objects,
+    problems,
+    rows,
+    states,
+)
 
 from calotype import Store
 from calotype.catalog import Catalog
@@ -444,6 +454,19 @@ def test_uploads_of_the_same_file_are_one_blob(store):
     assert other.complete(sent(other, picture())).status == "created"
     store.gc(now=True)
     assert len(objects(store)) == 1
+
+
+@everywhere
+def test_bytes_that_another_scope_has_and_that_were_lost_are_here_again(store):
+    """Who sends them has them, and so has the other scope from then on."""
+    digest = store.put(picture(), owner="page/1").digest
+    lose(store, digest)
+    # what was read or written in the last 24 hours is believed to be there
+    change(store, "UPDATE calotype_replica SET verified_at = verified_at - 90000000000")
+    other = store.scope("other")
+    assert other.complete(sent(other, picture()), owner="page/2").status == "created"
+    assert content(other, digest) == content(store, digest) == picture()
+    store.gc(now=True)
 
 
 def test_beside_gc_in_a_tight_loop(store):

@@ -72,7 +72,7 @@ def put(
     ] = None,
     failures: Annotated[
         Path | None,
-        option("--failures", "Write what failed to this file, for --from.", metavar="FILE"),
+        option("--failures", "Write what failed or was left, for --from.", metavar="FILE"),
     ] = None,
     common: Common = EVERYWHERE,
 ) -> int:
@@ -98,13 +98,18 @@ def put(
         try:
             with resumable("What was printed is kept; the same command goes on."):
                 tally.put_all(sources)
-        except CalotypeError:
-            if failures is not None and failures != from_:  # that one names what is left as well
-                failing.write(failures, tally.failures)
+        except CalotypeError as error:
+            if failures is not None:
+                left = [(_named(path), error) for path in sources[tally.done :]]
+                failing.write(failures, [*tally.failures, *left])
             raise
     if failures is not None:
         failing.write(failures, tally.failures)
     return tally.outcome()
+
+
+def _named(path: Path) -> str:
+    return "-" if is_stdio(path) else str(path)
 
 
 def _is_about_the_store(error: CalotypeError) -> bool:
@@ -172,10 +177,15 @@ class _Tally:
     failures: list[tuple[str, CalotypeError]] = field(default_factory=list)
     started: float = field(default_factory=time.monotonic)
 
+    @property
+    def done(self) -> int:
+        """How many sources, in their order, were kept or failed by themselves."""
+        return self.counts.total() + len(self.failures)
+
     def put_all(self, sources: Sequence[Path]) -> None:
         with meter(self.printer, "put", talks=True) as show:
             for path in sources:
-                name = "-" if is_stdio(path) else str(path)
+                name = _named(path)
                 try:
                     self._kept(name, self._put(path))
                 except CalotypeError as error:
@@ -227,9 +237,9 @@ class _Tally:
         failing.tell(self.printer, name, error)
 
     def _progress(self) -> Progress:
-        done = self.counts.total() + len(self.failures)
-        eta = time_left(self.started, done, self.total)
-        return Progress(self.total, done, failed=len(self.failures), bytes=self.bytes, eta=eta)
+        eta = time_left(self.started, self.done, self.total)
+        failed = len(self.failures)
+        return Progress(self.total, self.done, failed=failed, bytes=self.bytes, eta=eta)
 
     def outcome(self) -> Exit:
         """Say what all of it came to."""
