@@ -216,9 +216,10 @@ def given_to(catalog: Catalog) -> str:
 
 
 def claim_all(catalog: Catalog, mounts: Mounts) -> None:
-    """Claim every backend for a catalog that was just made, or is to leave for another database.
+    """Claim every backend for a catalog that is at home nowhere yet, or is to leave for elsewhere.
 
-    What fails is made up for by the next gc.
+    What fails is made up for by the next gc; at home it is nevertheless, for a dump of it may be
+    used by then.
     """
     for mount in mounts.all:
         try:
@@ -228,6 +229,11 @@ def claim_all(catalog: Catalog, mounts: Mounts) -> None:
             if disk_failed(error):  # nothing more may be acknowledged then
                 raise
             logger.warning("no marker in backend %s yet: %s", mount.name, error)
+    if (here := catalog.database.stand()) is not None:
+        with catalog.write(freeing=Freeing.BYTES) as connection:
+            settings.lock(connection, "backends")
+            if homes.home(connection) is None:
+                homes.settle(connection, here)
 
 
 def marked(catalog: Catalog, mount: Mount) -> int | None:

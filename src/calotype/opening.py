@@ -147,12 +147,12 @@ def catalog_in(
     given: Mapping[str, Backend],
     implied: bool,
     clock: Callable[[], Instant],
-    made: Callable[[Catalog], None],
+    settle: Callable[[Catalog], None],
 ) -> Catalog:
     """The catalog in a database; ``implied`` says that nobody named the backend.
 
-    The first backend is called as it is among those ``given``. ``made`` is told of the catalog
-    when it is made here.
+    The first backend is called as it is among those ``given``. ``settle`` is told of a
+    catalog that is at home nowhere yet.
     """
 
     def occupied() -> bool:
@@ -166,5 +166,5 @@ def catalog_in(
         clock=clock,
         occupied=occupied,
         ready=lambda: require_writable(backend),
-        made=made,
+        settle=settle,
     )

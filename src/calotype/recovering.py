@@ -29,6 +29,7 @@ from calotype.belonging import (
     Standing,
     batches,
     claim,
+    claim_all,
     given_to,
     locked,
     look,
@@ -132,6 +133,7 @@ class Recovery:
             return
         self._make(mount)
         yield from Recovery(self.catalog, self.mounts, self.hosts, adopt=True).recover(seen)
+        claim_all(self.catalog, self.mounts)
         yield finding(mount.name, "adopted", LOST)
 
     # -- taking over ------------------------------------------------------------------------

@@ -94,7 +94,7 @@ class Store(Inspects, Scope):
             given,
             backend is None,
             clock,
-            made=lambda catalog: claim_all(catalog, mounts),
+            settle=lambda catalog: claim_all(catalog, mounts),
         )
         mounts = Mounts(opened, bytes_at, given, opener)
         rooms = Rooms(

@@ -8,12 +8,13 @@ from collections.abc import Iterator
 import psycopg
 import pytest
 from tests import supabase_server
-from tests.store.surgery import content, findings
+from tests.store.surgery import backend_of, change, content, findings
 from tests.store.worlds import BACKENDS, CATALOGS, World, bytes_of, marker, names, put_at
 
-from calotype import Store, mounting
+from calotype import Store, doctoring, mounting
+from calotype.backends.markers import MARKER
 from calotype.digest import Digest
-from calotype.errors import Blocked, Corrupt, EraseLocked, Misconfigured
+from calotype.errors import Blocked, Corrupt, Denied, EraseLocked, Misconfigured
 
 FEW = [
     ("sqlite", "folder"),
@@ -77,6 +78,52 @@ def test_staging_with_productions_dump_erases_nothing_there(world):
     assert "locked" in kinds(staging, recover=True)
     with world.open() as store:
         assert kinds(store, read_data=True) == ["stray"]  # what staging has put
+
+
+@pytest.fixture(params=["rebuilt", "tables by hand", "no marker at first"])
+def begun(request, world, monkeypatch) -> list[str]:
+    """The digests of a store that did not begin as most do."""
+    if request.param == "rebuilt":
+        with world.open() as store:
+            digests = filled(store)
+        world.lose()
+        world.open().fsck(rebuild=True).result()
+    elif request.param == "tables by hand":
+        store = world.open()
+        if world.catalog == "postgresql":
+            with psycopg.connect(world.production, autocommit=True) as raw:
+                raw.execute(doctoring.script(store))
+        else:
+            store.create()
+            change(store, "DELETE FROM calotype_meta WHERE key = 'home'")
+        digests = filled(world.open())
+    else:
+        store = world.open()
+        with monkeypatch.context() as patched:
+            noted = type(backend_of(store)).write_note
+
+            def refused(backend, name, *rest, **more):
+                if name == MARKER:
+                    raise Denied("The service takes no marker for a while.")
+                return noted(backend, name, *rest, **more)
+
+            patched.setattr(type(backend_of(store)), "write_note", refused)
+            digests = filled(store)
+    return digests
+
+
+def test_staging_erases_nothing_however_production_began(world, begun):
+    """Before production's first gc as well, which would have noted where it is at home."""
+    staging = world.open(world.staging(world.dump()))
+    for digest in begun:
+        staging.discard(digest)
+    for number in range(len(begun)):
+        staging.release(f"page/{number}")
+    with pytest.raises(EraseLocked, match="is a copy"):
+        staging.gc(now=True, force=True)
+    with world.open() as store:
+        assert [content(store, digest) for digest in begun] == [body(n) for n in range(len(begun))]
+        assert store.gc(now=True).erased == 0
 
 
 def test_staging_that_is_given_a_place_of_its_own_erases_there_and_nowhere_else(world):

@@ -65,6 +65,14 @@ def test_of_an_empty_database_it_makes_what_create_makes(place, fresh):
         assert problems(store) == []
 
 
+def test_a_folder_may_have_any_name(place, tmp_path):
+    backend = f"file:{tmp_path}/100%25 of it's"
+    with Store(catalog=place.url, backend=backend) as store:
+        pasted(place.url, script(store))
+        digest = store.put(picture()).digest
+        assert content(store, digest) == picture()
+
+
 def test_it_names_the_schema_that_was_chosen_and_makes_it(place):
     with Store(catalog=place.url, schema="Der Laden", backend=f"file:{place.blobs}") as store:
         said = script(store)

@@ -12,7 +12,7 @@ from contextlib import AbstractContextManager, contextmanager
 
 from sqlalchemy import Connection, Engine
 
-from calotype.catalog import backends, moving, schema
+from calotype.catalog import backends, homes, moving, schema
 from calotype.catalog.backends import Known
 from calotype.catalog.database import Database
 from calotype.catalog.failures import translated
@@ -42,7 +42,8 @@ class Catalog:
     object makes, and must be one of those that are noted in a catalog that is there; unless it is
     ``implied``, for nobody named it. ``occupied`` tells whether bytes lie there already: then a
     catalog that is missing was lost, and none is made over them. ``ready`` raises where nothing
-    could be kept: then none is made. ``made`` is told of one that this object made.
+    could be kept: then none is made. ``settle`` is told of one that is at home nowhere yet, before
+    anything is put.
     """
 
     def __init__(
@@ -55,7 +56,7 @@ class Catalog:
         clock: Callable[[], Instant] = clock_now,
         occupied: Callable[[], bool] = lambda: False,
         ready: Callable[[], None] = lambda: None,
-        made: Callable[[Catalog], None] = lambda _: None,
+        settle: Callable[[Catalog], None] = lambda _: None,
     ) -> None:
         self.clock = clock
         self.database = database
@@ -67,8 +68,8 @@ class Catalog:
         self.implied = implied
         self._occupied = occupied
         self._ready = ready
-        self._made = made
-        self._filled = False
+        self._settle = settle
+        self._is_homeless = False
         self._ready_for: Hashable | None = None
         self._looked = 0.0
         self.store_id: str | None = None
@@ -136,6 +137,7 @@ class Catalog:
                 self._looked = time.monotonic()
                 self.store_id = connection.scalar(schema.STORE_ID)
                 self.backends = backends.known(connection)
+                self._is_homeless = homes.home(connection) is None
         if number != schema.CURRENT:
             schema.require_current(number, self)
             return self._looked_at()
@@ -158,20 +160,18 @@ class Catalog:
 
     def ensure(self) -> None:
         """Make the catalog unless it is there; any number of processes may do so at once."""
-        if self.exists():
-            return
-        with _of_no_store():
-            self._ready()
-        with translated():
-            self.database.create(self._fill)
-        if self.exists() and self._filled:
-            self._filled = False
-            self._made(self)
+        if not self.exists():
+            with _of_no_store():
+                self._ready()
+            with translated():
+                self.database.create(self._fill)
+        if self.exists() and self._is_homeless:
+            self._is_homeless = False
+            self._settle(self)
 
     def _fill(self, connection: Connection) -> None:
         if schema.number(connection) is None:
             schema.create(connection, self.first_backend, self.clock())
-            self._filled = True
 
     @contextmanager
     def read(self) -> Iterator[Connection]:

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from sqlalchemy import Dialect, create_mock_engine, insert, text
+from sqlalchemy import create_mock_engine, insert, text
+from sqlalchemy.dialects import postgresql
 from sqlalchemy.sql.elements import ClauseElement
 
 from calotype.catalog import Catalog, migrations, postgres_triggers, schema, tables
 from calotype.catalog.postgres import MAKING, Postgres
 from calotype.errors import Misconfigured
+
+_PLAIN = postgresql.dialect(paramstyle="named")  # type: ignore[no-untyped-call]
+"""Of those that are made for drivers some write every % twice."""
 
 _WHERE = text("SELECT current_schema()")
 _NOW = "CAST(extract(epoch FROM clock_timestamp()) * 1000000 AS BIGINT)"
@@ -41,27 +45,26 @@ def script(catalog: Catalog) -> str:
     with database.reading() as connection:
         found = schema.number(connection)
         where = database.schema or connection.scalar(_WHERE)
-        dialect = connection.dialect
     if found is not None and found >= schema.CURRENT:
         schema.require_current(found, catalog)
         return f"-- The catalog has schema {found}: there is nothing to do.\n"
     lines = ["BEGIN;", f"SELECT pg_advisory_xact_lock({MAKING});"]
     if where is not None:
-        quoted = dialect.identifier_preparer.quote_identifier(where)
+        quoted = _PLAIN.identifier_preparer.quote_identifier(where)
         lines += [f"CREATE SCHEMA IF NOT EXISTS {quoted};"] if found is None else []
         lines += [f"SET LOCAL search_path = {quoted};"]
-    lines += _first(catalog, dialect) if found is None else _next(found)
+    lines += _first(catalog) if found is None else _next(found)
     for name in postgres_triggers.TRIGGERS:
         lines += [f"{statement};" for statement in postgres_triggers.creating(name)]
     return "\n".join([*lines, "COMMIT;", ""])
 
 
-def _first(catalog: Catalog, dialect: Dialect) -> Iterator[str]:
+def _first(catalog: Catalog) -> Iterator[str]:
     """Every table, index and first row."""
     said: list[str] = []
 
     def say(statement: ClauseElement, *_: object, **__: object) -> None:
-        said.append(f"{str(statement.compile(dialect=dialect)).strip()};")
+        said.append(f"{str(statement.compile(dialect=_PLAIN)).strip()};")
 
     tables.metadata.create_all(create_mock_engine("postgresql://", say), checkfirst=False)
     yield from said
@@ -70,7 +73,7 @@ def _first(catalog: Catalog, dialect: Dialect) -> Iterator[str]:
     yield IDENTITY
     first = insert(tables.backend).values(schema.first_backend(*catalog.first_backend))
     literal = {"literal_binds": True}
-    yield f"{first.compile(dialect=dialect, compile_kwargs=literal)};"
+    yield f"{first.compile(dialect=_PLAIN, compile_kwargs=literal)};"
 
 
 def _next(found: int) -> Iterator[str]:
