@@ -32,8 +32,11 @@ BATCH_SECONDS = 2.0
 SHORTLY = 0.5
 """Seconds that a part of a batch waits for a lock, where the whole has waited before."""
 
-HARDLY = 0.01
-"""The same once ``MANY`` of the batch were held one by one: thousands would take an hour."""
+HARDLY = 0.1
+"""The same once ``MANY`` of the batch were held one by one: thousands would take an hour.
+
+Longer than another put's transaction, which holds for a moment what it only shares a lock with.
+"""
 
 MANY = 32
 

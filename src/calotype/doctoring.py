@@ -64,6 +64,9 @@ def schema_of(store: Store, revision: str | None) -> int | None:
     from calotype.catalog import migrations
 
     found = _schema_to_leave(store, revision)
+    if revision is None and found == schema.CURRENT:
+        catalog_of(store).require()
+        return found
     with catalog_of(store).database.reading() as connection:
         migrations.require_known(connection, found or 0)
     return found

@@ -158,6 +158,10 @@ def catalog_in(
     def occupied() -> bool:
         return not database.memory and holds_bytes(backend)
 
+    def ready() -> None:
+        if not implied:  # else it is the catalog's own folder
+            require_writable(backend)
+
     return Catalog(
         database,
         backend_url=backend.url,
@@ -165,6 +169,6 @@ def catalog_in(
         implied=implied,
         clock=clock,
         occupied=occupied,
-        ready=lambda: require_writable(backend),
+        ready=ready,
         settle=settle,
     )

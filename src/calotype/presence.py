@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 from contextlib import suppress
 
-from calotype.backends import Backend, Notes, Remote, Vanishes
+from calotype.backends import INSIDE, Backend, Notes, Remote, Stages, Vanishes
 from calotype.catalog import Catalog, copies
 from calotype.errors import CalotypeError, Unavailable
 from calotype.mounting import Mount
@@ -38,11 +38,15 @@ def holds_bytes(backend: Backend) -> bool:
 
 
 def require_writable(backend: Backend) -> None:
-    """Raise what a service raises that takes nothing: asked once, before there is a catalog.
+    """Raise what a place raises that takes nothing: asked once, before there is a catalog.
 
-    It is tried with a note of a name of its own, which is removed again.
+    It is tried with a temporary file, or a note of a name of its own, which is removed again. Not
+    where the bytes are to lie in the catalog's own database, which is not made yet.
     """
-    if isinstance(backend, Remote) and isinstance(backend, Notes):
+    if isinstance(backend, Stages):
+        for file in backend.stage_all([b"{}\n"]):
+            file.discard()
+    elif backend.url != INSIDE and isinstance(backend, Notes):
         name = f"calotype-tried-{secrets.token_hex(8)}"
         backend.write_note(name, b"{}\n")
         with suppress(CalotypeError):  # gc says it where nothing may be deleted

@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import os
 import sqlite3
+import subprocess
 import time
 from contextlib import closing, nullcontext
 from types import SimpleNamespace
 
 import pytest
 from tests.cli.desk import said_in_one_line
+from tests.mounts import fill_up, small_disk
 from tests.store.pictures import picture, png_header
 
 from calotype import Digest, Store, progress
@@ -209,6 +211,40 @@ def test_a_list_is_not_lost_when_the_store_itself_fails(desk):
     line = b'{"source": "%s"}' % desk.file("a").encode()
     desk("put", "--from", desk.file("list", line), "--failures", "list", code=4)
     assert listed(desk.folder / "list") == ["a"]
+
+
+def test_a_list_keeps_its_mode(desk):
+    list_ = desk.folder / desk.file("list", b"")
+    list_.chmod(0o600)
+    desk("put", "nothing", "--failures", "list", code=1)
+    assert (listed(list_), list_.stat().st_mode & 0o777) == (["nothing"], 0o600)
+
+
+@pytest.mark.mounts
+def test_an_old_list_stays_where_there_is_no_room_for_another(desk):
+    disk = desk.folder / "disk"
+    with small_disk(disk, "64k"):
+        list_ = disk / "list"
+        line = '{"source": "nothing"}\n'
+        list_.write_text(line)
+        fill_up(disk / "zeros")
+        done = desk("put", "--from", list_, "--failures", list_, "x" * 5000, code=1)
+        assert "No space left" in done.err
+        assert list_.read_text() == line
+        assert {each.name for each in disk.iterdir()} == {"list", "zeros"}
+
+
+@pytest.mark.mounts
+def test_a_list_that_is_mounted_by_itself_is_written_over(desk):
+    list_, source = desk.folder / desk.file("list", b""), desk.folder / desk.file("source", b"")
+    subprocess.run(["mount", "--bind", source, list_], check=True)
+    try:
+        desk("put", "nothing", "--failures", "list", code=1)
+        assert listed(list_) == ["nothing"]
+    finally:
+        subprocess.run(["umount", list_], check=True)
+    assert listed(source) == ["nothing"]
+    assert [*desk.folder.glob(".calotype*")] == []
 
 
 def test_what_is_left_when_the_catalog_is_held_is_in_the_list(desk, monkeypatch):

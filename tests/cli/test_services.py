@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import time
 
+import psycopg
 import pytest
-from tests import seaweed, supabase_server
+from tests import seaweed, servers, supabase_server
 from tests.cli.desk import said_in_one_line
 
+from calotype import Store
 from calotype.backends import s3, supabase
 
 AT_ONCE = s3.Patience(connect=1, read=1, total=0.3)
@@ -95,6 +98,43 @@ def test_a_place_at_supabase_that_is_none(desk, at, url, said):
     server = supabase_server.running()
     at(url(server.bucket()), {"CALOTYPE_SUPABASE_KEY": server.key})
     assert said in said_in_one_line(desk("put", "a", code=1))
+    assert [each.name for each in desk.folder.iterdir()] == ["a"]
+
+
+@pytest.fixture
+def clerk():
+    """A role that may read a schema, and no more."""
+    name = f"clerk_{os.urandom(4).hex()}"
+    with psycopg.connect(servers.postgres(), autocommit=True) as raw:
+        raw.execute(f"CREATE ROLE {name} LOGIN")
+        yield name
+        raw.execute(f"DROP OWNED BY {name}; DROP ROLE {name}")
+
+
+@pytest.mark.parametrize("words", ["put a", "put a a", "import .", "init"])
+@pytest.mark.parametrize("may", ["use", "select"])
+def test_a_database_for_bytes_whose_role_may_only_read(desk, at, clerk, may, words):
+    url = servers.schema()
+    name = url.rpartition("%3D")[2]
+    with psycopg.connect(url) as raw:
+        raw.execute(f"GRANT USAGE ON SCHEMA {name} TO {clerk}")
+    if may == "select":
+        with Store(catalog=f"sqlite:///{desk.folder}/other.db", backend=url) as store:
+            store.purge(store.put(b"x").digest)  # its tables stay
+        desk.folder.joinpath("other.db").unlink()
+        with psycopg.connect(url) as raw:
+            raw.execute(f"GRANT SELECT ON ALL TABLES IN SCHEMA {name} TO {clerk}")
+    at(url.replace("postgres@", f"{clerk}@"), {})
+    before = sorted(each.name for each in desk.folder.iterdir())
+    assert "permission denied for" in said_in_one_line(desk(*words.split(), code=1))
+    assert sorted(each.name for each in desk.folder.iterdir()) == before
+
+
+@pytest.mark.parametrize("words", ["put a", "put a a", "import .", "init"])
+@pytest.mark.parametrize("url", ["file:/proc/x", "sqlite:////proc/x.db"])
+def test_a_folder_that_cannot_be_made(desk, at, url, words):
+    at(url, {})
+    assert "/proc/" in said_in_one_line(desk(*words.split(), code=1))
     assert [each.name for each in desk.folder.iterdir()] == ["a"]
 
 

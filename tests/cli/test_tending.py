@@ -112,6 +112,15 @@ def test_a_dry_run_refuses_what_would_be_refused(desk, tmp_path, monkeypatch):
         desk("upgrade", *words, code=10)
 
 
+@pytest.mark.parametrize("words", [[], ["--dry-run"]])
+def test_bytes_that_the_catalog_does_not_speak_of_are_refused_by_an_upgrade(desk, words):
+    desk.put("a")
+    desk.patch.delenv("CALOTYPE_STORE")
+    desk.patch.setenv("CALOTYPE_CATALOG", f"sqlite:///{desk.folder}/store/catalog.db")
+    desk.patch.setenv("CALOTYPE_BACKENDS__MAIN__URL", f"file:{desk.folder}/elsewhere")
+    assert "keeps its bytes in" in said_in_one_line(desk("upgrade", *words, code=1))
+
+
 @pytest.mark.parametrize("words", [[], ["--dry-run"], ["--downgrade", "3", "--dry-run"]])
 def test_a_newer_catalog_is_neither_upgraded_nor_planned_for(desk, words):
     desk.put("a")

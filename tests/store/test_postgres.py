@@ -753,7 +753,7 @@ def waited(monkeypatch):
         found.append(terms.get("patience"))
         return write(catalog, **terms)
 
-    monkeypatch.setattr(bulk, "SHORTLY", 0.1)
+    monkeypatch.setattr(bulk, "SHORTLY", 0.2)
     monkeypatch.setattr(bulk, "MANY", 3)
     monkeypatch.setattr(Catalog, "write", noting)
     return found
@@ -775,7 +775,7 @@ def test_many_pictures_that_are_held_are_waited_for_hardly_at_all(place, waited)
     sources = [noise(50, number) for number in range(16)]
     done = put_many_beside(place, sources, sources[:12])
     assert (done.created, len(done.failures)) == (4, 12)
-    assert 0 < waited.count(0.1) < 12 < waited.count(bulk.HARDLY)
+    assert 0 < waited.count(0.2) < 12 < waited.count(bulk.HARDLY)
 
 
 def test_a_few_that_are_held_in_each_batch_are_waited_for(place, waited, monkeypatch):

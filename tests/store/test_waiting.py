@@ -84,6 +84,21 @@ def test_a_writer_that_lets_nobody_read_is_named(shared, tmp_path):
     engine.dispose()
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="/proc/locks is Linux's")
+def test_a_writer_of_this_process_that_lets_nobody_read_is_named(shared):
+    engine = create_engine(f"sqlite:///{shared.database}", connect_args={"timeout": 0.2})
+    with Store(engine=engine, backend=f"file:{shared.blobs}") as store:
+        store.put(picture())
+        with closing(sqlite3.connect(shared.database, isolation_level=None)) as other:
+            other.execute("PRAGMA journal_mode=DELETE")
+            other.execute("BEGIN EXCLUSIVE")
+            with pytest.raises(Locked, match="another connection of this process"):
+                store.stats()
+            other.execute("ROLLBACK")
+        assert store.stats().blobs == 1
+    engine.dispose()
+
+
 def test_many_files_end_where_another_thread_holds_the_catalog(folder):
     with folder.open() as store:
         store.put(picture())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import re
 import sqlite3
 import sys
 from collections.abc import Iterator
@@ -95,6 +96,9 @@ _SIGNS: tuple[tuple[str, type[CalotypeError], str, str], ...] = (
 )
 
 
+_DENIED = "42501"
+_PERMISSION = re.compile(r"permission denied for .*")
+
 _STATES: tuple[tuple[str, type[CalotypeError], str, str], ...] = (
     (
         "55P03",
@@ -127,7 +131,7 @@ _STATES: tuple[tuple[str, type[CalotypeError], str, str], ...] = (
         "Connect to the primary server, not to a standby, as a role that may write.",
     ),
     (
-        "42501",
+        _DENIED,
         Unavailable,
         "The database's role may not do this",
         "Grant it the rights on the calotype_ tables and on their schema.",
@@ -203,6 +207,8 @@ def _meaning_of_state(error: BaseException, place: str) -> CalotypeError | None:
     for begin, kind, message, hint in _STATES:
         if state.startswith(begin):
             which = f": {place}" if place and begin in _OF_A_PLACE else ""
+            if begin == _DENIED and (denied := _PERMISSION.search(str(error))):
+                which = f": {denied[0]}"
             return kind(f"{message}{which}.", hint=hint)
     if state == "42P01" and "calotype_" in str(error):
         return _meaning_of(str(error).replace('relation "', "no such table: "))

@@ -90,22 +90,24 @@ def _refusal(name: str, path: Path | None, waited: float, patience: float) -> Lo
     """Whom to blame, once it is time to; None while it is worth waiting."""
     if waited <= min(OWN_PATIENCE, patience):
         return None
-    writers = sqlite.writers(path) if path is not None else set()
-    if waited > OWN_PATIENCE and os.getpid() in writers:
+    ours = waited > OWN_PATIENCE and os.getpid() in _writers(path)
+    return _blamed(name, path, waited) if ours or waited > patience else None
+
+
+def _blamed(name: str, path: Path | None, waited: float) -> Locked:
+    writers = _writers(path)
+    if os.getpid() in writers:
         return Locked.out(
             f"The catalog {name} is locked by another connection of this process.",
             hint="Put before the transaction's first statement, then attach(connection=) "
             "inside it. release and restore take connection= too; all else waits for its end.",
         )
-    if waited <= patience:
-        return None
-    return _blamed(name, path, waited)
-
-
-def _blamed(name: str, path: Path | None, waited: float) -> Locked:
-    writers = sqlite.writers(path) if path is not None else set()
     who = ", ".join(f"process {pid}" for pid in sorted(writers)) or "another process"
     return Locked.out(
         f"The catalog {name} has been locked by {who} for {waited:.0f} s.",
         hint="Wait for it to end, or end it.",
     )
+
+
+def _writers(path: Path | None) -> set[int]:
+    return sqlite.writers(path) if path is not None else set()

@@ -5,7 +5,9 @@ from __future__ import annotations
 import errno
 import json
 import os
+import shutil
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from calotype.cli.exits import Usage, as_json, sentence
@@ -101,16 +103,31 @@ def _is_list(file: Path) -> bool:
 
 
 def write(file: Path, failures: Sequence[tuple[str, CalotypeError]]) -> None:
-    """Write the list in place of an old one, which stays until this one is whole."""
+    """Write the list in place of an old one, which stays until this one is whole.
+
+    One that cannot be replaced, as a file that is mounted by itself, is written over.
+    """
     lines = [json.dumps({"source": name, "error": as_json(error)}) for name, error in failures]
-    draft = _draft(file)
+    text = "".join(f"{line}\n" for line in lines)
     try:
-        draft.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
-        if draft != file:
-            draft.replace(_place(file))
+        draft = _draft(file)
+        if draft == file or not _replaced(_place(file), draft, text):
+            file.write_text(text, encoding="utf-8")
     except OSError as error:
-        if draft != file:
-            draft.unlink(missing_ok=True)
         raise Unavailable(
             f"Cannot write {str(file)!r}: {error.strerror}.", hint="What was printed is kept."
         ) from error
+
+
+def _replaced(place: Path, draft: Path, text: str) -> bool:
+    """False where what is there can only be written over, for which there is room."""
+    try:
+        draft.write_text(text, encoding="utf-8")
+        if place.exists():
+            shutil.copymode(place, draft)
+        with suppress(OSError):
+            draft.replace(place)
+            return True
+    finally:
+        draft.unlink(missing_ok=True)
+    return False
