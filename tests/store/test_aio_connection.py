@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 import uuid
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 
 import psycopg
 import pytest
@@ -252,9 +252,10 @@ def test_what_is_not_awaited_is_refused(place, driver):
             digest = (await store.put(picture(), hold="1h")).digest
             async with engine.connect() as connection:
                 raw = (await connection.get_raw_connection()).driver_connection
-                for wrong in (connection.sync_connection, raw, sqlite3.connect(":memory:"), 7):
-                    with pytest.raises(Misconfigured, match="Cannot await"):
-                        await store.attach(digest, "page/1", connection=wrong)
+                with closing(sqlite3.connect(":memory:")) as plain:
+                    for wrong in (connection.sync_connection, raw, plain, 7):
+                        with pytest.raises(Misconfigured, match="Cannot await"):
+                            await store.attach(digest, "page/1", connection=wrong)
 
     asyncio.run(working())
 

@@ -359,6 +359,32 @@ def test_what_becomes_the_primary_while_it_is_dropped_keeps_its_bytes(store, sec
     assert problems(store) == []
 
 
+def test_what_gets_its_role_back_while_it_is_dropped_keeps_its_bytes(store, second, monkeypatch):
+    kept = [store.put(noise(100, number)).digest for number in range(3)]
+    main = store._rooms.mounts.primary.backend
+    opened = main.open
+
+    def meanwhile(*given):
+        change(store, "UPDATE calotype_backend SET role = 'mirror' WHERE name = 'two'")
+        return opened(*given)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(main, "open", meanwhile)
+        with pytest.raises(Misconfigured, match="another role while it was dropped"):
+            store.backends.drop("two")
+    assert states(store)["two"] == ("mirror", 3, 0)
+    assert files(second) == 3
+    assert [content(store, digest) for digest in kept] == [noise(100, n) for n in range(3)]
+
+
+def test_a_url_is_one_of_sound_bytes(store, second):
+    digest = store.put(picture()).digest
+    change(store, "UPDATE calotype_replica SET suspect_at = 1 WHERE backend = 'main'")
+    assert store.url(digest).startswith(f"file://{second}/")
+    change(store, "UPDATE calotype_replica SET suspect_at = 1")
+    assert store.url(digest).startswith("file://")
+
+
 def test_a_copy_goes_on_where_it_was_left(store, tmp_path):
     store.put_many([noise(60, number) for number in range(500)]).result()
     store.backends.add("two", f"file:{tmp_path}/two")

@@ -232,6 +232,17 @@ def test_a_full_look_is_made_when_the_catalog_asks_for_one(store, released):
     assert rows(store, "SELECT value FROM calotype_meta WHERE key = 'full_look'") == [("0",)]
 
 
+def test_a_full_look_that_did_not_see_everything_is_still_due(store, released):
+    due = "SELECT value FROM calotype_meta WHERE key = 'full_look'"
+    change(store, "UPDATE calotype_meta SET value = '1' WHERE key = 'full_look'")
+    one = str(next(store.orphans()).digest)
+    for terms in ({"limit": 1}, {"digests": [one], "full": True}):
+        store.gc(now=True, **terms)
+        assert rows(store, due) == [("1",)]
+    store.gc(now=True)
+    assert rows(store, due) == [("0",)]
+
+
 def test_an_old_slot_entry_goes_with_its_grace(store, clock):
     first = store.put(picture(1), owner="scan/9", role="a").digest
     store.put(picture(2), owner="scan/9", role="a")

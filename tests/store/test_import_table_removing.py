@@ -196,6 +196,13 @@ def test_a_source_that_is_no_file_is_that_rows_failure(durable, app, path):
         assert (app.root / "tx").is_dir()
 
 
+def test_a_source_whose_name_is_too_long_is_that_rows_failure(durable, app):
+    app.tell("INSERT INTO images VALUES (7, 70, ?, NULL, NULL)", f"{'x' * 5000}/a.png")
+    with durable.open() as store:
+        done = moved(store, app, remove_sources=True)
+        assert (done.removed, [f.source for f in done.failures]) == (4, ["images[id=7]"])
+
+
 def removed(store, app, *late):
     """The import that most tests run; ``late`` is told to the database when one row is done."""
     run = store.import_table(

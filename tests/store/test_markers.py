@@ -255,6 +255,30 @@ def test_who_stays_up_while_a_catalog_is_put_back_answers_for_no_lost_bytes(
         assert content(store, digest_of(body(0))) == body(0)
 
 
+def test_a_catalog_that_goes_back_while_gc_makes_its_notes_erases_nothing(world, monkeypatch):
+    """The marker says that it came so far, and the next one looks at both anew."""
+    with world.open() as store:
+        digests = filled(store)
+        store.release("page/0")
+        store.gc(now=True)
+        store.release("page/1")
+        backend = backend_of(store)
+        noted = backend.write_note
+
+        def put_back(name, *rest, **more):
+            if name == MARKER:
+                change(store, "UPDATE calotype_backend SET erase_seq = 1")
+            return noted(name, *rest, **more)
+
+        before = names(store)
+        with monkeypatch.context() as patched:
+            patched.setattr(backend, "write_note", put_back)
+            with pytest.raises(EraseLocked, match="was put back"):
+                store.gc(now=True)
+        assert names(store) == before
+        assert content(store, digests[2]) == body(2)
+
+
 def test_a_lost_catalog_is_built_again_from_the_bytes(world):
     with world.open() as store:
         digests = filled(store)

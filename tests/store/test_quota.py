@@ -50,6 +50,14 @@ def test_what_is_there_already_counts_once(store):
     assert used(store) == 100
 
 
+def test_what_is_damaged_is_healed_in_a_scope_beyond_its_quota(store):
+    digest = store.put(noise(100)).digest
+    store.set_quota("default", 10)
+    truncate(store, digest)
+    assert store.put(noise(100)).status == "healed"
+    assert content(store, digest) == noise(100)
+
+
 def test_bytes_that_another_scope_has_count_here_too(store):
     store.set_quota("ana", 50)
     store.put(noise(100))
