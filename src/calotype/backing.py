@@ -10,14 +10,14 @@ import re
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence, Set
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
-from contextlib import closing
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
 from secrets import token_hex
 
 from sqlalchemy import Connection
 from sqlalchemy.exc import IntegrityError
 
-from calotype.backends import Backend, Notes, Remote
+from calotype.backends import INSIDE, Backend, Closes, Notes, Remote
 from calotype.backends.markers import MARKER, Marker
 from calotype.catalog import Catalog, settings, totals
 from calotype.catalog import backends as rows
@@ -106,14 +106,18 @@ class Backends:
                 hint="Afterwards 'calotype backend primary' makes it the primary.",
             )
         backend = self._mounts.open(url)
-        self._catalog.ensure()
-        _require_unused(backend, self._catalog.store_id)
-        self._mounts.refresh()
-        self._mounts.require_another_place(backend)
-        seen = {mount.name for mount in self._mounts.all}
-        new = Known(name, beside(self._catalog.path, backend.url), role, 1, 0, token_hex(8))
-        with occupied(self._catalog, self._mounts, backend, new) as known:
-            self._insert(known, seen)
+        with ExitStack() as refused:
+            if isinstance(backend, Closes) and backend is not url and backend.url != INSIDE:
+                refused.callback(backend.close)
+            self._catalog.ensure()
+            _require_unused(backend, self._catalog.store_id)
+            self._mounts.refresh()
+            self._mounts.require_another_place(backend)
+            seen = {mount.name for mount in self._mounts.all}
+            new = Known(name, beside(self._catalog.path, backend.url), role, 1, 0, token_hex(8))
+            with occupied(self._catalog, self._mounts, backend, new) as known:
+                self._insert(known, seen)
+            refused.pop_all()
         self._mounts.give(name, backend)
         self._mounts.refresh()
         return next(each for each in self.list() if each.name == name)

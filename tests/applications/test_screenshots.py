@@ -327,12 +327,15 @@ def test_two_importers_at_once_share_what_is_the_same(tmp_path, source):
         everything = {*pictures(source, TAGS[0]).values(), *pictures(source, TAGS[1]).values()}
         assert store.stats().blobs == len(everything)
         assert results.health(engine, store) == []
+    engine.dispose()
 
 
 def test_an_importer_that_is_killed_goes_on_and_loses_nothing(tmp_path, source):
     command = [sys.executable, "-m", "examples.screenshots", "import", source, TAGS[0]]
     home = tmp_path / "home"
-    open_archive(home)[1].close()
+    engine, store = open_archive(home)
+    store.close()
+    engine.dispose()
     dice, kills = random.Random(7), 0
     for number in range(6):
         importer = subprocess.Popen([*command, home], stdout=subprocess.PIPE)
@@ -354,6 +357,7 @@ def test_an_importer_that_is_killed_goes_on_and_loses_nothing(tmp_path, source):
         assert {(each.state, each.search_name) for each in shown} == set(taken)
         assert all(each.image_hash == taken[each.state, each.search_name] for each in shown)
         assert sound(store)
+    engine.dispose()
     assert kills >= 1
 
 
@@ -512,6 +516,7 @@ def test_gc_in_a_loop_beside_importers_and_deletions_takes_nothing_that_is_shown
         assert failed == []
         assert results.health(engine, store) == []
         assert count(engine, search_results.c.image_hash.is_(None)) == 0
+    engine.dispose()
 
 
 def test_a_clock_that_jumps_costs_no_picture_that_is_shown(archive, source, clock):

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import logging
+import os
 import shutil
 import signal
+import sys
 import threading
 import time
 from contextlib import suppress
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from tests import servers
@@ -383,6 +386,19 @@ def test_a_url_is_one_of_sound_bytes(store, second):
     assert store.url(digest).startswith(f"file://{second}/")
     change(store, "UPDATE calotype_replica SET suspect_at = 1")
     assert store.url(digest).startswith("file://")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="/proc is Linux's")
+def test_a_place_that_is_refused_is_held_open_no_longer(store, tmp_path):
+    other = f"sqlite:///{tmp_path}/other.db"
+    with Store(catalog=f"sqlite:///{tmp_path}/apart.db", backend=other) as apart:
+        apart.put(picture())
+    store.create()
+    for _ in range(3):
+        with pytest.raises(Misconfigured):
+            store.backends.add("two", other)
+    held = [os.readlink(each) for each in Path("/proc/self/fd").iterdir() if each.exists()]
+    assert f"{tmp_path}/other.db" not in held
 
 
 def test_a_copy_goes_on_where_it_was_left(store, tmp_path):
