@@ -11,12 +11,15 @@ import os
 import re
 import shlex
 import shutil
+import sqlite3
 import subprocess
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
 import skimage
+from sqlalchemy import Engine
 from tests import seaweed, servers, supabase_server
 from tests.docs.pages import ROOT, Block, blocks, commands, name, pages
 
@@ -116,6 +119,16 @@ def test_every_block_of_the_page_runs(page, desk):
             run_console(block, page)
         else:
             look_at(block)
+    close(names.values())
+
+
+def close(made: Iterable[object]) -> None:
+    """Close the databases that a page opened; the programs that do as it does end."""
+    for each in made:
+        if isinstance(each, sqlite3.Connection):
+            each.close()
+        elif isinstance(each, Engine):
+            each.dispose()
 
 
 @pytest.mark.parametrize("page", pages(), ids=name)
