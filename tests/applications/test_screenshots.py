@@ -686,6 +686,9 @@ def test_clearing_the_cache_leaves_no_row_and_no_file_whatever_kept_them(archive
     store.put(b"or this")
     store.scope("other").put(shots[1], owner="result/1")
     store.scope("other").put(b"elsewhere", owner="result/3")
+    store.put(b"let go of before", owner="result/4")
+    store.release("result/4")
+    assert store.gc(grace="0s", erase_delay="1d").doomed == 1  # its bytes are there for a day yet
     images = store.stats().blobs
     assert ImageStorage(engine, store).clear_cache() == images > 8
     assert (store.stats().blobs, store.stats().references) == (0, 0)
