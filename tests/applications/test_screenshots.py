@@ -692,7 +692,8 @@ def test_clearing_the_cache_leaves_no_row_and_no_file_whatever_kept_them(archive
     images = store.stats().blobs
     assert ImageStorage(engine, store).clear_cache() == images > 8
     assert (store.stats().blobs, store.stats().references) == (0, 0)
-    assert list((tmp_path / "home" / "imagecache" / "sha256").rglob("*.*")) == []
+    kept = (tmp_path / "home" / "imagecache" / "sha256").rglob("*")
+    assert [each for each in kept if each.is_file()] == []
     assert sound(store)
     assert count(engine) == before
     assert count(engine, search_results.c.image_hash.is_not(None)) == 0
