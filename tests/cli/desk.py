@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -108,6 +109,11 @@ def said_in_one_line(done: Done) -> str:
     assert line.startswith("calotype: ")
     assert done.out == ""
     return line.removeprefix("calotype: ")
+
+
+def as_in_a_terminal() -> None:
+    """A shell's background job, as a CI's may be, ignores Ctrl-C, and so do its children."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def clear_environment(patch: pytest.MonkeyPatch, names: Sequence[str] = ()) -> None:

@@ -15,7 +15,7 @@ from ctypes import c_uint32
 from pathlib import Path
 
 import pytest
-from tests.cli.desk import PROGRAM, said_in_one_line
+from tests.cli.desk import PROGRAM, as_in_a_terminal, said_in_one_line
 
 from calotype.cli import progressing
 from calotype.cli.exits import Exit
@@ -272,11 +272,6 @@ def test_no_standard_output_at_all_is_no_traceback(desk):
     line = f"{sys.executable} -m calotype ls >&-; echo $?"
     done = subprocess.run(["bash", "-c", line], capture_output=True, text=True)
     assert (done.stdout, done.stderr) == ("0\n", "")
-
-
-def as_in_a_terminal() -> None:
-    """A shell's background job, as a CI's may be, ignores Ctrl-C, and so do its children."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 @pytest.mark.parametrize("mode", ["--json", "--bytes"])

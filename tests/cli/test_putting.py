@@ -7,7 +7,7 @@ import os
 import sqlite3
 import subprocess
 import time
-from contextlib import closing, nullcontext
+from contextlib import closing, contextmanager, nullcontext
 from types import SimpleNamespace
 
 import pytest
@@ -234,17 +234,38 @@ def test_an_old_list_stays_where_there_is_no_room_for_another(desk):
         assert {each.name for each in disk.iterdir()} == {"list", "zeros"}
 
 
+@contextmanager
+def mounted(source, target):
+    """A file that is mounted by itself, as in a container."""
+    subprocess.run(["mount", "--bind", source, target], check=True)
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", target], check=True)
+
+
 @pytest.mark.mounts
 def test_a_list_that_is_mounted_by_itself_is_written_over(desk):
     list_, source = desk.folder / desk.file("list", b""), desk.folder / desk.file("source", b"")
-    subprocess.run(["mount", "--bind", source, list_], check=True)
-    try:
+    with mounted(source, list_):
         desk("put", "nothing", "--failures", "list", code=1)
         assert listed(list_) == ["nothing"]
-    finally:
-        subprocess.run(["umount", list_], check=True)
     assert listed(source) == ["nothing"]
     assert [*desk.folder.glob(".calotype*")] == []
+
+
+@pytest.mark.mounts
+def test_a_list_that_is_mounted_by_itself_stays_where_there_is_no_room_for_another(desk):
+    disk, list_ = desk.folder / "disk", desk.folder / desk.file("list", b"")
+    line = '{"source": "nothing"}\n'
+    with small_disk(disk, "64k"):
+        (disk / "list").write_text(line)
+        fill_up(disk / "zeros")
+        with mounted(disk / "list", list_):
+            names = [f"{number}" * 100 for number in range(60)]
+            done = desk("put", *names, "--from", list_, "--failures", list_, code=1)
+            assert "No space left" in done.err
+            assert list_.read_text() == line
 
 
 def test_what_is_left_when_the_catalog_is_held_is_in_the_list(desk, monkeypatch):

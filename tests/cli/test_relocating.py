@@ -10,7 +10,7 @@ import time
 import psycopg
 import pytest
 from tests import servers
-from tests.cli.desk import PROGRAM, Desk, said_in_one_line
+from tests.cli.desk import PROGRAM, Desk, as_in_a_terminal, said_in_one_line
 
 from calotype import Store
 from calotype.catalog import schema
@@ -80,7 +80,8 @@ def test_ctrl_c_leaves_the_old_one_in_use_and_the_same_command_goes_on(desk, the
     words = [*PROGRAM, "catalog", "copy", there]
     with psycopg.connect(there) as held:
         held.execute("LOCK TABLE calotype_replica IN ACCESS EXCLUSIVE MODE")
-        child = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+        child = subprocess.Popen(words, **pipes, preexec_fn=as_in_a_terminal)
         while not held.execute("SELECT 1 FROM pg_locks WHERE NOT granted").fetchone():
             assert child.poll() is None
             time.sleep(0.01)

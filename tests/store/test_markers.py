@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
 
 import psycopg
 import pytest
@@ -13,8 +15,9 @@ from tests.store.worlds import BACKENDS, CATALOGS, World, bytes_of, marker, name
 
 from calotype import Store, doctoring, mounting
 from calotype.backends.markers import MARKER
+from calotype.catalog import homes
 from calotype.digest import Digest
-from calotype.errors import Blocked, Corrupt, Denied, EraseLocked, Misconfigured
+from calotype.errors import Blocked, Corrupt, Denied, EraseLocked, Locked, Misconfigured
 
 FEW = [
     ("sqlite", "folder"),
@@ -124,6 +127,22 @@ def test_staging_erases_nothing_however_production_began(world, begun):
     with world.open() as store:
         assert [content(store, digest) for digest in begun] == [body(n) for n in range(len(begun))]
         assert store.gc(now=True).erased == 0
+
+
+def test_a_catalog_that_could_not_settle_does_so_with_the_next_put(in_file):
+    with in_file.open() as store:
+        store.create()
+        change(store, "DELETE FROM calotype_meta WHERE key = 'home'")
+    with in_file.open() as store:
+        store._rooms.catalog.database._patience = 0.2
+        with closing(sqlite3.connect(in_file.database, isolation_level=None)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            with pytest.raises(Locked):
+                store.put(body(1))
+            other.execute("ROLLBACK")
+        store.put(body(1))
+        with store._rooms.catalog.read() as connection:
+            assert homes.home(connection) == store._rooms.catalog.database.stand()
 
 
 def test_staging_that_is_given_a_place_of_its_own_erases_there_and_nowhere_else(world):

@@ -166,8 +166,8 @@ class Catalog:
             with translated():
                 self.database.create(self._fill)
         if self.exists() and self._is_homeless:
-            self._is_homeless = False
             self._settle(self)
+            self._is_homeless = False
 
     def _fill(self, connection: Connection) -> None:
         if schema.number(connection) is None:

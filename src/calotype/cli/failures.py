@@ -111,8 +111,10 @@ def write(file: Path, failures: Sequence[tuple[str, CalotypeError]]) -> None:
     text = "".join(f"{line}\n" for line in lines)
     try:
         draft = _draft(file)
-        if draft == file or not _replaced(_place(file), draft, text):
+        if draft == file:
             file.write_text(text, encoding="utf-8")
+        elif not _replaced(_place(file), draft, text):
+            _write_over(file, text)
     except OSError as error:
         raise Unavailable(
             f"Cannot write {str(file)!r}: {error.strerror}.", hint="What was printed is kept."
@@ -120,7 +122,7 @@ def write(file: Path, failures: Sequence[tuple[str, CalotypeError]]) -> None:
 
 
 def _replaced(place: Path, draft: Path, text: str) -> bool:
-    """False where what is there can only be written over, for which there is room."""
+    """False where what is there can only be written over."""
     try:
         draft.write_text(text, encoding="utf-8")
         if place.exists():
@@ -131,3 +133,13 @@ def _replaced(place: Path, draft: Path, text: str) -> bool:
     finally:
         draft.unlink(missing_ok=True)
     return False
+
+
+def _write_over(file: Path, text: str) -> None:
+    """Where there is no room for it the old list is put back."""
+    old = file.read_bytes()
+    try:
+        file.write_text(text, encoding="utf-8")
+    except OSError:
+        file.write_bytes(old)
+        raise
