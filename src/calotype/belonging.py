@@ -229,6 +229,11 @@ def claim_all(catalog: Catalog, mounts: Mounts) -> None:
             if disk_failed(error):  # nothing more may be acknowledged then
                 raise
             logger.warning("no marker in backend %s yet: %s", mount.name, error)
+    come_home(catalog)
+
+
+def come_home(catalog: Catalog) -> None:
+    """Note where the catalog is, if it is at home nowhere yet."""
     if (here := catalog.database.stand()) is not None:
         with catalog.write(freeing=Freeing.BYTES) as connection:
             settings.lock(connection, "backends")

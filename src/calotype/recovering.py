@@ -29,7 +29,7 @@ from calotype.belonging import (
     Standing,
     batches,
     claim,
-    claim_all,
+    come_home,
     given_to,
     locked,
     look,
@@ -132,8 +132,8 @@ class Recovery:
             yield from self._readopted(mount, {mount: None}, blocks, seen)
             return
         self._make(mount)
+        come_home(self.catalog)  # a dump that is made meanwhile is a copy already
         yield from Recovery(self.catalog, self.mounts, self.hosts, adopt=True).recover(seen)
-        claim_all(self.catalog, self.mounts)
         yield finding(mount.name, "adopted", LOST)
 
     # -- taking over ------------------------------------------------------------------------

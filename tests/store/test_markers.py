@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sqlite3
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 
 import psycopg
 import pytest
@@ -17,7 +17,7 @@ from calotype import Store, doctoring, mounting
 from calotype.backends.markers import MARKER
 from calotype.catalog import homes
 from calotype.digest import Digest
-from calotype.errors import Blocked, Corrupt, Denied, EraseLocked, Locked, Misconfigured
+from calotype.errors import Blocked, Corrupt, Denied, EraseLocked, Locked, Misconfigured, NotFound
 
 FEW = [
     ("sqlite", "folder"),
@@ -127,6 +127,32 @@ def test_staging_erases_nothing_however_production_began(world, begun):
     with world.open() as store:
         assert [content(store, digest) for digest in begun] == [body(n) for n in range(len(begun))]
         assert store.gc(now=True).erased == 0
+
+
+def test_where_a_place_was_tried_nothing_is_left(world):
+    with world.open() as store:
+        store.create()
+        assert [each.name for each in backend_of(store).scan("calotype-tried")] == []
+        assert [each for each in world.root.glob("bytes/tmp/*") if each.is_file()] == []
+
+
+def test_a_dump_that_was_made_during_a_rebuilding_is_a_copy(world):
+    with world.open() as store:
+        digests = filled(store)
+    world.lose()
+    run = world.open().fsck(rebuild=True)
+    next(iter(run))
+    run.close()
+    dump = world.dump()
+    world.open().fsck(rebuild=True).result()
+    staging = world.open(world.staging(dump))
+    for digest in staging.check(digests):
+        with suppress(NotFound):
+            staging.discard(digest)
+    with pytest.raises(EraseLocked):
+        staging.gc(now=True, force=True)
+    with world.open() as store:
+        assert [content(store, digest) for digest in digests] == [body(n) for n in range(4)]
 
 
 def test_a_catalog_that_could_not_settle_does_so_with_the_next_put(in_file):

@@ -60,7 +60,7 @@ def blaming(name: str, path: Path | None) -> Iterator[None]:
     except (DBAPIError, sqlite3.Error) as error:
         if "database is locked" not in str(error):
             raise
-        raise _blamed(name, path, time.monotonic() - started) from error
+        raise _blamed(name, _writers(path), time.monotonic() - started) from error
 
 
 @contextmanager
@@ -90,12 +90,12 @@ def _refusal(name: str, path: Path | None, waited: float, patience: float) -> Lo
     """Whom to blame, once it is time to; None while it is worth waiting."""
     if waited <= min(OWN_PATIENCE, patience):
         return None
-    ours = waited > OWN_PATIENCE and os.getpid() in _writers(path)
-    return _blamed(name, path, waited) if ours or waited > patience else None
-
-
-def _blamed(name: str, path: Path | None, waited: float) -> Locked:
     writers = _writers(path)
+    ours = waited > OWN_PATIENCE and os.getpid() in writers
+    return _blamed(name, writers, waited) if ours or waited > patience else None
+
+
+def _blamed(name: str, writers: set[int], waited: float) -> Locked:
     if os.getpid() in writers:
         return Locked.out(
             f"The catalog {name} is locked by another connection of this process.",
