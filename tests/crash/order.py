@@ -27,14 +27,17 @@ _SYNCS = frozenset(("fsync", "fdatasync"))
 def unsafe(calls: Sequence[Call], word: str, *, lazy: bool) -> list[str]:
     """What a power cut would have lost right after ``word`` was said, or broken before.
 
-    Only calls that did something count: a sync that failed has synced nothing. The last rows of
-    an operation that is ``lazy`` may be lost.
+    Only calls that did something count. A sync that failed has synced nothing, and may have let
+    go of what it failed on: no later sync of the file says that it is there. The last rows of an
+    operation that is ``lazy`` may be lost.
     """
     disk = _Disk()
     for call in calls:
         if word in call.heard:
             break
-        if not call.failed:
+        if call.failed:
+            disk.doubt(call)
+        else:
             disk.take(call)
     lost = [path for path in disk.unsynced() if not (lazy and path.endswith(_LOG))]
     lost = [path for path in lost if not _SPARE.search(path)]
@@ -48,6 +51,12 @@ class _Disk:
         self.broken: list[str] = []
         self._bytes: set[str] = set()
         self._names: set[str] = set()
+        self._doubted: set[str] = set()
+
+    def doubt(self, call: Call) -> None:
+        """Follow a call that failed."""
+        if call.name in _SYNCS and call.path in self._bytes:
+            self._doubted.add(call.path)
 
     def take(self, call: Call) -> None:
         """Follow one call."""
@@ -55,10 +64,12 @@ class _Disk:
         if name in _WRITES:
             self._bytes.add(path)
         elif name in _SYNCS:
-            self._bytes.discard(path)
+            self._believe(path)
             self._names = {each for each in self._names if _folder(each) != path}
+        elif name == "ftruncate" and path.endswith(_LOG):
+            self._doubted.discard(path)  # SQLite empties its log, and no other way
         elif name == "syncfs":
-            self._bytes.clear()
+            self._bytes &= self._doubted
             self._names.clear()
         elif name in _FOLDERS:
             self._names.add(path)
@@ -66,6 +77,14 @@ class _Disk:
             self._place(call)
         elif name in _UNLINKS:
             self._remove(path)
+
+    def _believe(self, path: str) -> None:
+        """A sync; what was in a log is as good in its file."""
+        if path not in self._doubted:
+            self._bytes.discard(path)
+        if (log := f"{path}-wal") in self._doubted:
+            self._doubted.discard(log)
+            self._bytes.discard(log)
 
     def _place(self, call: Call) -> None:
         if call.path in self._bytes:
@@ -78,6 +97,7 @@ class _Disk:
 
     def _remove(self, path: str) -> None:
         self._bytes.discard(path)
+        self._doubted.discard(path)
         self._names.discard(path)
         if "/sha256/" in path and any(each.endswith(_LOG) for each in self._bytes):
             self.broken.append(f"deleted before the log that allows it is synced: {path}")

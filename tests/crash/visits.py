@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,11 +25,19 @@ WRITES: dict[str, Callable[[Store], object]] = {
 }
 
 
+_WORDS = re.compile(
+    r"^The catalog \S+ cannot be (written|opened)\.|^The catalog.s folder failed: .*'/|^Cannot \w+ .*'/"
+)
+_WAYS_OUT = ("permission", "read-only", "may be read and written")
+
+
 @contextmanager
 def refused() -> Iterator[None]:
+    """In words that name what may not be written, and who could let it."""
     with pytest.raises(Unavailable) as refusal:
         yield
-    assert refusal.value.hint
+    assert _WORDS.match(str(refusal.value))
+    assert any(each in refusal.value.hint for each in _WAYS_OUT)
 
 
 def reads_everything(store: Store) -> None:
@@ -67,6 +76,11 @@ def visit_to_write(place: Path) -> None:
         with Store(place) as store, refused():
             write(store)
         visit_to_read(place)
+
+
+def visit_to_put(place: Path) -> None:
+    with Store(place) as store, refused():
+        store.put(noise("new"))
 
 
 def visit_to_make(place: Path) -> None:

@@ -98,7 +98,7 @@ def collect(where: Combination, until: float) -> Counter[str]:
 def use(where: Combination, number: int, until: float) -> Counter[str]:
     """Put, hand over to another owner, read, let go: the bytes must be there all the while.
 
-    Rests now and then, so that sometimes nobody has them.
+    All rest in the last quarter of each second, so that then nobody has them.
     """
     dice = random.Random(number)
     counts: Counter[str] = Counter()
@@ -112,7 +112,7 @@ def use(where: Combination, number: int, until: float) -> Counter[str]:
                 assert file.read() == BYTES
             scope.release(f"second/{number}")
             counts.update(use=5)
-            time.sleep(dice.random() / 50)
+            time.sleep(dice.random() / 50 + _until_all_may_go_on())
             try:
                 scope.attach(digest, f"third/{number}")
             except NotFound:
@@ -124,6 +124,12 @@ def use(where: Combination, number: int, until: float) -> Counter[str]:
                 counts.update(use=3)
             time.sleep(dice.random() / 30)
     return counts
+
+
+def _until_all_may_go_on() -> float:
+    """Seconds of the rest that everyone takes at the same time; 0 outside it."""
+    part = time.monotonic() % 1.0
+    return 1.0 - part if part > 0.75 else 0.0
 
 
 def purge_or_defy(work: str, where: Combination, until: float) -> Counter[str]:
