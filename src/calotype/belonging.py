@@ -42,6 +42,8 @@ class Fault(StrEnum):
     NOWHERE = "PostgreSQL does not say which server it is, so this catalog may be a copy"
 
 
+_UNTOLD = "PostgreSQL did not say where this catalog began, so it may be a copy"
+
 BEHIND = frozenset(Fault) - {Fault.OTHER}
 """Where files may have been kept since that this catalog knows nothing of."""
 
@@ -92,6 +94,8 @@ class Standing:
     @property
     def why(self) -> str:
         """What is wrong, and where the other catalog is, if that is known."""
+        if self.fault is Fault.COPY and homes.is_untold(self.home):
+            return _UNTOLD
         at = self.home.path if self.fault is Fault.COPY and self.home is not None else ""
         if not at or (self.here is not None and self.here.path == at):
             return str(self.fault)
@@ -218,9 +222,10 @@ def given_to(catalog: Catalog) -> str:
 def claim_all(catalog: Catalog, mounts: Mounts) -> None:
     """Claim every backend for a catalog that is at home nowhere yet, or is to leave for elsewhere.
 
-    What fails is made up for by the next gc; at home it is nevertheless, for a dump of it may be
-    used by then.
+    What fails is made up for by the next gc or a later put; at home it is nevertheless, for a dump
+    of it may be used by then.
     """
+    unmarked = False
     for mount in mounts.all:
         try:
             require_there(catalog, mount)  # nothing is written beneath a disk that is not mounted
@@ -229,16 +234,22 @@ def claim_all(catalog: Catalog, mounts: Mounts) -> None:
             if disk_failed(error):  # nothing more may be acknowledged then
                 raise
             logger.warning("no marker in backend %s yet: %s", mount.name, error)
-    come_home(catalog)
+            unmarked = unmarked or isinstance(mount.backend, Stands)
+    come_home(catalog, unmarked=unmarked)
 
 
-def come_home(catalog: Catalog) -> None:
-    """Note where the catalog is, if it is at home nowhere yet."""
-    if (here := catalog.database.stand()) is not None:
-        with catalog.write(freeing=Freeing.BYTES) as connection:
-            settings.lock(connection, "backends")
-            if homes.home(connection) is None:
-                homes.settle(connection, here)
+def come_home(catalog: Catalog, *, unmarked: bool = False) -> None:
+    """Note where the catalog is, if it is at home nowhere yet; and whether a marker is missing.
+
+    A copy of a catalog that could not tell where it is may be opened where that can be told: it is
+    known as one by what is noted then.
+    """
+    here = catalog.database.stand()
+    with catalog.write(freeing=Freeing.BYTES) as connection:
+        settings.lock(connection, "backends")
+        if homes.home(connection) is None:
+            homes.settle(connection, here)
+        homes.note_unmarked(connection, unmarked)
 
 
 def marked(catalog: Catalog, mount: Mount) -> int | None:

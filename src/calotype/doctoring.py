@@ -22,6 +22,7 @@ from calotype.store import Store
 
 Level = Literal["ok", "warn", "fail"]
 LITTLE_ROOM = 256 << 20
+_RESTORE = "Restore a copy, or use sqlite3's .recover."
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +70,8 @@ def schema_of(store: Store, revision: str | None) -> int | None:
         return found
     with catalog_of(store).database.reading() as connection:
         migrations.require_known(connection, found or 0)
+    if found is None:
+        catalog_of(store).rehearse()
     return found
 
 
@@ -120,8 +123,11 @@ def examine(store: Store) -> Iterator[Remark]:
     if not lost:
         yield from _triggers(catalog)
     with catalog.read() as connection:
-        for note in health.damages(connection):
-            yield Remark("fail", "catalog", note, "Restore a copy, or use sqlite3's .recover.")
+        for damage in health.damages(connection):
+            cure = "calotype fsck --repair" if health.hurt_indexes([damage]) else _RESTORE
+            yield Remark("fail", "catalog", f"the catalog is damaged: {damage}", cure)
+        for note in health.broken(connection):
+            yield Remark("fail", "catalog", note, _RESTORE)
         for note, cure in health.warnings(connection, hosts_of(store), own=catalog.own):
             yield Remark("warn", "settings", note, cure)
         yield _cascades(hosts_of(store), connection)
@@ -137,6 +143,14 @@ def _version(catalog: Catalog) -> Remark:
     return Remark("ok", "sqlite", f"SQLite {version}")
 
 
+def _may_be_read_by_all(path: Path) -> bool:
+    """True where not even its folder keeps others out."""
+    try:
+        return bool(path.stat().st_mode & 0o004 and path.parent.stat().st_mode & 0o001)
+    except OSError:
+        return False
+
+
 def _places(catalog: Catalog) -> Iterator[Remark]:
     if catalog.path is None:
         return
@@ -149,8 +163,11 @@ def _places(catalog: Catalog) -> Iterator[Remark]:
         cure = "Move the catalog to a local disk."
         yield Remark("fail", "disk", f"the catalog lies on {kind}", cure)
     for place in (catalog.path, catalog.path.parent):
-        if place.exists() and not os.access(place, os.W_OK):
+        if os.access(place, os.F_OK) and not os.access(place, os.W_OK):
             yield Remark("fail", "rights", f"{place} may not be written", "chmod, or another user")
+    if catalog.own and _may_be_read_by_all(catalog.path):
+        note = f"{catalog.path} may be read by all, and holds the keys of signed URLs"
+        yield Remark("warn", "rights", note, f"chmod 600 {catalog.path}")
     if free < LITTLE_ROOM:
         yield Remark("warn", "disk", f"only {free >> 20} MiB are free", "Free some space.")
     else:

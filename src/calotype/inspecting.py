@@ -9,6 +9,7 @@ from calotype.backing import states
 from calotype.catalog import totals
 from calotype.catalog.listing import PAGE, orphans
 from calotype.digest import Digest
+from calotype.errors import Misconfigured
 from calotype.explaining import Explainer
 from calotype.figures import Stats
 from calotype.fsck.sides import Findings, Seen
@@ -51,9 +52,13 @@ class Inspects:
         ``recover`` first keeps bytes that have no row, and unlocks erasing where catalog and bytes
         are not of one age; with ``adopt`` also where another copy of the catalog has the bytes.
         ``rebuild`` makes a lost catalog from the bytes alone. A ``dry_run`` of these three changes
-        nothing.
+        nothing, and is refused with ``repair``.
         ``progress`` is told about once a second how many objects and bytes were looked at.
         """
+        if dry_run and repair:
+            raise Misconfigured(
+                "A dry run repairs nothing.", hint="fsck without repair changes nothing."
+            )
         rooms = self._rooms
         first: Callable[[Seen], Findings] | None = None
         if recover or adopt or rebuild:

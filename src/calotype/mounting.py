@@ -60,10 +60,13 @@ class Mount:
     @property
     def backend(self) -> Backend:
         """The backend; what its URL or its driver lacks is raised here."""
-        with self._gate:
-            if self._opened is None:
-                self._opened = self._open()
-            return self._opened
+        opened = self._opened  # without the lock, where every file of an import asks
+        if opened is None:
+            with self._gate:
+                if self._opened is None:
+                    self._opened = self._open()
+                opened = self._opened
+        return opened
 
     def is_place_of(self, other: Mount) -> bool:
         """True where both have one marker: what is deleted in one is gone from the other."""

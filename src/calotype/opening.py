@@ -135,6 +135,12 @@ def database_at(
         raise Misconfigured(
             "A store has exactly one catalog.", hint="Give a folder, catalog= or engine=."
         )
+    if url is not None and not isinstance(url, str):
+        raise Misconfigured(
+            f"catalog= is the URL of a database, as text, not a {type(url).__qualname__}.",
+            hint="Write 'sqlite:///catalog.db' or 'postgresql://...'; a folder comes first, and an "
+            "engine goes in engine=.",
+        )
     if url in MEMORY:
         return database_of(None, None, None, schema, memory=True)
     file = path / "catalog.db" if path is not None else None
@@ -158,10 +164,6 @@ def catalog_in(
     def occupied() -> bool:
         return not database.memory and holds_bytes(backend)
 
-    def ready() -> None:
-        if not implied:  # else it is the catalog's own folder
-            require_writable(backend)
-
     return Catalog(
         database,
         backend_url=backend.url,
@@ -169,6 +171,6 @@ def catalog_in(
         implied=implied,
         clock=clock,
         occupied=occupied,
-        ready=ready,
+        ready=lambda: require_writable(backend),
         settle=settle,
     )

@@ -152,7 +152,7 @@ class Recovery:
             now = look(self.catalog, mount, batches(backend))
             if now.fault not in (None, Fault.UNFINISHED, Fault.LOST):
                 raise locked(mount.name, now.why, now.mends)
-            if now.marker is None and now.fault is None:  # nothing was ever erased there
+            if now.marker is None and found.fault is None and now.fault is None:  # never erased
                 claim(self.catalog, self.mounts, mount)
                 continue
             if found.fault is not None and now.content != found.content:

@@ -12,6 +12,7 @@ from calotype.catalog.joining import Joinable
 from calotype.catalog.listing import Listing, Sort
 from calotype.digest import Digest, digests_of
 from calotype.errors import DigestMismatch, Misconfigured
+from calotype.importing.own import require_no_database
 from calotype.intake import IN_MEMORY
 from calotype.model import (
     Asset,
@@ -78,6 +79,7 @@ class Scope(TakesUploads):
         nothing. Harmless to repeat: a known file is answered ``duplicate``, a damaged one is
         mended.
         """
+        require_no_database(self._rooms.catalog, self._rooms.mounts, source)
         content = receive(source, self._rooms.mounts.primary.backend, self._rooms.limits)
         try:
             wanted = Digest.parse(expect) if expect is not None else content.digest
@@ -134,6 +136,7 @@ class Scope(TakesUploads):
             )
 
         def received(source: Source) -> Content:
+            require_no_database(rooms.catalog, rooms.mounts, source)
             backend = rooms.mounts.primary.backend
             return receive(source, backend, rooms.limits, in_memory=IN_MEMORY)
 

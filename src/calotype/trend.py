@@ -6,6 +6,8 @@ from collections.abc import Generator
 from contextlib import suppress
 from typing import TypeVar
 
+from sqlalchemy.exc import IntegrityError
+
 from calotype.catalog import Catalog, settings
 from calotype.errors import CalotypeError
 from calotype.quantities import Instant
@@ -51,7 +53,7 @@ class Trend:
 
     def _write(self, scope: str, now: Instant, age: Instant | None) -> bool:
         """Count what is there, unless that was done within ``age``; True where it was written."""
-        with suppress(CalotypeError):
+        with suppress(CalotypeError, IntegrityError):
             if self._catalog.exists() and (age is None or self._is_due(scope, now, age)):
                 with self._catalog.write(durable=False, patience=0) as connection:
                     settings.record_usage(connection, now, [scope])

@@ -602,6 +602,60 @@ def test_the_names_of_the_plan(archive, source):
     assert store.stats().blobs == 0
 
 
+@pytest.mark.parametrize("by", ["bytes", "file"])
+def test_an_image_that_is_stored_is_held_for_a_day(archive, source, by):
+    engine, store = archive
+    storage, picture = ImageStorage(engine, store), source / TAGS[0] / "CA" / "Belmar.png"
+    digest = storage.compute_sha256(picture)
+    if by == "bytes":
+        storage.store_image(picture.read_bytes())
+    else:
+        storage.store_local(picture, digest)
+    kept = store.stat(digest)
+    assert isinstance(kept.kept, datetime)
+    assert abs(kept.kept - kept.created_at - timedelta(hours=24)) < timedelta(minutes=10)
+
+
+def test_an_image_that_is_nowhere_would_be_put_under_the_name_of_its_kind(archive):
+    digest = Digest.of(b"nowhere")
+    path = ImageStorage(*archive).get_storage_path(digest, ".jpg")
+    assert path == f"sha256/{digest[:2]}/{digest[2:4]}/{digest}.jpg"
+
+
+def test_urls_live_as_long_as_was_asked(archive, source, tmp_path):
+    import_all(archive, source)
+    first, now = results.results(archive[0])[0], time.time_ns() // 1000
+    engine, served = open_archive(tmp_path / "home", public_url="/media", clock=lambda: now)
+    with served:
+        storage = ImageStorage(engine, served)
+        wanted = {expires: served.url(first.image_hash, expires=expires) for expires in (60, 7200)}
+        assert len({*wanted.values()}) == 2
+        for expires, url in wanted.items():
+            assert storage.get_image_url(first.image_hash, expires) == url
+            assert results.get_image_url_for_result(engine, served, first.id, expires) == url
+    engine.dispose()
+
+
+def test_an_image_that_the_store_lost_sight_of_is_cleaned_up(archive, source, clock):
+    engine, store = archive
+    storage, picture = ImageStorage(engine, store), source / TAGS[0] / "CA" / "Belmar.png"
+    digest = storage.store_image(picture.read_bytes())
+    store.put(source / TAGS[0] / "CA" / "Olympia.png")
+    change(store, "DELETE FROM calotype_candidate")
+    clock.ahead = 3 * DAY
+    assert storage.cleanup_orphans(force=True) == [digest]
+
+
+def test_bytes_of_another_content_and_the_same_size_are_no_health(archive, source, tmp_path):
+    import_all(archive, source)
+    engine, store = archive
+    digest = results.results(engine)[0].image_hash
+    copy = tmp_path / "home" / "imagecache" / ImageStorage(engine, store).get_storage_path(digest)
+    copy.chmod(0o600)
+    copy.write_bytes(bytes(copy.stat().st_size))
+    assert [each.partition(":")[0] for each in results.health(engine, store)] == ["corrupt"]
+
+
 def test_an_image_that_is_called_what_it_is_not_is_not_stored(archive, source):
     engine, store = archive
     data = (source / TAGS[0] / "CA" / "Belmar.png").read_bytes()
@@ -721,6 +775,19 @@ def test_the_page_shows_each_result_with_its_picture(archive, source, tmp_path):
         page.goto(file.as_uri())
         widths = page.eval_on_selector_all("img", "all => all.map(one => one.naturalWidth)")
     assert widths == [900] * done.results
+    assert file.read_text().count(" 900 x ") == done.results
+
+
+def test_results_without_a_picture_are_shown_as_well(archive, source, tmp_path):
+    (source / TAGS[0] / "CA" / "Belmar.png").write_bytes(b"no picture")
+    done = import_all(archive, source)
+    found = results.results(archive[0], TAGS[0])
+    assert len(found) == done.results
+    bare = [each for each in found if each.image_hash is None]
+    assert bare and {each.width for each in bare} == {None}
+    file = tmp_path / "results.html"
+    assert results.write_page(*archive, TAGS[0], file) == done.results
+    assert file.read_text().count("no picture") == len(bare)
 
 
 def test_a_folder_that_cannot_be_read_is_told(archive, source):

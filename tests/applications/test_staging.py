@@ -487,6 +487,16 @@ def test_a_project_that_is_deleted_while_the_clock_is_ahead_is_freed_late(studio
     assert problems(studio) == 0
 
 
+def test_a_project_takes_no_references_of_others_along(studio, flat):
+    """Of the same ids, but of another kind or in another scope."""
+    image = studio.upload(flat, CAT).images[0]
+    studio.store.put(COFFEE, owner=f"invoice/{image}")
+    studio.store.scope("other").put(COFFEE, owner=f"image/{image}")
+    studio.delete_project(flat)
+    assert {owner for owner, _, _ in references(studio)} == {f"invoice/{image}"}
+    assert len([*studio.store.scope("other").references(owner=f"image/{image}")]) == 1
+
+
 def test_releasing_a_project_by_its_rows_can_be_rolled_back(studio, flat, clock):
     studio.upload(flat, CAT)
     before = references(studio)

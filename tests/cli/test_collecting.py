@@ -183,6 +183,9 @@ def test_gc_of_very_much_stops_and_asks(desk, released, monkeypatch):
     assert "nothing was removed" in said
     assert released in blobs(desk)
     assert desk("gc", "--now", "--json", code=3).error["code"] == "gc-limit"
+    shown = desk("gc", "--now", "--dry-run").out.splitlines()[-1]
+    assert shown.startswith("That is very much. calotype gc --plan gc-")
+    assert shown.endswith(" --force does it.")
     words = said.rpartition("'calotype ")[2].rstrip("'.").split()
     assert desk(*words).out.startswith("1 blob let go of")
 

@@ -255,6 +255,21 @@ def test_a_list_that_is_mounted_by_itself_is_written_over(desk):
 
 
 @pytest.mark.mounts
+def test_a_list_that_is_mounted_by_itself_in_a_folder_for_reading_is_written_over(desk):
+    disk, source = desk.folder / "disk", desk.folder / desk.file("source", b"")
+    with small_disk(disk, "64k"):
+        (disk / "list").touch()
+        (disk / "old").touch()
+        with mounted(source, disk / "list"):
+            subprocess.run(["mount", "-o", "remount,ro", disk], check=True)
+            desk("put", "nothing", "--failures", disk / "list", code=1)
+            assert listed(source) == ["nothing"]
+            for name in ("old", "new"):
+                said = desk("put", "nothing", "--failures", disk / name, code=2).err
+                assert "Read-only file system" in said
+
+
+@pytest.mark.mounts
 def test_a_list_that_is_mounted_by_itself_stays_where_there_is_no_room_for_another(desk):
     disk, list_ = desk.folder / "disk", desk.folder / desk.file("list", b"")
     line = '{"source": "nothing"}\n'
@@ -266,6 +281,21 @@ def test_a_list_that_is_mounted_by_itself_stays_where_there_is_no_room_for_anoth
             done = desk("put", *names, "--from", list_, "--failures", list_, code=1)
             assert "No space left" in done.err
             assert list_.read_text() == line
+
+
+@pytest.mark.mounts
+def test_a_list_that_cannot_be_written_does_not_hide_what_ended_the_work(desk, monkeypatch):
+    desk.put("a")
+    desk.file("b")
+    monkeypatch.setattr(waiting, "OWN_PATIENCE", 0.2)
+    disk = desk.folder / "disk"
+    with small_disk(disk, "64k"):
+        fill_up(disk / "zeros")
+        with closing(sqlite3.connect(desk.folder / "store/catalog.db")) as other:
+            other.execute("BEGIN IMMEDIATE")
+            done = desk("put", "b", "--failures", disk / "list", code=6)
+    assert "No space left" in done.err
+    assert "locked" in done.err
 
 
 def test_what_is_left_when_the_catalog_is_held_is_in_the_list(desk, monkeypatch):

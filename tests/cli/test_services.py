@@ -12,6 +12,7 @@ from tests.cli.desk import said_in_one_line
 
 from calotype import Store
 from calotype.backends import s3, supabase
+from calotype.errors import Unavailable
 
 AT_ONCE = s3.Patience(connect=1, read=1, total=0.3)
 
@@ -136,6 +137,57 @@ def test_a_folder_that_cannot_be_made(desk, at, url, words):
     at(url, {})
     assert "/proc/" in said_in_one_line(desk(*words.split(), code=1))
     assert [each.name for each in desk.folder.iterdir()] == ["a"]
+
+
+@pytest.fixture(params=["no folder", "no new file", "no folder either", "no rights"])
+def hopeless(request, clerk):
+    """The URL of a catalog that cannot be made."""
+    if request.param != "no rights":
+        places = {
+            "no folder": "nowhere/app.db",
+            "no new file": "/proc/app.db",
+            "no folder either": "/dev/null/app.db",
+        }
+        return f"sqlite:///{places[request.param]}"
+    url = servers.schema()
+    with psycopg.connect(url) as raw:
+        raw.execute(f"GRANT USAGE ON SCHEMA {url.rpartition('%3D')[2]} TO {clerk}")
+    return url.replace("postgres@", f"{clerk}@")
+
+
+@pytest.mark.parametrize("url", ["file:bytes", "sqlite:///bytes.db"])
+def test_where_no_catalog_can_be_made_nothing_is_left_in_the_place_of_the_bytes(
+    desk, at, monkeypatch, hopeless, url
+):
+    at(url, {})
+    monkeypatch.setenv("CALOTYPE_CATALOG", hopeless)
+    said_in_one_line(desk("put", "a", code=1))
+    assert [each.name for each in desk.folder.iterdir()] == ["a"]
+
+
+@pytest.mark.parametrize("url", ["file:bytes", "sqlite:///bytes.db"])
+@pytest.mark.parametrize("folder", ["/proc/shop", "/proc/nothing/shop", "/dev/null/shop"])
+def test_where_no_folder_can_be_made_nothing_is_left_in_the_place_of_the_bytes(desk, url, folder):
+    with Store(folder, backend=url) as store, pytest.raises(Unavailable):
+        store.put(b"a")
+    assert list(desk.folder.iterdir()) == []
+
+
+def test_where_the_bytes_have_no_place_no_folder_is_left(desk):
+    with Store("shop/mine", backend="file:/proc/bytes") as store, pytest.raises(Unavailable):
+        store.put(b"a")
+    assert list(desk.folder.iterdir()) == []
+
+
+def test_where_the_bytes_have_no_place_no_tables_are_left_in_the_catalogs_database(
+    desk, at, monkeypatch
+):
+    url = servers.schema()
+    at("file:/proc/bytes", {})
+    monkeypatch.setenv("CALOTYPE_CATALOG", url)
+    said_in_one_line(desk("put", "a", code=1))
+    with psycopg.connect(url) as raw:
+        assert raw.execute("SELECT to_regclass('calotype_meta')").fetchone() == (None,)
 
 
 @pytest.mark.parametrize(("words", "code"), [("put a", 1), ("doctor", 4)])

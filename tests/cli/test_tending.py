@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from contextlib import closing
 from pathlib import Path
 
+import psycopg
 import pytest
+from tests import servers
 from tests.cli.desk import said_in_one_line
+from tests.mounts import fill_up, small_disk
 from tests.store.surgery import harm_page
 
 from calotype.catalog import schema
@@ -20,6 +24,21 @@ def test_init_makes_a_store(desk):
     assert {"calotype.toml", "catalog.db"} <= made
     assert (desk.folder / "media").stat().st_mode & 0o777 == 0o700
     desk("--store", "media", "fsck")
+
+
+@pytest.mark.mounts
+def test_init_on_a_full_disk_leaves_no_half_of_a_file_that_shuts_the_store(desk):
+    disk = desk.folder / "disk"
+    with small_disk(disk, "16m"):
+        desk("--store", "disk/store", "put", desk.file("a"))
+        fill_up(disk / "zeros")
+        said = said_in_one_line(desk("init", "disk/store", code=1))
+        assert "calotype.toml" in said and "No space left" in said
+        assert not list((disk / "store").glob("*calotype.toml*")) + list(disk.glob("store/*.part"))
+        desk("--store", "disk/store", "ls")
+        (disk / "zeros").unlink()
+        desk("init", "disk/store")
+        assert "[gc]" in (disk / "store/calotype.toml").read_text()
 
 
 def test_init_here_is_found_from_below(desk, monkeypatch):
@@ -95,9 +114,12 @@ def test_a_dry_run_refuses_what_would_be_refused(desk, tmp_path, monkeypatch):
     desk.put("a")
     catalog = desk.folder / "store/catalog.db"
     with closing(sqlite3.connect(catalog)) as raw:
-        raw.execute("UPDATE calotype_version SET version_num = '0099'")
-        raw.commit()
-        assert "0099" in said_in_one_line(desk("upgrade", "--downgrade", "3", "--dry-run", code=4))
+        for number in ("0099", "0002", "0"):
+            raw.execute("UPDATE calotype_version SET version_num = ?", [number])
+            raw.commit()
+            for words in (["--downgrade", "3"], ["--downgrade", "3", "--dry-run"]):
+                said = said_in_one_line(desk("upgrade", *words, code=4))
+                assert f"it says {number}, where calotype_meta says {schema.CURRENT}" in said
         raw.execute("DELETE FROM calotype_version")
         raw.commit()
     for words in (["--downgrade", "3"], ["--downgrade", "3", "--dry-run"]):
@@ -110,6 +132,20 @@ def test_a_dry_run_refuses_what_would_be_refused(desk, tmp_path, monkeypatch):
     desk.file("calotype.toml", settings.encode())
     for words in (["--downgrade", "3"], ["--downgrade", "3", "--dry-run"]):
         desk("upgrade", *words, code=10)
+
+
+def test_a_dry_run_sees_that_no_tables_may_be_made(desk):
+    url, clerk = servers.schema(), f"clerk_{os.urandom(4).hex()}"
+    with psycopg.connect(url) as raw:
+        raw.execute(f"CREATE ROLE {clerk} LOGIN")
+        raw.execute(f"GRANT USAGE ON SCHEMA {url.rpartition('%3D')[2]} TO {clerk}")
+    desk.patch.delenv("CALOTYPE_STORE")
+    desk.patch.setenv("CALOTYPE_CATALOG", url.replace("postgres@", f"{clerk}@"))
+    desk.patch.setenv("CALOTYPE_BACKENDS__MAIN__URL", "file:bytes")
+    for words in ([], ["--dry-run"]):
+        said = said_in_one_line(desk("upgrade", *words, code=1))
+        assert "permission denied for schema" in said
+    assert list(desk.folder.iterdir()) == []
 
 
 @pytest.mark.parametrize("words", [[], ["--dry-run"]])
@@ -179,7 +215,7 @@ def test_a_lost_table_or_index_is_told_by_doctor_and_never_no_store(desk, lost):
         raw.execute(f"DROP {lost}")
     assert f"{lost.partition(' ')[2]} is lost" in desk("doctor", code=4).out
     if lost.startswith("TABLE"):
-        assert "A table of the catalog is lost" in desk("put", desk.file("b"), code=4).err
+        assert "A table of the catalog" in desk("put", desk.file("b"), code=4).err
 
 
 @pytest.mark.parametrize("where", ["circle", "circle/store", "a/store", "x" * 300])

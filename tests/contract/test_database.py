@@ -794,7 +794,7 @@ def test_gc_clears_away_what_a_killed_put_left(tmp_path):
         change(backend, "INSERT INTO calotype_object (name, size, modified) VALUES (NULL, 0, 1)")
         change(
             backend,
-            "INSERT INTO calotype_chunk SELECT version, 0, 'left' FROM calotype_object "
+            "INSERT INTO calotype_chunk SELECT version, 0, X'6c656674' FROM calotype_object "
             "WHERE name IS NULL",
         )
         assert left(backend) == (1, 1)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+
 import pytest
 from tests.contract import mutants_in_memory as memory
 from tests.contract import mutants_on_disk as disk
@@ -111,6 +113,7 @@ def passes(kind, test: str, tmp_path) -> bool:
 @pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning")
 def test_a_wrong_backend_fails_the_test_that_is_named(mutant, test, tmp_path):
     assert not passes(mutant, test, tmp_path)
+    gc.collect()  # what it left open, while that is ignored
 
 
 @pytest.mark.parametrize("kind", [memory.InMemory, disk.OnDisk])

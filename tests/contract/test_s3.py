@@ -90,7 +90,8 @@ def test_its_powers_are_found_by_asking():
 def test_a_store_keeps_its_bytes_there(backend, tmp_path):
     with Store(catalog=f"sqlite:///{tmp_path}/app.db", backend=backend.url) as store:
         digest = store.put(LARGE, owner="scan/1").digest
-        done = store.put_many([tmp_path / "app.db"], owner="scan/1").result()
+        (tmp_path / "page.txt").write_bytes(b"the second page")
+        done = store.put_many([tmp_path / "page.txt"], owner="scan/1").result()
         assert done.created == 1
         assert store.put(LARGE).status == "duplicate"
         with store.open(digest) as file:

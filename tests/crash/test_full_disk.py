@@ -20,6 +20,8 @@ from tests.invariants import broken_invariants, temporary_of
 from tests.mounts import fill_up, needs_mounts, small_disk
 
 from calotype import Store
+from calotype.catalog import candidates, reserve
+from calotype.catalog.reserve import Freeing
 from calotype.errors import Unavailable
 
 pytestmark = needs_mounts
@@ -465,8 +467,27 @@ def test_without_anything_kept_back_a_full_disk_is_called_full(tmp_path) -> None
         for words, code in (["ls"], 1), (["gc", "--now"], 1), (["doctor"], 4):
             done = subprocess.run([*command, *words], capture_output=True, text=True, timeout=60)
             assert done.returncode == code, done
-            assert "The disk that holds the catalog is full" in done.stdout + done.stderr
+            said = done.stdout + done.stderr
+            assert "The disk that holds the catalog " in said and "is full" in said
         assert "only 0 MiB are free" in done.stdout
+
+
+def test_what_could_not_be_moved_into_the_file_is_not_committed(tmp_path) -> None:
+    """Else the log would stay, and with it what is kept back for those who come after."""
+    with small_disk(tmp_path / "small", "16m"), Store(tmp_path / "small" / "store") as store:
+        store.put(noise("kept"), owner="file/1")
+        fill_up(tmp_path / "small" / "ballast")
+        catalog = store._rooms.catalog
+        looks = [(str(digest(noise(f"{number}", 8))), 1, 1) for number in range(8000)]
+        with (
+            pytest.raises(Unavailable, match="is full"),
+            catalog.write(freeing=Freeing.BYTES) as connection,
+        ):
+            candidates.append(connection, looks)
+        assert (reserve.log_size(catalog.path), reserve.taken(catalog.path)) == (0, SIZE_KEPT)
+        with catalog.write(freeing=Freeing.BYTES) as connection:
+            candidates.append(connection, looks[:1000])
+        assert reserve.log_size(catalog.path) == 0
 
 
 def test_somebody_who_reads_for_long_keeps_nobody_from_letting_go(tmp_path) -> None:

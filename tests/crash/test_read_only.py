@@ -17,6 +17,7 @@ from tests.crash.visits import (
     refused,
     visit_to_be_told,
     visit_to_make,
+    visit_to_put,
     visit_to_read,
     visit_to_write,
 )
@@ -24,6 +25,7 @@ from tests.mounts import needs_mounts, read_only
 from tests.races.crowd import at_once
 
 from calotype import Store
+from calotype.errors import Unavailable
 
 Visit = Callable[[Path], None]
 """What is done to a folder that may only be read."""
@@ -68,6 +70,35 @@ def test_a_store_cannot_be_made_there(tmp_path, closed) -> None:
     assert not list((tmp_path / "empty").iterdir())
 
 
+def _mounted_over(place: Path, visit: Visit) -> None:
+    with read_only(place / "blobs", place / "blobs"):
+        visit(place)
+
+
+def _blobs_forbidden(place: Path, visit: Visit) -> None:
+    with unwritable(place / "blobs"):
+        at_once(without_powers, [(visit, place)])
+
+
+@pytest.mark.parametrize(
+    "closed", [pytest.param(_mounted_over, marks=needs_mounts), _blobs_forbidden]
+)
+def test_bytes_that_may_only_be_read_are_told_of_in_words(place, closed) -> None:
+    closed(place, visit_to_put)
+    visit_to_read(place)
+
+
+@pytest.mark.parametrize("shut", ["", "catalog.db"])
+def test_what_may_not_be_opened_at_all_is_told_of_in_words(place, shut) -> None:
+    rights = (place / shut).stat().st_mode
+    (place / shut).chmod(0o000)
+    try:
+        at_once(without_powers, [(visit_to_put, place)])
+    finally:
+        (place / shut).chmod(rights)
+    visit_to_read(place)
+
+
 @needs_mounts
 def test_a_store_that_another_process_writes_to_can_be_read(place, tmp_path) -> None:
     with Store(place) as writer:
@@ -99,3 +130,18 @@ def test_what_was_refused_succeeds_when_it_may_be_written_again(place, tmp_path)
         (tmp_path / "view").rmdir()
         (tmp_path / "view").symlink_to(place)
         assert store.put(noise("new")).status == "created"
+
+
+@needs_mounts
+def test_what_was_read_beside_a_writer_is_not_believed(place) -> None:
+    view = place.with_name("view")
+    with read_only(place, view), Store(view) as reader:
+        pages = reader.assets()
+        with (
+            pytest.raises(Unavailable, match="written to while it was read") as caught,
+            reader._rooms.catalog.read(),
+            Store(place) as writer,
+        ):
+            writer.put(b"new")
+        assert "Try again" in caught.value.hint
+        assert len(list(reader.assets())) == len(list(pages)) > 0

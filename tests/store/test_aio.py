@@ -525,6 +525,7 @@ def test_arguments_that_make_no_sense_are_told_when_awaited(place):
 
 
 def test_it_can_be_closed_and_used_again(place):
+    others = set(threading.enumerate())
     store = AsyncStore.of(place.open())
 
     async def using():
@@ -534,7 +535,7 @@ def test_it_can_be_closed_and_used_again(place):
         return done.status
 
     assert [asyncio.run(using()) for _ in range(2)] == ["created", "duplicate"]
-    for thread in threading.enumerate():
+    for thread in set(threading.enumerate()) - others:
         if thread.name.startswith("calotype_"):
             thread.join(10)
             assert not thread.is_alive()

@@ -23,6 +23,7 @@ from calotype.backends.local import LocalBackend
 from calotype.backends.markers import MARKER, Marker
 from calotype.backends.staged import LocalStaged
 from calotype.errors import Corrupt, Denied, EraseLocked, Misconfigured, NotFound, Unavailable
+from calotype.opening import open_backend
 
 
 @pytest.fixture
@@ -399,6 +400,30 @@ def test_a_place_that_is_refused_is_held_open_no_longer(store, tmp_path):
             store.backends.add("two", other)
     held = [os.readlink(each) for each in Path("/proc/self/fd").iterdir() if each.exists()]
     assert f"{tmp_path}/other.db" not in held
+
+
+def test_a_backend_that_the_caller_opened_stays_open_where_it_is_refused(
+    store, tmp_path, monkeypatch
+):
+    url = f"sqlite:///{tmp_path}/other.db"
+    with Store(catalog=f"sqlite:///{tmp_path}/apart.db", backend=url) as apart:
+        apart.put(picture())
+    store.create()
+    given, closed = open_backend(url), []
+    close = type(given).close
+
+    def noted(backend):
+        closed.append(backend)
+        close(backend)
+
+    monkeypatch.setattr(type(given), "close", noted)
+    with pytest.raises(Misconfigured):
+        store.backends.add("two", given)
+    assert closed == []
+    with pytest.raises(Misconfigured):
+        store.backends.add("two", url)
+    assert len(closed) == 1
+    given.close()
 
 
 def test_a_copy_goes_on_where_it_was_left(store, tmp_path):

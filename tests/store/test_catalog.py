@@ -11,6 +11,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from sqlalchemy import create_engine
 from tests.store.pictures import noise, picture
 from tests.store.places import Place
 from tests.store.surgery import content, findings, harm_page, objects, problems
@@ -422,3 +423,19 @@ def test_a_catalog_that_was_put_in_place_of_another_is_opened(folder, tmp_path):
     with folder.open() as store:
         assert len(list(store.assets())) == 2
         assert not any(finding.is_problem for finding in store.fsck(read_data=True))
+
+
+@pytest.mark.parametrize("where", ["none/app.db", "none/deep/app.db"])
+def test_an_engine_whose_folder_is_not_there_leaves_nothing_where_the_bytes_go(tmp_path, where):
+    engine = create_engine(f"sqlite:///{tmp_path / where}")
+    store = Store(engine=engine, backend=f"file:{tmp_path / 'media'}")
+    with store, pytest.raises(Unavailable):
+        store.put(b"new")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("given", [Path("app.db"), 5, create_engine("sqlite://")])
+def test_what_is_no_url_of_a_catalog_is_told_what_to_write(given):
+    with pytest.raises(Misconfigured, match="as text, not a") as caught:
+        Store(catalog=given, backend="memory:")
+    assert "engine=" in caught.value.hint

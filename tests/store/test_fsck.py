@@ -31,7 +31,7 @@ from calotype import Digest
 from calotype.backends import Key
 from calotype.backends.markers import MARKER
 from calotype.backends.memory import MemoryBackend
-from calotype.errors import Corrupt, EraseLocked, Unavailable
+from calotype.errors import Corrupt, EraseLocked, Misconfigured, Unavailable
 from calotype.fsck import sides, whole
 from calotype.model import Check
 
@@ -629,3 +629,18 @@ def test_an_index_over_rows_that_are_doubled_by_now_is_told_and_stops_nothing(du
         assert [finding.action for finding in found if "asset_recent" in finding.note] == ["mended"]
         (doubled,) = [finding for finding in found if "reference_slot" in finding.note]
         assert ("there twice" in doubled.note, doubled.action) == (True, "")
+
+
+def test_bytes_that_a_clock_ahead_says_were_read_are_read_again(store, clock):
+    clock.advance(days=90)
+    digest = store.put(picture()).digest
+    clock.advance(days=-90)
+    spoil(store, digest)
+    assert [each.kind for each in store.fsck(read_data=True)] == ["corrupt"]
+
+
+def test_a_dry_run_and_a_repair_are_not_one(store):
+    digest = store.put(picture()).digest
+    with pytest.raises(Misconfigured, match="A dry run repairs nothing"):
+        store.fsck(repair=True, dry_run=True)
+    assert content(store, digest) == picture()

@@ -287,6 +287,14 @@ def test_one_refused_digest_keeps_its_asset_until_it_goes_itself(store, released
     assert content(store, released[2]) == noise(300, 3)
 
 
+def test_what_is_refused_does_not_count_for_the_limit(store, released):
+    first = store.plan_gc(now=True, limit=1).items[0].digest
+    hold_back(store, first)
+    report = store.gc(now=True, limit=4)
+    assert (report.doomed, report.refused) == (4, 1)
+    assert states(store, first) == ["live"]
+
+
 @pytest.mark.parametrize(
     "end",
     [

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import stat
 import time
 from types import SimpleNamespace
 
@@ -366,6 +367,12 @@ def test_a_temporary_file_that_is_held_open_for_hours_is_not_reclaimed(durable):
         assert content(store, put.digest) == noise(9, 9_000_000) + b"the end"
 
 
+def resting(place):
+    """Temporary files that are wholly written."""
+    drafts = (place.blobs / "tmp").iterdir()
+    return [each for each in drafts if not each.stat().st_mode & stat.S_IWUSR]
+
+
 def test_temporary_files_that_rest_may_be_reclaimed_and_are_read_again(
     durable, tmp_path, monkeypatch
 ):
@@ -375,7 +382,7 @@ def test_temporary_files_that_rest_may_be_reclaimed_and_are_read_again(
 
     def slowly(some):
         yield from some
-        while len(drafts := list((durable.blobs / "tmp").iterdir())) < len(some):
+        while len(drafts := resting(durable)) < len(some):
             time.sleep(0.01)
         for draft in drafts:
             aged(draft, 5)

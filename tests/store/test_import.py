@@ -489,6 +489,77 @@ def test_a_store_inside_the_tree_does_not_import_itself(tmp_path):
         assert [asset.filename for asset in store.assets()] == ["a.png"]
 
 
+@pytest.mark.parametrize("inner", ["", "sha256", "sha256/aa", "tmp", "erased"])
+def test_the_stores_own_folder_is_not_imported(tmp_path, inner):
+    with Store(tmp_path / "media") as store:
+        store.put(picture())
+        for there in ("sha256/aa", "tmp", "erased"):
+            (tmp_path / "media/blobs" / there).mkdir(exist_ok=True)
+        (tmp_path / "link").symlink_to("media/blobs")
+        (tmp_path / "deep").symlink_to(f"media/blobs/{inner}")
+        for root in (f"media/blobs/{inner}", f"link/{inner}", "deep"):
+            with pytest.raises(Misconfigured, match="where the store keeps its bytes"):
+                store.import_tree(tmp_path / root).result()
+        assert len([*store.assets()]) == 1
+
+
+def test_a_database_that_is_named_among_the_files_is_not_read(tmp_path):
+    (tmp_path / "a.png").write_bytes(picture())
+    with Store(tmp_path / "media") as store:
+        store.put(picture(1))
+        for names in (["a.png", "media/catalog.db"], ["media"]):
+            done = store.import_tree(tmp_path, only=names).result()
+            assert [each.source[-10:] for each in done.failures] == ["catalog.db"][: len(names) - 1]
+        assert len([*store.assets()]) == 2
+
+
+@pytest.mark.parametrize("where", ["inside", "elsewhere", "linked"])
+def test_a_database_that_a_map_names_is_not_read(tmp_path, where):
+    (tmp_path / "tree").mkdir()
+    (tmp_path / "tree/a.png").write_bytes(picture())
+    place = tmp_path / ("tree/media" if where == "inside" else "media")
+    with Store(place) as store:
+        store.put(picture(1))
+        named = [place / "catalog.db", place / "catalog.db-shm"]
+        if where == "linked":
+            named = [tmp_path / "tree/linked.db"]
+            named[0].hardlink_to(place / "catalog.db")
+        lines = [f"{path},x/1,{number}" for number, path in enumerate(named)]
+        links = tmp_path / "links.csv"
+        links.write_text("path,owner,role\n" + "\n".join([*lines, "a.png,x/1,a"]) + "\n")
+        done = store.import_tree(tmp_path / "tree", links=links).result()
+        assert [each.source for each in done.failures] == [str(path) for path in named]
+        assert {each.code for each in done.failures} == {"misconfigured"}
+        assert (done.created, len([*store.assets()])) == (1, 2)
+
+
+def test_a_folder_in_a_list_that_still_cannot_be_imported_stops_no_other(tmp_path):
+    (tmp_path / "a.png").write_bytes(picture())
+    with Store(tmp_path / "media") as store:
+        store.put(picture(1))
+        done = store.import_tree(tmp_path, only=["media/blobs", "a.png"]).result()
+        assert [each.source for each in done.failures] == [str(tmp_path / "media/blobs")]
+        assert (done.created, len([*store.assets()])) == (1, 2)
+
+
+def test_files_whose_names_only_begin_as_the_databases_are_imported(tmp_path):
+    names = ("app.db.old", "app.db2", "app.dbs/x.png")
+    for number, name in enumerate(names):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(picture(number))
+    (tmp_path / "app.db.schema3.abcdef").write_bytes(b"a copy made before an upgrade")
+    with Store(catalog=f"sqlite:///{tmp_path}/app.db", backend=f"file:{tmp_path}/blobs") as store:
+        assert store.import_tree(tmp_path).result().created == 3
+
+
+def test_a_folder_beside_the_stores_own_is_imported(tmp_path):
+    (tmp_path / "pictures").mkdir()
+    (tmp_path / "pictures/a.png").write_bytes(picture())
+    with Store(catalog=f"sqlite:///{tmp_path}/app.db", backend=f"file:{tmp_path}") as store:
+        store.put(b"first")
+        assert store.import_tree(tmp_path / "pictures").result().created == 1
+
+
 @pytest.mark.parametrize("role", ["primary", "mirror"])
 def test_bytes_in_a_file_inside_the_tree_are_not_imported(tmp_path, role):
     (tmp_path / "a.png").write_bytes(picture())

@@ -12,7 +12,8 @@ from tests.store.legacy import TO_BLOB, Application, furnished, moved, pointing
 from tests.store.pictures import noise, picture
 from tests.store.surgery import content, lose, spoil
 
-from calotype import Digest
+from calotype import Digest, Store
+from calotype.backends.markers import MARKER
 from calotype.errors import Misconfigured
 from calotype.importing import removing as removing_sources
 from calotype.importing import rows as application
@@ -167,6 +168,96 @@ def test_the_stores_own_file_is_no_source_to_remove(durable, app):
         done = moved(store, app, owner="image/{id}", role="original", remove_sources=True)
         assert (done.removed, "store's own" in done.failures[0].message) == (0, True)
         assert content(store, kept.digest) == picture(0)
+
+
+@pytest.mark.parametrize("end", ["-journal", "-reserve", "-checkpoint", ""])
+def test_nor_is_a_database_of_bytes_or_what_belongs_to_it(folder, app, tmp_path, end):
+    file = tmp_path / f"bytes.db{end}"
+    with folder.open() as store:
+        store.backends.add("two", f"sqlite:///{tmp_path}/bytes.db")
+        store.put(picture(9), owner="image/9")
+        file.touch()
+        app.tell("DELETE FROM images WHERE id > 1")
+        app.tell("UPDATE images SET path = ?", str(file))
+        done = moved(store, app, owner="image/{id}", remove_sources=True)
+        assert (done.removed, done.created) == (0, 0)
+        assert "belongs to a database that is in use" in done.failures[0].message
+    assert file.exists()
+
+
+@pytest.mark.parametrize("name", ["{}", "{}-wal", "linked", "hard"])
+@pytest.mark.parametrize("whose", ["the rows'", "the store's"])
+def test_a_database_in_use_is_no_source(durable, app, tmp_path, whose, name):
+    """It is not even read: that would let go of the locks that this process has on it."""
+    with durable.open() as store:
+        store.put(picture(9), owner="image/9")
+        catalog = store._rooms.catalog.path
+        if whose == "the store's" and catalog is None:
+            pytest.skip("PostgreSQL's files are its own")
+        file = app.database if whose == "the rows'" else catalog
+        path = tmp_path / name.format(file)
+        if name == "linked":
+            path.symlink_to(file)
+        elif name == "hard":
+            path.hardlink_to(file)
+        elif name == "{}-wal" and not path.exists():
+            path.touch()
+        app.tell("DELETE FROM images WHERE id > 1")
+        app.tell("UPDATE images SET path = ?", str(path))
+        for dry_run in (True, False):
+            done = moved(store, app, owner="image/{id}", remove_sources=True, dry_run=dry_run)
+            assert (done.removed, done.created) == (0, 0)
+        assert "belongs to a database that is in use" in done.failures[0].message
+        assert file.exists()
+        assert [asset.digest for asset in store.assets()] == [Digest.of(picture(9))]
+
+
+OWN = [MARKER, "sha256/aa/stray", "tmp/x", "spare/4096", "erased/7", "blocked/aa"]
+
+
+@pytest.mark.parametrize("name", OWN[:2])
+def test_nor_what_it_keeps_where_its_second_copies_are(folder, app, tmp_path, name):
+    file = tmp_path / "two" / name
+    with folder.open() as store:
+        store.backends.add("two", f"file:{tmp_path}/two")
+        store.put(picture(9), owner="image/9")
+        file.parent.mkdir(exist_ok=True)
+        file.touch()
+        app.tell("DELETE FROM images WHERE id > 1")
+        app.tell("UPDATE images SET path = ?", str(file))
+        done = moved(store, app, owner="image/{id}", remove_sources=True)
+        assert (done.removed, "store's own" in done.failures[0].message) == (0, True)
+    assert file.exists()
+
+
+@pytest.mark.parametrize("name", OWN)
+def test_what_the_store_keeps_beside_its_bytes_is_no_source_to_remove(durable, app, name):
+    with durable.open() as store:
+        store.put(picture(9), owner="image/9")
+        file = durable.blobs / name
+        file.parent.mkdir(exist_ok=True)
+        if not file.exists():
+            file.write_bytes(b"stray")
+        app.tell("DELETE FROM images WHERE id > 1")
+        app.tell("UPDATE images SET path = ?", str(file))
+        for _ in range(2):
+            done = moved(store, app, owner="image/{id}", remove_sources=True)
+            assert (done.removed, "store's own" in done.failures[0].message) == (0, True)
+        planned = moved(store, app, owner="image/{id}", remove_sources=True, dry_run=True)
+        assert planned.planned == ()
+        assert file.exists()
+
+
+def test_files_below_the_folder_of_the_bytes_that_are_not_its_own_are_removed(app, tmp_path, clock):
+    (tmp_path / "all/pictures").mkdir(parents=True)
+    file = tmp_path / "all/pictures/a.png"
+    file.write_bytes(picture(5))
+    app.tell("DELETE FROM images WHERE id > 1")
+    app.tell("UPDATE images SET path = ?", str(file))
+    url = f"sqlite:///{tmp_path}/own.db"
+    with Store(catalog=url, backend=f"file:{tmp_path}/all", clock=clock) as store:
+        assert moved(store, app, owner="image/{id}", remove_sources=True).removed == 1
+    assert not file.exists()
 
 
 def test_a_source_whose_row_has_nothing_in_the_store_is_not_removed(durable, app):

@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sqlite3
-from collections.abc import Iterator
-from contextlib import closing, suppress
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, contextmanager, suppress
 
 import psycopg
 import pytest
 from tests import supabase_server
-from tests.store.surgery import backend_of, change, content, findings
+from tests.store.surgery import backend_of, change, content, findings, rows
 from tests.store.worlds import BACKENDS, CATALOGS, World, bytes_of, marker, names, put_at
 
-from calotype import Store, doctoring, mounting
+from calotype import Store, catalog, doctoring, mounting
+from calotype.backends import INSIDE
 from calotype.backends.markers import MARKER
 from calotype.catalog import homes
 from calotype.digest import Digest
 from calotype.errors import Blocked, Corrupt, Denied, EraseLocked, Locked, Misconfigured, NotFound
+from calotype.recovering import Recovery
 
 FEW = [
     ("sqlite", "folder"),
@@ -199,23 +204,123 @@ def test_staging_that_is_given_a_place_of_its_own_erases_there_and_nowhere_else(
         assert store.gc(now=True).erased == 1
 
 
-def test_a_server_that_does_not_say_which_it_is_locks_until_it_does(tmp_path, clock):
+@contextmanager
+def untold(tmp_path, clock, bytes_at="") -> Iterator[tuple[World, Store, Callable[[], None]]]:
+    """A store whose user may not ask the server which it is, until the last is called."""
     world = World("postgresql", "folder", tmp_path, clock)
+    world.bytes_at = bytes_at or world.bytes_at
     role = f"clerk_{os.urandom(4).hex()}"
     with psycopg.connect(world.production, autocommit=True) as raw:
         raw.execute("REVOKE EXECUTE ON FUNCTION pg_control_system() FROM PUBLIC")
         raw.execute(f"CREATE ROLE {role} LOGIN; GRANT ALL ON SCHEMA public TO {role}")
         store = world.open(world.production.replace("postgres@", f"{role}@"))
+        granted = f"GRANT EXECUTE ON FUNCTION pg_control_system() TO {role}"
+        yield world, store, lambda: raw.execute(granted)
+    world.close()
+
+
+def test_a_server_that_does_not_say_which_it_is_locks_until_it_does(tmp_path, clock):
+    with untold(tmp_path, clock) as (world, store, grant):
         filled(store)
         store.release("page/0")
         with pytest.raises(EraseLocked, match="which server") as refused:
             store.gc(now=True)
         assert "GRANT EXECUTE ON FUNCTION pg_control_system()" in refused.value.hint
         assert kinds(store, recover=True, adopt=True) == ["locked", "orphan"]
-        raw.execute(f"GRANT EXECUTE ON FUNCTION pg_control_system() TO {role}")
+        clone = world.open(world.staging(world.dump()))  # by a user who may ask
+        clone.release("page/1")
+        with pytest.raises(EraseLocked, match="did not say where this catalog began"):
+            clone.gc(now=True, force=True)
+        grant()
+        with pytest.raises(EraseLocked, match="may be a copy") as refused:
+            store.gc(now=True)
+        assert "fsck --recover --adopt" in refused.value.hint
+        assert kinds(store, recover=True, adopt=True) == ["adopted"]
+        store.release("page/2")
+        assert store.gc(now=True).erased == 1  # a recovery keeps what it finds let go of
+        assert kinds(store, read_data=True) == []
+        with pytest.raises(EraseLocked, match="may be in use|may be a copy"):
+            clone.gc(now=True, force=True)
+
+
+def test_a_catalog_that_could_not_tell_is_a_copy_where_it_is_copied_to(tmp_path, clock):
+    with untold(tmp_path, clock) as (world, store, _):
+        filled(store)
+        elsewhere = f"sqlite:///{tmp_path}/app.db"
+        store.copy_catalog(elsewhere).result()
+        copied = world.open(elsewhere)
+        copied.release("page/0")
+        with pytest.raises(EraseLocked, match="may be a copy"):  # as it would be of a dump
+            copied.gc(now=True)
+        assert kinds(copied, recover=True, adopt=True) == ["adopted"]
+        copied.release("page/1")
+        assert copied.gc(now=True).erased == 1
+
+
+def test_bytes_in_the_catalogs_database_are_its_own_wherever_that_is(tmp_path, clock):
+    with untold(tmp_path, clock, INSIDE) as (_, store, grant):
+        filled(store)
+        store.release("page/0")
         assert store.gc(now=True).erased == 1
-        assert kinds(store) == []
-    world.close()
+        grant()
+        store.release("page/1")
+        assert store.gc(now=True).erased == 1
+        with store._rooms.catalog.read() as connection:
+            assert homes.home(connection) == store._rooms.catalog.database.stand()
+
+
+@pytest.mark.parametrize("by", ["this process", "the next"])
+def test_a_marker_that_could_not_be_written_is_written_with_a_later_put(
+    tmp_path, clock, monkeypatch, by
+):
+    root = tmp_path / "shop"
+    noted = root / "blobs" / MARKER
+
+    def refused(*_, **__):
+        raise Denied("The disk takes no marker for a while.")
+
+    if by == "this process":
+        monkeypatch.setattr(catalog, "SETTLE_AGAIN", 0)
+    with Store(root, clock=clock) as store:
+        with monkeypatch.context() as patched:
+            patched.setattr(type(backend_of(store)), "write_note", refused)
+            filled(store, 2)
+        store.put(body(7))
+        assert noted.exists() == (by == "this process")  # it is not tried with each put
+    if by == "the next":
+        with Store(root, clock=clock) as store:
+            store.put(body(8))
+        assert noted.exists()
+    shutil.copytree(root, tmp_path / "copy")
+    with Store(tmp_path / "copy", clock=clock) as copy:
+        copy.release("page/1")
+        assert copy.gc(now=True).erased == 1
+    with Store(root, clock=clock) as store:
+        assert rows(store, "SELECT value FROM calotype_meta WHERE key = 'unmarked'") == []
+
+
+def test_no_thread_puts_before_the_catalog_is_at_home(in_file):
+    with in_file.open() as store:
+        store.create()
+        change(store, "DELETE FROM calotype_meta WHERE key = 'home'")
+    with in_file.open() as store:
+        begun, may_end = threading.Event(), threading.Event()
+        settle = store._rooms.catalog._settle
+
+        def slowly(catalog):
+            begun.set()
+            assert may_end.wait(60)
+            settle(catalog)
+
+        store._rooms.catalog._settle = slowly
+        with ThreadPoolExecutor(2) as pool:
+            first = pool.submit(store.put, body(1))
+            assert begun.wait(60)
+            second = pool.submit(store.put, body(2))
+            with pytest.raises(TimeoutError):
+                second.result(0.5)
+            may_end.set()
+            assert {first.result(60).status, second.result(60).status} == {"created"}
 
 
 def test_of_two_clones_the_one_that_adopts_has_the_bytes(world):
@@ -237,6 +342,30 @@ def test_of_two_clones_the_one_that_adopts_has_the_bytes(world):
     assert first.gc(now=True).erased == 1
     with pytest.raises(EraseLocked):
         clone.gc(now=True)
+
+
+def test_bytes_are_not_taken_over_while_their_catalog_erases(world, monkeypatch):
+    with world.open() as store:
+        filled(store)
+        store.release("page/0")
+        store.gc(now=True)
+    clone = world.open(world.staging(world.dump()))
+    production = world.open()
+    production.release("page/1")
+    begin = Recovery._begin
+
+    def meanwhile(recovery, found):
+        begin(recovery, found)
+        assert production.gc(now=True).erased == 1
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Recovery, "_begin", meanwhile)
+        told = findings(clone, recover=True, adopt=True)
+    refused = next(each.note for each in told if each.kind == "unreachable")
+    assert refused.startswith("Another catalog writes the marker")
+    assert marker(production).epoch == 1
+    assert kinds(clone, recover=True, adopt=True) == ["missing"]  # page/1's
+    assert marker(clone).epoch > 1
 
 
 def test_an_older_catalog_locks_by_itself_until_it_is_recovered(world, clock):

@@ -510,3 +510,42 @@ def test_a_backend_of_ones_own_is_used_as_it_is(tmp_path):
         assert len(list(backend.scan("sha256/"))) == 1
     with pytest.raises(Misconfigured, match="Not a backend: int"):
         Store(tmp_path / "store", backend=5)
+
+
+def test_a_database_of_bytes_is_not_read(tmp_path):
+    there = tmp_path / "bytes.db"
+    with Store(tmp_path / "media", backend=f"sqlite:///{there}") as store:
+        store.put(picture())
+        with pytest.raises(Misconfigured, match="belongs to a database that is in use"):
+            store.put(there)
+        (failed,) = store.put_many([there]).result().failures
+        assert (failed.code, len([*store.assets()])) == ("misconfigured", 1)
+
+
+@pytest.mark.parametrize("linked", [False, True])
+@pytest.mark.parametrize("end", ["", "-wal", "-shm"])
+@pytest.mark.parametrize("many", [False, True])
+def test_the_catalogs_own_file_is_not_read(in_file, tmp_path, end, linked, many):
+    """To close it would let go of the locks that this process has on it."""
+    with in_file.open() as store:
+        store.put(picture())
+        path = Path(f"{store._rooms.catalog.path}{end}")
+        path.touch()
+        if linked:
+            (tmp_path / "picture.png").symlink_to(path)
+            path = tmp_path / "picture.png"
+        if many:
+            done = store.put_many([path, picture(1)]).result()
+            assert ([each.code for each in done.failures], done.created) == (["misconfigured"], 1)
+        else:
+            with pytest.raises(Misconfigured, match="belongs to a database that is in use"):
+                store.put(path)
+        assert len([*store.assets()]) == 1 + many
+
+
+def test_the_folder_that_the_first_put_makes_is_its_users_alone(tmp_path):
+    with Store(tmp_path / "deep/media") as store:
+        store.put(b"first")
+    for place in ("deep/media", "deep/media/blobs", "deep/media/blobs/sha256"):
+        assert (tmp_path / place).stat().st_mode & 0o777 == 0o700
+    assert (tmp_path / "deep/media/catalog.db").stat().st_mode & 0o777 == 0o600

@@ -429,3 +429,11 @@ def test_bytes_that_one_scope_mends_are_nobody_elses_news(store):
     truncate(store, digest)
     again = store.put_many([picture(), picture()]).result()
     assert (again.healed, again.duplicate) == (1, 1)
+
+
+def test_all_that_is_kept_together_may_only_be_read(folder, files):
+    with folder.open() as store:
+        store.put_many(files, "set/1").result()
+    kept = list(folder.blobs.glob("sha256/*/*/*"))
+    assert len(kept) > 4  # more are synced together
+    assert {each.stat().st_mode & 0o777 for each in kept} == {0o444}

@@ -128,3 +128,14 @@ def test_the_doctor_names_folders_that_are_anothers(place):
     os.chown(place / "blobs" / "erased", 0, 0)
     (place / "blobs" / "erased").chmod(0o755)
     assert as_the_other(looks)
+
+
+def test_the_doctor_tells_of_a_folder_that_may_not_be_entered(place):
+    def looks() -> None:
+        with Store(place) as store:
+            remarks = [each for each in doctoring.examine(store) if each.level == "fail"]
+        assert ("rights", f"{place} may not be written") in [(e.subject, e.note) for e in remarks]
+
+    assert as_the_other(lambda: use(place, 0))
+    os.chown(place, 0, 0)
+    assert as_the_other(looks)

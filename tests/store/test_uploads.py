@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from functools import partial
-from io import BytesIO
+from io import BytesIO, RawIOBase
 from urllib.parse import unquote, urlsplit
 
 import httpx
@@ -32,7 +32,7 @@ from tests.store.surgery import (
     states,
 )
 
-from calotype import Store
+from calotype import Store, heart
 from calotype.catalog import Catalog
 from calotype.catalog.intents import INTENT_AGE
 from calotype.digest import Digest
@@ -340,6 +340,48 @@ def test_an_upload_ends(store, clock):
     assert rows(store, "SELECT count(*) FROM calotype_upload") == [(0,)]
     with pytest.raises(NotFound, match="No upload"):
         store.complete(early.id)
+
+
+@pytest.mark.parametrize(("late", "kept"), [(-2, True), (2, False)])
+def test_what_was_sent_in_time_is_completed_until_gc_may_let_it_go(store, clock, late, kept):
+    ident = sent(store, picture())
+    clock.advance(hours=2, seconds=INTENT_AGE / 1e6 + late)
+    if kept:
+        assert store.complete(ident).status == "created"
+        return
+    with pytest.raises(UrlExpired, match="is over"):
+        store.complete(ident)
+    assert states(store, sha(picture())) == ["writing"]  # gc has not been here yet
+
+
+def test_gc_waits_for_what_is_being_read_to_complete_an_upload(store, clock, monkeypatch):
+    ident = sent(store, noise(50_000, 1), "application/octet-stream")
+    clock.advance(hours=2)
+    opened = type(backend_of(store)).open
+
+    class Slow(RawIOBase):
+        """Ten minutes for each 16 kB, and gc after each."""
+
+        def __init__(self, file):
+            self._file = file
+
+        def readable(self):
+            return True
+
+        def readinto(self, room):
+            clock.advance(seconds=600)
+            store.gc(now=True)
+            assert states(store, sha(noise(50_000, 1))) == ["writing"]
+            part = self._file.read(min(len(room), 16_000))
+            room[: len(part)] = part
+            return len(part)
+
+    monkeypatch.setattr(heart, "BEAT", 0)
+    monkeypatch.setattr(type(backend_of(store)), "vouch", lambda *_: False, raising=False)
+    with monkeypatch.context() as patched:
+        patched.setattr(type(backend_of(store)), "open", lambda *given: Slow(opened(*given)))
+        assert store.complete(ident).status == "created"
+    assert content(store, sha(noise(50_000, 1))) == noise(50_000, 1)
 
 
 @everywhere

@@ -6,9 +6,10 @@ statements. Nothing outside this package writes SQL.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Hashable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 
 from sqlalchemy import Connection, Engine
 
@@ -28,6 +29,9 @@ FIRST = "main"
 LOOK_AGAIN = 1.0
 """Seconds until a reader asks again whether the catalog is still here; a writer always learns."""
 
+SETTLE_AGAIN = 60.0
+"""Seconds until a put tries again to mark a backend that could not be marked."""
+
 _LOST_FILE = (
     "If it was moved, move it back: what lies beside it as -wal belongs to it. To use a copy "
     "instead (an upgrade leaves one as .schema*), move -wal and -shm away first. "
@@ -43,7 +47,7 @@ class Catalog:
     ``implied``, for nobody named it. ``occupied`` tells whether bytes lie there already: then a
     catalog that is missing was lost, and none is made over them. ``ready`` raises where nothing
     could be kept: then none is made. ``settle`` is told of one that is at home nowhere yet, before
-    anything is put.
+    anything is put, and again while a backend could not be marked.
     """
 
     def __init__(
@@ -69,7 +73,7 @@ class Catalog:
         self._occupied = occupied
         self._ready = ready
         self._settle = settle
-        self._is_homeless = False
+        self._settles_at = math.inf
         self._ready_for: Hashable | None = None
         self._looked = 0.0
         self.store_id: str | None = None
@@ -137,7 +141,7 @@ class Catalog:
                 self._looked = time.monotonic()
                 self.store_id = connection.scalar(schema.STORE_ID)
                 self.backends = backends.known(connection)
-                self._is_homeless = homes.home(connection) is None
+                self._settles_at = math.inf if homes.is_settled(connection) else -math.inf
         if number != schema.CURRENT:
             schema.require_current(number, self)
             return self._looked_at()
@@ -161,17 +165,30 @@ class Catalog:
     def ensure(self) -> None:
         """Make the catalog unless it is there; any number of processes may do so at once."""
         if not self.exists():
-            with _of_no_store():
-                self._ready()
+            if not self.implied:  # else the bytes lie in the catalog's own folder
+                self.rehearse()
+                with _of_no_store():
+                    self._ready()
             with translated():
                 self.database.create(self._fill)
-        if self.exists() and self._is_homeless:
-            self._settle(self)
-            self._is_homeless = False
+        if self.exists() and time.monotonic() >= self._settles_at:
+            self._settle(self)  # each thread that comes meanwhile, for it puts nothing before
+            with self.read() as connection:
+                settled = homes.is_settled(connection)
+            self._settles_at = math.inf if settled else time.monotonic() + SETTLE_AGAIN
+
+    def rehearse(self) -> None:
+        """Raise what would be raised where the catalog is made; nothing is left of it."""
+        with suppress(_OnlyRehearsed), translated():
+            self.database.rehearse(self._fill_and_end)
 
     def _fill(self, connection: Connection) -> None:
         if schema.number(connection) is None:
             schema.create(connection, self.first_backend, self.clock())
+
+    def _fill_and_end(self, connection: Connection) -> None:
+        self._fill(connection)
+        raise _OnlyRehearsed
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
@@ -232,6 +249,10 @@ class Catalog:
         self.database.close()
         if not self.memory:
             self._ready_for = None
+
+
+class _OnlyRehearsed(Exception):
+    """Ends the transaction in which a catalog was made to see whether it can be."""
 
 
 @contextmanager

@@ -65,6 +65,10 @@ class Database(Protocol):
         """
         ...
 
+    def rehearse(self, fill: Callable[[Connection], None]) -> None:
+        """Raise what ``create`` would raise, and leave nothing; ``fill`` ends with an exception."""
+        ...
+
     def reading(self) -> AbstractContextManager[Connection]:
         """One consistent view."""
         ...

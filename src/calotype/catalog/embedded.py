@@ -7,14 +7,16 @@ import threading
 import weakref
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from functools import partial
 from pathlib import Path
 
 from sqlalchemy import Connection, Engine
+from sqlalchemy.exc import StatementError
 from sqlalchemy.pool import SingletonThreadPool, StaticPool
 
 from calotype.backends import Stand
 from calotype.backends.folders import mark_of, mounted_over, telling
-from calotype.catalog import at_rest, reserve, sqlite
+from calotype.catalog import at_rest, health, reserve, sqlite
 from calotype.catalog.columns import OURS
 from calotype.catalog.failures import folder_failed, spoils_connection, translated
 from calotype.catalog.log import Log, SharedLog
@@ -23,6 +25,9 @@ from calotype.catalog.reserve import Freeing
 from calotype.catalog.waiting import begin, blaming
 from calotype.errors import CalotypeError, Locked, Misconfigured
 from calotype.quantities import Instant
+
+_ODD = (ValueError, TypeError, LookupError, AttributeError)
+"""What rows may lead to that no one of ours wrote."""
 
 EVERYWHERE = (0, 0)
 """The identity of a database that is no file."""
@@ -57,6 +62,7 @@ class Embedded:
         self._log = self._log_of(self.path) if self.path is not None else None
         self._engine: Engine | None = None
         self._file: tuple[int, int] | None = None
+        self._with_log: tuple[int, int] | None = None
 
     def _log_of(self, path: Path) -> Log:
         return (Log if self.own else SharedLog)(sqlite.real(path), self._connected)
@@ -65,6 +71,10 @@ class Embedded:
     def name(self) -> str:
         """Where it is, for people."""
         return str(self.path) if self.path is not None else "this database"
+
+    @property
+    def _place(self) -> str:
+        return "" if self.path is None else str(self.path)
 
     def _same_process(self) -> None:
         """A forked child must not use its parent's connections; it closes them and starts anew.
@@ -155,24 +165,32 @@ class Embedded:
 
     def create(self, fill: Callable[[Connection], None]) -> None:
         """Make the file unless it is there, and have it filled."""
-
-        def filled(engine: Engine) -> None:
-            with self._writing(engine) as connection:
-                fill(connection)
-
         if self.own and self.path is not None and not self.path.exists():
-            sqlite.create(self.path, filled)
+            sqlite.create(self.path, partial(self._fill, fill))
         else:
             if self.own and self.path is not None:
                 sqlite.use_wal(self.engine, self.path)
-            filled(self.engine)
+            self._fill(fill, self.engine)
         if self.path is not None:
             reserve.keep(sqlite.real(self.path))
+
+    def rehearse(self, fill: Callable[[Connection], None]) -> None:
+        """The same in a file that is removed again, where none is there."""
+        if self.path is None:
+            return
+        if self.path.exists() or not (self.own or self.path.parent.is_dir()):
+            self._fill(fill, self.engine)
+        else:
+            sqlite.rehearse(self.path, partial(self._fill, fill))
+
+    def _fill(self, fill: Callable[[Connection], None], engine: Engine) -> None:
+        with self._writing(engine) as connection:
+            fill(connection)
 
     @contextmanager
     def reading(self) -> Iterator[Connection]:
         """One consistent view."""
-        with translated(), self._only_reader(), self._connected() as connection:
+        with translated(self._place), self._only_reader(), self._connected() as connection:
             connection.begin()
             if not sqlite.in_transaction(connection):
                 sqlite.tell(connection, "BEGIN")
@@ -186,6 +204,7 @@ class Embedded:
     ) -> Iterator[Connection]:
         """One transaction, the only writer from the start (BEGIN IMMEDIATE)."""
         self._settle()
+        self._have_log()
         patience = self._patience if patience is None else patience
         log = self._log
         special = [sqlite.HASTY] if self.own and not durable else []
@@ -193,7 +212,7 @@ class Embedded:
             special.append(sqlite.AT_HAND)
         with (
             log.room(rows, freeing, patience) if log is not None else nullcontext(),
-            translated(),
+            translated(self._place),
             self._writing(self.engine, special, patience) as connection,
             log.within(connection, freeing) if log is not None else nullcontext(),
         ):
@@ -204,6 +223,13 @@ class Embedded:
             with suppress(CalotypeError):  # else before the next write, which then begins nothing
                 self._settle()
 
+    def _have_log(self) -> None:
+        """Before the first write to a file of our own: have it in WAL mode."""
+        if self.own and self.path is not None and self._with_log != self._file:
+            with translated(self._place):
+                sqlite.have_wal(self.engine, self.path)
+            self._with_log = self._file
+
     def _settle(self) -> None:
         """Write again what a failed sync may have left in the page cache alone.
 
@@ -213,7 +239,7 @@ class Embedded:
         """
         if not self._doubtful or not self.own or self.path is None:
             return
-        with translated(), self._turn(self._patience):
+        with translated(self._place), self._turn(self._patience):
             if self._doubtful:
                 self.engine.dispose()
                 file = sqlite.real(self.path)
@@ -224,7 +250,7 @@ class Embedded:
     @contextmanager
     def rebuilding(self) -> Iterator[Connection]:
         """A transaction in which tables may be replaced that others point at."""
-        with translated(), self._writing(self.engine, [sqlite.UNBOUND]) as connection:
+        with translated(self._place), self._writing(self.engine, [sqlite.UNBOUND]) as connection:
             yield connection
 
     @contextmanager
@@ -287,6 +313,8 @@ class Embedded:
                 if spoils_connection(error):
                     self._doubtful = True
                     connection.invalidate()
+                elif isinstance(error, _ODD) or type(error) is StatementError:
+                    health.blame(connection, error)
                 raise
 
     def joining(self, connection: Connection) -> AbstractContextManager[None]:  # noqa: ARG002
@@ -310,6 +338,6 @@ class Embedded:
         with self._setup:
             if self._engine is not None:
                 self._engine.dispose()
-                self._engine = self._file = None
+                self._engine = self._file = self._with_log = None
                 if self.path is not None:
                     reserve.mend(sqlite.real(self.path))

@@ -16,6 +16,20 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from calotype.catalog.moving import SIGN, moved_away
 from calotype.errors import CalotypeError, Corrupt, Locked, Misconfigured, NoStore, Unavailable
 
+_WITHOUT_ANY = (
+    "Without any, move what is left of it away: 'calotype fsck --rebuild' makes one from the "
+    "bytes alone."
+)
+
+DAMAGED = (
+    "Look at the system's log (dmesg) first: a disk that fails to read looks the same, and "
+    "trying again may do. Else restore a copy, or use sqlite3's .recover; the blobs are "
+    f"untouched. {_WITHOUT_ANY}"
+)
+"""What to do about a damaged catalog."""
+
+_DAMAGED = (Corrupt, "The catalog is damaged", DAMAGED)
+
 _SIGNS: tuple[tuple[str, type[CalotypeError], str, str], ...] = (
     (
         "database is locked",
@@ -39,7 +53,8 @@ _SIGNS: tuple[tuple[str, type[CalotypeError], str, str], ...] = (
         "attempt to write a readonly",
         Unavailable,
         "The catalog cannot be written",
-        "Check the permissions of the catalog file and its folder.",
+        "Check the permissions of the catalog file and its folder, and that its disk is not "
+        "mounted read-only.",
     ),
     (
         "unable to open database",
@@ -70,15 +85,18 @@ _SIGNS: tuple[tuple[str, type[CalotypeError], str, str], ...] = (
         "not a database",
         Corrupt,
         "The catalog is not an SQLite database",
-        "Restore it from a copy; the blobs are untouched.",
+        f"Restore it from a copy; the blobs are untouched. {_WITHOUT_ANY}",
     ),
+    ("disk image is malformed", *_DAMAGED),
+    ("malformed database schema", *_DAMAGED),
+    ("unsupported file format", *_DAMAGED),
+    ("no such column: calotype_", *_DAMAGED),
+    ('foreign key mismatch - "calotype_', *_DAMAGED),
     (
-        "disk image is malformed",
+        "Could not decode to UTF-8",
         Corrupt,
         "The catalog is damaged",
-        "Look at the system's log (dmesg) first: a disk that fails to read looks the same, and "
-        "trying again may do. Else restore a copy, or use sqlite3's .recover; the blobs are "
-        "untouched.",
+        f"'calotype fsck' tells in which rows. {DAMAGED}",
     ),
     (
         "no such table: calotype_meta",
@@ -233,15 +251,16 @@ def meaning(
             "nothing was changed.",
             hint="End that transaction, or let the file be in WAL mode: PRAGMA journal_mode=WAL.",
         )
-    return _meaning_of(text)
+    return _meaning_of(text, place)
 
 
-def _meaning_of(text: str) -> CalotypeError | None:
+def _meaning_of(text: str, place: str = "") -> CalotypeError | None:
     """The error of ours for one of SQLite's, whose file is locked as a whole."""
     for sign, kind, message, hint in _SIGNS:
         if sign in text:
             make = Locked.out if kind is Locked else kind
-            return make(f"{message}.", hint=hint)
+            named = message.replace("he catalog", f"he catalog {place}") if place else message
+            return make(f"{named}.", hint=hint)
     return None
 
 
@@ -322,6 +341,9 @@ def _translation(error: Exception, place: str) -> CalotypeError | None:
             )
         case OSError():
             return folder_failed(error)
+        case UnicodeDecodeError():  # names of tables and columns, which fsck cannot read either
+            which = f"The catalog {place}" if place else "The catalog"
+            return Corrupt(f"{which} is damaged: a name in it is no text.", hint=DAMAGED)
     return None
 
 

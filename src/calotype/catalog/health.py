@@ -2,32 +2,196 @@
 
 from __future__ import annotations
 
-from sqlalchemy import Connection, and_, func, inspect, literal, or_, select
-from sqlalchemy.exc import IntegrityError
+import re
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from typing import Any
 
-from calotype.catalog import settings, sqlite, triggers
+from sqlalchemy import (
+    Column,
+    Connection,
+    Integer,
+    LargeBinary,
+    String,
+    Table,
+    and_,
+    func,
+    inspect,
+    literal,
+    or_,
+    select,
+)
+from sqlalchemy.exc import IntegrityError, OperationalError
+
+from calotype.catalog import legible, settings, sqlite, triggers
 from calotype.catalog.columns import Hosts
-from calotype.catalog.discovery import ForeignKey
+from calotype.catalog.discovery import ForeignKey, foreign_keys
+from calotype.catalog.failures import DAMAGED, meaning
 from calotype.catalog.schema import VERSION_TABLE
 from calotype.catalog.tables import PREFIX, derivation, metadata, replica
+from calotype.errors import CalotypeError, Corrupt
+
+SMALL = 32 << 20
+"""Up to so many bytes a catalog is looked over for damage where nobody asked, as by gc: 0.1 s."""
+
+_TOLD = 20
+"""How many damages of a file are told."""
+
+_OF_ROWS = re.compile(r"CHECK constraint failed in |(NULL|NUMERIC|TEXT|non-\w+) value in ")
+"""Notes on rows that break a rule of their own table's."""
+
+_OF_INDEX = re.compile(r"\bindex (\w+)$")
 
 
 def damages(connection: Connection) -> list[str]:
-    """Damage of the database file, and rows that break a foreign key of ours."""
+    """Damage of an SQLite file as a whole, and of our tables and their indexes, in its words.
+
+    Rows of an application's tables are its own matter. The file as a whole is not looked at where
+    those tables need what only its own connections have.
+    """
     if connection.dialect.name != "sqlite":
         return []
-    notes = [
-        f"the catalog is damaged: {note}"
-        for note in connection.exec_driver_sql("PRAGMA quick_check(20)").scalars()
-        if note != "ok"
+    notes = []
+    with _unless_an_applications(), _checking_nothing(connection):
+        notes += _told(connection, f"quick_check({_TOLD})")
+    notes = [note for note in notes if not _OF_ROWS.match(note)]
+    if not notes:
+        there = set(inspect(connection).get_table_names())
+        for name in sorted(metadata.tables.keys() & there):
+            notes += _told(connection, f"integrity_check({name})")
+            notes += _odd_columns(connection, metadata.tables[name])
+    return notes[:_TOLD]
+
+
+def _told(connection: Connection, look: str) -> list[str]:
+    notes = connection.exec_driver_sql(f"PRAGMA {look}").scalars()
+    return [" ".join(note.split()) for note in notes if note != "ok"]
+
+
+@contextmanager
+def _unless_an_applications() -> Iterator[None]:
+    """Pass over what SQLite says of tables of an application's, and not of the database."""
+    try:
+        yield
+    except OperationalError as error:
+        if meaning(error) is not None:
+            raise
+
+
+@contextmanager
+def _checking_nothing(connection: Connection) -> Iterator[None]:
+    """Leave CHECK constraints alone, whose functions only an application's connections may have."""
+    usual = connection.exec_driver_sql("PRAGMA ignore_check_constraints").scalar_one()
+    sqlite.tell(connection, "PRAGMA ignore_check_constraints=ON")
+    try:
+        yield
+    finally:
+        sqlite.tell(connection, f"PRAGMA ignore_check_constraints={usual}")
+
+
+def _odd_columns(connection: Connection, table: Table) -> list[str]:
+    """Columns with values of a kind that nobody of ours writes there; SQLite would take any."""
+    columns = [column for column in table.columns if _kind(column) is not None]
+    odd = [func.max(func.typeof(each).not_in((_kind(each), "null"))) for each in columns]
+    found = connection.execute(select(*odd)).one() if odd else ()
+    return [
+        f"{column} holds what is no {_kind(column)}"
+        for column, is_odd in zip(columns, found, strict=True)
+        if is_odd
     ]
-    for table, rowid, parent, _ in connection.exec_driver_sql("PRAGMA foreign_key_check"):
-        if f"{table}".lower().startswith(PREFIX) or f"{parent}".lower().startswith(PREFIX):
-            row = f"row {rowid}" if rowid is not None else "a row"
-            notes.append(f"{row} of {table} points at nothing in {parent}")
+
+
+def _kind(column: Column[Any]) -> str | None:
+    """What SQLite calls the values of a column."""
+    kinds = {Integer: "integer", String: "text", LargeBinary: "blob"}
+    return next((kind for of, kind in kinds.items() if isinstance(column.type, of)), None)
+
+
+def hurt_indexes(damages: Iterable[str]) -> list[str]:
+    """Those of ours among the damages that differ from their tables and can be made again."""
+    return sorted({match[1] for each in damages if (match := _OF_INDEX.search(each))})
+
+
+def mend_indexes(connection: Connection, names: Iterable[str]) -> None:
+    """Make indexes again from their tables; one that finds rows doubled stays as it is."""
+    for name in names:
+        with suppress(IntegrityError), connection.begin_nested():
+            connection.exec_driver_sql(f'REINDEX "{name}"')
+
+
+def require_sound(connection: Connection) -> None:
+    """Raise ``Corrupt`` where a small catalog is damaged: what is kept may seem to be garbage."""
+    if _is_small(connection):
+        damaged = damages(connection)
+        if notes := damaged or dangling(connection) or _odd_rows(connection):
+            hint = "'calotype fsck --repair' makes the index again."
+            raise Corrupt(
+                f"The catalog is damaged: {notes[0]}; nothing was let go of.",
+                hint=hint if hurt_indexes(damaged) else DAMAGED,
+            )
+
+
+def _odd_rows(connection: Connection) -> list[str]:
+    odd = [f"{key!r} is no key of {digest}" for digest, key in odd_keys(connection, 1)]
+    return odd or legible.no_digests(connection, 1)
+
+
+def blame(connection: Connection, error: Exception) -> None:
+    """Raise ``Corrupt`` in place of ``error``, unless it is one of ours and the catalog sound.
+
+    What no error of ours foresees comes of rows and names that nobody of ours wrote.
+    """
+    if _is_small(connection) and (notes := damages(connection)):
+        raise Corrupt(f"The catalog is damaged: {notes[0]}.", hint=DAMAGED) from error
+    if not isinstance(error, CalotypeError):
+        raise Corrupt(
+            f"The catalog holds what cannot be read: {type(error).__name__}: {error}.",
+            hint=f"If 'calotype fsck' finds nothing, it may be a bug: report it. {DAMAGED}",
+        ) from error
+
+
+def _is_small(connection: Connection) -> bool:
+    """True for an SQLite file that takes no time to look over."""
+    if connection.dialect.name != "sqlite":
+        return False
+    pages, size = (
+        connection.exec_driver_sql(f"PRAGMA {name}").scalar_one()
+        for name in ("page_count", "page_size")
+    )
+    return bool(pages * size <= SMALL)
+
+
+def dangling(connection: Connection) -> list[str]:
+    """Rows of ours whose foreign keys lead to no row: then nobody knows what is kept."""
+    if connection.dialect.name != "sqlite":
+        return []
+    there = metadata.tables.keys() & set(inspect(connection).get_table_names())
+    return [note for table in sorted(there) for note, _ in _pointing_at_nothing(connection, table)]
+
+
+def broken(connection: Connection) -> list[str]:
+    """Rows of an application's that point at nothing of ours; a version table without revision."""
+    if connection.dialect.name != "sqlite":
+        return []
+    notes = []
+    for table in sorted({key.table for key in foreign_keys(connection)}):
+        with _unless_an_applications():
+            found = _pointing_at_nothing(connection, table)
+            notes += [note for note, parent in found if parent.lower().startswith(PREFIX)]
     if not revisions(connection):
         notes.append(f"{VERSION_TABLE} does not say which revision the tables have")
     return notes
+
+
+def _pointing_at_nothing(connection: Connection, table: str) -> list[tuple[str, str]]:
+    """Rows of one table, and the table that they point at."""
+    quoted = table.replace("'", "''")
+    rows = connection.exec_driver_sql(f"PRAGMA foreign_key_check('{quoted}')").all()
+    which = ["a row" if rowid is None else f"row {rowid}" for _, rowid, _, _ in rows]
+    return [
+        (f"{row} of {table} points at nothing in {parent}", f"{parent}")
+        for row, (_, _, parent, _) in zip(which, rows, strict=True)
+    ]
 
 
 def odd_keys(connection: Connection, limit: int) -> list[tuple[str, str]]:
@@ -74,14 +238,22 @@ def lost_tables(connection: Connection) -> list[str]:
 
 def lost_indexes(connection: Connection) -> list[str]:
     """Indexes of ours that are missing from tables that are there."""
-    inspector = inspect(connection)
-    there = set(inspector.get_table_names())
+    there = set(inspect(connection).get_table_names())
     lost = []
     for table in metadata.tables.values():
         if table.name in there:
-            known = {index["name"] for index in inspector.get_indexes(table.name)}
+            known = _indexes_of(connection, table.name)
             lost += [str(each.name) for each in table.indexes if each.name not in known]
     return sorted(lost)
+
+
+def _indexes_of(connection: Connection, table: str) -> set[str | None]:
+    """By name. On SQLite not by the inspector, which stumbles over a damaged schema."""
+    if connection.dialect.name != "sqlite":
+        return {index["name"] for index in inspect(connection).get_indexes(table)}
+    return set(
+        connection.exec_driver_sql(f"SELECT name FROM pragma_index_list('{table}')").scalars()
+    )
 
 
 def is_made_anew(table: str) -> bool:

@@ -26,6 +26,7 @@ from calotype.catalog.discovery import ForeignKey
 from calotype.catalog.hints import unindexed
 from calotype.catalog.prepared import Found, Prepared, prepared_insert
 from calotype.catalog.tables import asset, blob, reference
+from calotype.errors import Corrupt
 from calotype.model import Asset
 from calotype.quantities import FOREVER, Instant, when
 from calotype.wishes import Wish
@@ -81,20 +82,29 @@ def visible(now: Instant, applied: ColumnElement[bool]) -> ColumnElement[bool]:
 
 
 def to_asset(found: Found, now: Instant) -> Asset:
-    """An ``ASSET`` row as a value; ``held`` in the row says that an application keeps it."""
+    """An ``ASSET`` row as a value; ``held`` in the row says that an application keeps it.
+
+    ``Corrupt`` where a hand or a disk wrote it.
+    """
     accessed = found["last_accessed"]
-    return Asset(
-        scope=found["scope"],
-        blob=to_blob(found),
-        filename=found["filename"],
-        metadata=metadata_of(found),
-        kept=kept(int(found["kept_until"]), now),
-        trashed=trashed(found, now),
-        references=int(found["live"]),
-        created_at=when(int(found["created_at"])),
-        last_accessed=when(int(accessed)) if accessed is not None else None,
-        access_count=int(found["access_count"]),
-    )
+    try:
+        return Asset(
+            scope=found["scope"],
+            blob=to_blob(found),
+            filename=found["filename"],
+            metadata=metadata_of(found),
+            kept=kept(int(found["kept_until"]), now),
+            trashed=trashed(found, now),
+            references=int(found["live"]),
+            created_at=when(int(found["created_at"])),
+            last_accessed=when(int(accessed)) if accessed is not None else None,
+            access_count=int(found["access_count"]),
+        )
+    except (ValueError, TypeError) as error:
+        raise Corrupt(
+            f"The row of {found['digest']} in scope {found['scope']!r} cannot be read: {error}.",
+            hint="Mend it by hand in calotype_asset, or restore a copy of the catalog.",
+        ) from error
 
 
 def trashed(found: Found, now: Instant) -> bool:
@@ -197,6 +207,15 @@ def update_assets(
                 for digest, row in changed.items()
             ],
         )
+
+
+def hold_what_nobody_has(connection: Connection, until: Instant) -> None:
+    """Hold every asset without a live reference, in any scope, until then at least."""
+    connection.execute(
+        update(asset)
+        .where(asset.c.kept_until < until, LIVE_REFERENCES == 0)
+        .values(kept_until=until)
+    )
 
 
 def set_kept_until(connection: Connection, scope: str, digest: str, instant: Instant) -> bool:

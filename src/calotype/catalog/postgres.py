@@ -158,6 +158,10 @@ class Postgres:
                 connection.execute(CreateSchema(self.schema))
             fill(connection)
 
+    def rehearse(self, fill: Callable[[Connection], None]) -> None:
+        """The same, rolled back by an exception of ``fill``."""
+        self.create(fill)
+
     @contextmanager
     def reading(self) -> Iterator[Connection]:
         """One consistent view: every statement sees the same snapshot."""

@@ -47,7 +47,7 @@ def number(connection: Connection) -> int | None:
     if value is None or not value.isdecimal() or int(value) < 1:
         raise Corrupt(
             "The catalog does not say which schema it has; nothing was changed.",
-            hint="Restore catalog.db from a copy. The files under blobs/ are untouched.",
+            hint="Restore the catalog from a copy. The files that it speaks of are untouched.",
         )
     return int(value)
 

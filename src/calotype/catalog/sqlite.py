@@ -92,7 +92,7 @@ def _settings(
         assert isinstance(connection, sqlite3.Connection)
         try:
             settle(connection)
-        except sqlite3.Error:
+        except BaseException:
             connection.close()
             raise
 
@@ -272,9 +272,7 @@ def create(path: Path, fill: Callable[[Engine], None]) -> None:
     """
     refuse_network(path)
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    draft = path.with_name(f".{path.name}.{os.urandom(6).hex()}")
-    try:
-        _build(draft, fill)
+    with _drafted(path.parent, path.name, fill) as draft:
         with waiting_for(Path(f"{path}-checkpoint")):
             if path.exists():
                 return
@@ -282,8 +280,25 @@ def create(path: Path, fill: Callable[[Engine], None]) -> None:
                 Path(f"{path}{old}").unlink(missing_ok=True)
             os.link(draft, path)
         sync(path.parent)
+
+
+def rehearse(path: Path, fill: Callable[[Engine], None]) -> None:
+    """Raise what ``create`` would raise. The file lies in the nearest folder that is there."""
+    refuse_network(path)
+    folder = next(each for each in path.parents if each.exists())
+    with _drafted(folder, path.name, fill):
+        pass
+
+
+@contextmanager
+def _drafted(folder: Path, name: str, fill: Callable[[Engine], None]) -> Iterator[Path]:
+    """A catalog's file under another name, for the length of the block."""
+    draft = folder / f".{name}.{os.urandom(6).hex()}"
+    try:
+        _build(draft, fill)
+        yield draft
     finally:
-        for leftover in path.parent.glob(f"{draft.name}*"):
+        for leftover in folder.glob(f"{draft.name}*"):
             leftover.unlink(missing_ok=True)
 
 
@@ -307,6 +322,19 @@ def use_wal(made: Engine, path: Path) -> None:
         raise Unavailable(
             f"SQLite cannot keep {path.parent} in WAL mode.", hint="Use another disk."
         )
+
+
+def have_wal(made: Engine, path: Path) -> None:
+    """The same for one that was put back by other tools, which make it without.
+
+    What may not be written is left for the writing itself to say.
+    """
+    if not (os.access(path, os.W_OK) and os.access(path.parent, os.W_OK)):
+        return
+    with made.connect() as connection:
+        mode = connection.exec_driver_sql("PRAGMA journal_mode").scalar()
+    if mode != "wal" and file_system(path) not in NETWORK:
+        use_wal(made, path)
 
 
 def move_wal_into_file(made: Engine, path: Path) -> None:

@@ -65,9 +65,15 @@ def require_writable(file: Path) -> None:
                 "--failures: A list needs a file.", hint="--json prints failures as they come."
             )
         draft = _draft(file)
-        draft.open("ab").close()
-        if draft != file:
-            draft.unlink()
+        try:
+            draft.open("ab").close()
+        except OSError:
+            if not file.is_file():
+                raise
+            file.open("r+b").close()  # in a folder that takes none beside it
+        else:
+            if draft != file:
+                draft.unlink()
         is_other = file.exists() and file.stat().st_size > 0 and not _is_list(file)
     except OSError as error:
         raise Usage(
@@ -123,6 +129,12 @@ def write(file: Path, failures: Sequence[tuple[str, CalotypeError]]) -> None:
 
 def _replaced(place: Path, draft: Path, text: str) -> bool:
     """False where what is there can only be written over."""
+    try:
+        draft.open("ab").close()
+    except OSError:
+        if not place.exists():
+            raise
+        return False
     try:
         draft.write_text(text, encoding="utf-8")
         if place.exists():

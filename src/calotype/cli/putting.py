@@ -32,7 +32,7 @@ from calotype.cli.options import (
 from calotype.cli.printing import Printer, plural
 from calotype.cli.progressing import meter
 from calotype.cli.wire import Json
-from calotype.errors import CalotypeError, Locked, Misconfigured
+from calotype.errors import CalotypeError, Locked, Misconfigured, Unavailable
 from calotype.model import Put
 from calotype.names import Owner
 from calotype.progress import Progress, time_left
@@ -101,10 +101,13 @@ def put(
         except CalotypeError as error:
             if failures is not None:
                 left = [(_named(path), error) for path in sources[tally.done :]]
-                failing.write(failures, [*tally.failures, *left])
+                try:
+                    failing.write(failures, [*tally.failures, *left])
+                except Unavailable as unwritten:  # what ended the work is told all the same
+                    failing.tell(common.printer, "--failures", unwritten)
             raise
-    if failures is not None:
-        failing.write(failures, tally.failures)
+        if failures is not None:
+            failing.write(failures, tally.failures)
     return tally.outcome()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 from pathlib import Path
 from typing import Annotated
 
@@ -74,11 +75,24 @@ def _write_toml(place: Path) -> None:
     try:
         place.mkdir(mode=0o700, parents=True, exist_ok=True)
         if not file.exists():
-            file.write_text(TOML)
+            _write_whole(file, TOML)
     except OSError as error:
         raise Unavailable(
             f"Cannot make {str(file)!r}: {error.strerror}.", hint="Check the folder."
         ) from error
+
+
+def _write_whole(file: Path, text: str) -> None:
+    """All of it or nothing: a part would say that the store is nowhere."""
+    draft = file.with_name(f".{secrets.token_hex(8)}.part")
+    try:
+        with draft.open("w") as writing:
+            writing.write(text)
+            writing.flush()
+            os.fsync(writing.fileno())
+        draft.replace(file)
+    finally:
+        draft.unlink(missing_ok=True)
 
 
 def upgrade(

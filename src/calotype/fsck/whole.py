@@ -12,6 +12,8 @@ from calotype.catalog import (
     copies,
     garbage,
     health,
+    holdings,
+    legible,
     listing,
     replicas,
     settings,
@@ -26,6 +28,9 @@ from calotype.mounting import Mounts
 from calotype.presence import require_there
 from calotype.progress import Progress, Run
 from calotype.quantities import SECOND
+
+HELD = 30 * 24 * 3600 * SECOND
+"""How long what nobody has stays after an index was made again: time to look, and to mend rows."""
 
 SHOWN = 100
 """How many rows of a kind are told that only a hand from outside can have made."""
@@ -104,16 +109,24 @@ class Fsck:
 
     def _database(self, seen: Seen, repair: bool) -> Findings:
         """Damage of the file, broken foreign keys (I2), lost triggers, indexes and tables."""
+        damages, left = self._damages(repair)
+        for damage in damages:
+            action = "" if damage in left else "mended"
+            yield self._finding("broken", f"the catalog is damaged: {damage}", action=action)
+        if left:  # what is kept may not be found
+            seen.unreadable, seen.complete = True, False
+            return
         with self.catalog.read() as connection:
-            notes = health.damages(connection)
+            dangling = health.dangling(connection)
+            notes = health.broken(connection)
             tables = health.lost_tables(connection)
             lost = [f"the index {name}" for name in health.lost_indexes(connection)]
             lost += [f"the trigger {name}" for name in health.lost_triggers(connection)]
         gone = [name for name in tables if not health.is_made_anew(name)]
         lost += [f"the table {name}" for name in tables if name not in gone]
-        seen.unreadable = bool(gone or (tables and not repair))
+        seen.unreadable = bool(dangling or gone or (tables and not repair))
         seen.complete = seen.complete and not seen.unreadable
-        for note in notes:
+        for note in [*dangling, *notes]:
             yield self._finding("broken", note)
         doubled: list[str] = []
         if lost and repair and not gone:
@@ -130,20 +143,47 @@ class Fsck:
             note = f"the table {name} is lost, and what is kept with it: put back a copy"
             yield self._finding("broken", note)
 
-    def _rows(self, seen: Seen) -> Findings:
-        """Rows that no writer of ours writes: keys of no digest (I10), results of nothing (I13)."""
+    def _damages(self, repair: bool) -> tuple[list[str], list[str]]:
+        """Damage of the file that was there, and what is left of it now.
+
+        A look tells of the first ones only: each mends the indexes that it tells of. It may be the
+        rows that are wrong, and nobody has what they kept: that is held for a while.
+        """
+        left = self._looked_over()
+        found, mended = list(left), set[str]()
+        while repair and (hurt := set(health.hurt_indexes(left)) - mended):
+            with self.catalog.write() as connection:
+                health.mend_indexes(connection, sorted(hurt))
+                holdings.hold_what_nobody_has(connection, self.catalog.clock() + HELD)
+            mended |= hurt
+            left = self._looked_over()
+            found += [damage for damage in left if damage not in found]
+        return found, left
+
+    def _looked_over(self) -> list[str]:
         with self.catalog.read() as connection:
+            return health.damages(connection)
+
+    def _rows(self, seen: Seen) -> Findings:
+        """Rows that no writer of ours writes: unreadable, odd keys (I10), without result (I13)."""
+        with self.catalog.read() as connection:
+            unreadable = legible.unreadable(connection, SHOWN + 1)
+            no_digests = legible.no_digests(connection, SHOWN)
             odd = health.odd_keys(connection, SHOWN + 1)
             empty = health.without_output(connection, SHOWN + 1)
-        seen.unreadable = bool(odd)
-        seen.complete = seen.complete and not odd and len(empty) <= SHOWN
+        seen.unreadable = bool(odd or no_digests)
+        seen.complete = (
+            seen.complete and not seen.unreadable and max(len(unreadable), len(empty)) <= SHOWN
+        )
+        for what in [*no_digests, *unreadable[:SHOWN]]:
+            yield self._finding("broken", f"{what}: mend it by hand, or put back a copy")
         for digest, key in odd[:SHOWN]:
             note = f"the catalog holds {key!r}, which is no key of it: put back a copy"
-            yield self._finding("broken", note, digest=Digest(digest))
+            yield self._finding("broken", note, digest=None if no_digests else Digest(digest))
         for digest, recipe in empty[:SHOWN]:
             note = f"{recipe} of it is ready, and has not one output: compute it again"
             yield self._finding("broken", note, digest=Digest(digest))
-        if max(len(odd), len(empty)) > SHOWN:
+        if max(len(unreadable), len(odd), len(empty)) > SHOWN:
             yield self._finding("broken", f"there are more than {SHOWN} such rows")
 
     def _bare(self) -> Findings:

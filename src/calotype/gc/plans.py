@@ -10,8 +10,10 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
 
+from sqlalchemy import Connection
+
 from calotype.belonging import Fault, behind
-from calotype.catalog import Catalog, copies, settings, uploads
+from calotype.catalog import Catalog, copies, health, settings, uploads
 from calotype.catalog.backends import PRIMARY
 from calotype.catalog.columns import Hosts
 from calotype.catalog.failures import disk_failed, disk_full
@@ -128,6 +130,8 @@ class Gc:
         return self._looked(ident, found[0], Terms.from_json(found[1]))
 
     def _looked(self, ident: str, now: Instant, terms: Terms) -> Plan:
+        with self.catalog.read() as connection:
+            _require_sound(connection, terms)
         items: list[PlanItem] = []
         doomed = doomed_bytes = erased = erased_bytes = 0
         for batch in Collector(self.catalog, self.hosts, terms, Safety(ident)).look():
@@ -201,6 +205,7 @@ class Plan:
         with catalog.read() as connection:
             safety.check(connection, 0, self.doomed)
             self._gc.hosts.refuse_cascades(connection)
+            _require_sound(connection, self.terms)
         collected, erased = Collected(), Erased()
         stop = _Budget(self.terms.budget)
         total = 2 * self.doomed + self.erased
@@ -270,6 +275,12 @@ class Plan:
             items=tuple([*collected.items, *erased.items][:SHOWN]),
             stopped=stopped,
         )
+
+
+def _require_sound(connection: Connection, terms: Terms) -> None:
+    """Raise ``Corrupt`` in a damaged catalog; letting go of single files is not slowed down."""
+    if terms.digests is None:
+        health.require_sound(connection)
 
 
 class _Budget:

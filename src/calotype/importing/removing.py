@@ -16,6 +16,7 @@ from calotype.backends import Locates
 from calotype.catalog import copies
 from calotype.digest import Digest
 from calotype.errors import CalotypeError, Misconfigured, NotFound, Unavailable
+from calotype.importing.own import InUse
 from calotype.importing.rows import Rows, Values, as_bytes
 from calotype.importing.still import let_time_pass
 from calotype.importing.terms import PLANNED
@@ -61,6 +62,7 @@ class Remover:
     path: Callable[[object], Path]
     require_kept: Callable[[Values, Digest], None]
     putter: Putter
+    in_use: InUse
     dry: bool = False
     planned: list[Removal] = field(default_factory=list)
     removed: int = 0
@@ -192,6 +194,7 @@ class Remover:
                 f"{str(path)!r} is a link, which is never removed.",
                 hint="Give the row the file's own path, or remove both yourself.",
             )
+        self.in_use.require_source(path)
         let_time_pass(path)
         try:
             handle, facts = open_regular(path)

@@ -101,6 +101,12 @@ class Rows:
         needed = dict.fromkeys([*keys, *named, *beside, *([terms.source] if is_path else [])])
         return cls(engine, found, found.c[terms.source], column, is_path, tuple(needed))
 
+    @property
+    def files(self) -> list[Path]:
+        """The file of the database that they are in, if it is one."""
+        is_file = self.engine.dialect.name == "sqlite" and self.engine.url.database
+        return [Path(str(self.engine.url.database))] if is_file else []
+
     def is_among(self, table: str) -> bool:
         """True where these are the rows of the database's own table of that name."""
         usual = self.table.schema in (None, self.engine.dialect.default_schema_name)

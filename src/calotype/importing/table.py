@@ -14,6 +14,7 @@ from calotype.digest import Digest
 from calotype.errors import CalotypeError, Misconfigured, NotFound
 from calotype.importing.engines import open_database
 from calotype.importing.giving import Asked, Giver, Went
+from calotype.importing.own import InUse
 from calotype.importing.removing import Remover
 from calotype.importing.rows import Given, Rows, Values, as_bytes
 from calotype.importing.slots import tell_apart
@@ -62,6 +63,7 @@ class TableImport:
         try:
             for _ in tell_apart(self._rows, self._terms):
                 yield Progress(None, 0, note="comparing rows")
+            self._in_use = InUse(self._putter, self._rows.files)
             if self._terms.dry_run:
                 return (yield from self._looked())
             self._putter.catalog.ensure()
@@ -84,7 +86,7 @@ class TableImport:
         """What a removal would come to; nothing is changed."""
         pending = (Removal("later", *self._rows.told(row)) for row in self._rows.pending())
         planned = list(islice(pending, PLANNED))
-        remover = Remover(self._rows, self._terms.path, self._require_kept, self._putter, dry=True)
+        remover = self._remover(dry=True)
         if self._putter.catalog.exists():
             self._pointers = self._found_pointers()
             yield from remover.remove()
@@ -94,7 +96,7 @@ class TableImport:
 
     def _removed(self) -> Generator[Progress, None, int]:
         """Remove sources; none at all where rows came meanwhile that share a slot with others."""
-        remover = Remover(self._rows, self._terms.path, self._require_kept, self._putter)
+        remover = self._remover()
         try:
             for _ in tell_apart(self._rows, self._terms):
                 yield Progress(None, 0, note="comparing rows")
@@ -104,6 +106,11 @@ class TableImport:
         yield from remover.remove()
         self._failures += remover.failures
         return remover.removed
+
+    def _remover(self, *, dry: bool = False) -> Remover:
+        return Remover(
+            self._rows, self._terms.path, self._require_kept, self._putter, self._in_use, dry
+        )
 
     def _found_pointers(self) -> list[dict[str, str]]:
         """The foreign keys by which a row can keep an asset of this scope: our columns to its own.
@@ -139,7 +146,9 @@ class TableImport:
         backend = self._putter.backend
         if not self._rows.is_path:
             return staging.receive(as_bytes(source), backend, self._limits)
-        content, _ = read_still(self._terms.path(source), backend, self._limits)
+        path = self._terms.path(source)
+        self._in_use.require_no_database(path)
+        content, _ = read_still(path, backend, self._limits)
         return content
 
     def _wish_of(self, row: Values, digest: Digest) -> Wish:

@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-import glob
 import os
 import time
 from collections.abc import Collection, Generator, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
-from functools import partial
+from functools import cache, partial
 from itertools import islice
 from typing import NamedTuple
 
 from calotype import staging
 from calotype.bulk import Bulk, Done, Refused
 from calotype.catalog import seen
-from calotype.catalog.failures import translated
-from calotype.catalog.places import file_of
 from calotype.digest import Digest
 from calotype.errors import CalotypeError, Misconfigured, NotFound
 from calotype.importing.links import Link, Links, read_map
+from calotype.importing.own import InUse, folders, own
 from calotype.importing.still import read_still
 from calotype.importing.walk import Found, Named, Walk, absolute, found_at
 from calotype.intake import Pause
@@ -96,8 +94,14 @@ class TreeImport:
             after = chunk[-1].path
         self._seen(after, top + b"0", ())
         unvisited.difference_update(path for path, _ in self._walk.failures)
+        in_use = InUse(self._putter)
         for path in sorted(unvisited):  # hidden, elsewhere, or not there, which its reading tells
-            yield from self._compared([found_at(path)], _just_before(path))
+            try:
+                in_use.require_no_database(path)
+            except Misconfigured as error:
+                self._walk.failures.append((path, error))
+            else:
+                yield from self._compared([found_at(path)], _just_before(path))
 
     def _compared(self, chunk: Sequence[Found], after: bytes) -> Iterator[Entry]:
         """Of some neighbours those that are new, changed, or not kept any more."""
@@ -262,37 +266,21 @@ def tree_import(
     whose = Links(root, owner) if links is None else read_map(links, root, owner)
     walk = Walk(
         root,
-        lambda: _own(putter),
-        os.fsencode(next(iter(_folders(putter)), "")),
+        lambda: own(putter),
+        os.fsencode(next(iter(folders(putter)), "")),
         whose.listed.keys(),
     )
     if only is not None:
-        walk = Named(root, map(os.fsencode, only))
+        in_use = cache(lambda: InUse(putter))  # when its catalog is made
+        walk = Named(
+            root,
+            map(os.fsencode, only),
+            lambda: own(putter),
+            lambda path: in_use().require_no_database(path),
+        )
     return TreeImport(putter, limits, walk, whose, resume=resume)
 
 
 def _just_before(path: bytes) -> bytes:
     """What stands before a path, and after every other one that is any text."""
     return path[:-1] + bytes([path[-1] - 1]) + b"\xff"
-
-
-def _folders(putter: Putter) -> list[str]:
-    """Where the store keeps bytes as files."""
-    urls = [mount.url.partition(":") for mount in putter.mounts.all]
-    return [folder for kind, _, folder in urls if kind == "file"]
-
-
-def _own(putter: Putter) -> set[tuple[int, int]]:
-    """(device, inode) of the store's own folders of bytes and of its databases' files."""
-    paths = _folders(putter)
-    found = set()
-    urls = [mount.url for mount in putter.mounts.all]
-    databases = [file_of(url, None) for url in urls if url.startswith("sqlite:")]
-    with translated():
-        for database in filter(None, [putter.catalog.path, *databases]):
-            paths += map(str, database.parent.glob(f"{glob.escape(database.name)}*"))
-        for path in paths:
-            with suppress(FileNotFoundError):
-                facts = os.stat(path)  # noqa: PTH116 - not a Path
-                found.add((facts.st_dev, facts.st_ino))
-    return found

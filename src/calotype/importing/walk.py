@@ -10,10 +10,11 @@ from contextlib import suppress
 from typing import NamedTuple
 
 from calotype.errors import CalotypeError, Denied, Misconfigured, NotFound, Unavailable
+from calotype.importing.own import INNER
 from calotype.stamp import Stamp
 
 # pathlib cannot tell an entry's type without asking the system again:
-# ruff: noqa: PTH112, PTH116, PTH118, PTH119
+# ruff: noqa: PTH112, PTH116, PTH118, PTH119, PTH120
 
 
 def absolute(path: bytes) -> bytes:
@@ -27,6 +28,10 @@ def absolute(path: bytes) -> bytes:
     if b".." in head.split(b"/"):
         return os.path.join(os.path.realpath(head), name)
     return os.path.abspath(path)  # noqa: PTH100 - resolve() would follow links
+
+
+_OURS = (b"", *map(os.fsencode, INNER))
+"""A store's own folder, and those of its own in it."""
 
 
 class Found(NamedTuple):
@@ -67,9 +72,11 @@ class Walk:
     def files(self) -> Iterator[Found]:
         """Every file; ``NotFound``, ``Denied`` or ``Misconfigured`` for a root that is no folder.
 
-        Holds one folder of each level in memory. What comes or goes meanwhile is found or not.
+        ``Misconfigured`` for the store's own, too. Holds one folder of each level in memory. What
+        comes or goes meanwhile is found or not.
         """
         self._own = self._find_own()
+        self._require_others()
         levels = [iter(self._entries(self.root, top=True))]
         while levels:
             entry = next(levels[-1], None)
@@ -86,6 +93,21 @@ class Walk:
             os.scandir(self.root).close()
         except OSError as error:
             raise _no_folder(self.root, error) from error
+
+    def _require_others(self) -> None:
+        """Raise ``Misconfigured`` where the root is the store's, or among the objects in it."""
+        path, below = os.path.realpath(self.root), b""
+        while True:
+            with suppress(OSError):
+                if below in _OURS and self._is_ours(os.stat(path)):
+                    raise Misconfigured(
+                        f"{os.fsdecode(self.root)!r} is where the store keeps its bytes.",
+                        hint="Import a folder of your own. What fsck finds there without a row "
+                        "'calotype fsck --recover' takes in.",
+                    )
+            if path == os.path.dirname(path):
+                return
+            path, below = os.path.split(path)
 
     def _entries(self, folder: bytes, *, top: bool = False) -> list[Found | bytes]:
         """The files in a folder and the folders to enter, by the bytes of their whole paths."""
@@ -158,12 +180,22 @@ class Walk:
 
 
 class Named(Walk):
-    """Files below a root, or elsewhere, that are named one by one; none of them is passed over."""
+    """Files below a root, or elsewhere, that are named one by one; none of them is passed over.
+
+    ``in_use`` raises ``Misconfigured`` for one that must not be read.
+    """
 
     whole = False
 
-    def __init__(self, root: bytes, paths: Iterable[bytes]) -> None:
-        super().__init__(root)
+    def __init__(
+        self,
+        root: bytes,
+        paths: Iterable[bytes],
+        own: Callable[[], Collection[tuple[int, int]]] = frozenset,
+        in_use: Callable[[bytes], object] = lambda _: None,
+    ) -> None:
+        super().__init__(root, own)
+        self._require_not_in_use = in_use
         real = os.path.join(os.path.realpath(root), b"")
         found = (absolute(os.path.join(root, path)) for path in paths)
         self._paths = sorted(
@@ -177,10 +209,18 @@ class Named(Walk):
         """Every one of them; one that is not there has an empty stamp, and fails when read."""
         for path in self._paths:
             if b"\0" not in path and os.path.isdir(path):  # one that could not be read before
-                walk = Walk(path)
-                yield from walk.files()
+                walk = Walk(path, self._find_own)
+                try:
+                    yield from walk.files()
+                except CalotypeError as error:
+                    self.failures.append((path, error))
                 self.skipped += walk.skipped
                 self.failures += walk.failures
+                continue
+            try:
+                self._require_not_in_use(path)
+            except Misconfigured as error:
+                self.failures.append((path, error))
             else:
                 yield found_at(path)
 

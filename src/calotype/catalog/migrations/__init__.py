@@ -9,7 +9,6 @@ from pathlib import Path
 
 from alembic import command
 from alembic.config import Config
-from alembic.script import ScriptDirectory
 from alembic.util import CommandError
 from sqlalchemy import Connection, MetaData, inspect
 
@@ -55,9 +54,7 @@ def to(catalog: Catalog, revision: str, before: Callable[[int], None] = lambda _
 def require_known(connection: Connection, here: int) -> None:
     """``Corrupt`` where the revisions could not begin from what the database says it has."""
     with _naming():
-        _require_any(connection, here)
-        for each in health.revisions(connection):
-            ScriptDirectory.from_config(config(None)).get_revision(each)
+        _require_the_same(connection, here)
 
 
 def spelled(here: int) -> str:
@@ -77,16 +74,19 @@ def _number(revision: str) -> int:
 def _run(connection: Connection, here: int, revision: str) -> None:
     made = config(connection)
     with _naming():
-        _require_any(connection, here)
+        _require_the_same(connection, here)
         if revision == "head" or _number(revision) > here:
             command.upgrade(made, revision)
         else:
             command.downgrade(made, revision)
 
 
-def _require_any(connection: Connection, here: int) -> None:
-    if here and not health.revisions(connection):
+def _require_the_same(connection: Connection, here: int) -> None:
+    told = health.revisions(connection)
+    if here and not told:
         raise CommandError("it is empty")
+    if here and told != [f"{here:04}"]:
+        raise CommandError(f"it says {' and '.join(told)}, where {tables.meta.name} says {here}")
 
 
 @contextmanager
@@ -95,9 +95,9 @@ def _naming() -> Iterator[None]:
         yield
     except CommandError as error:
         raise Corrupt(
-            f"The catalog's {VERSION_TABLE} names no revision of this program: {error}; "
+            f"The catalog's {VERSION_TABLE} does not name its revision: {error}; "
             "nothing was changed.",
-            hint="Restore catalog.db from a copy. The files under blobs/ are untouched.",
+            hint="Restore the catalog from a copy. The files that it speaks of are untouched.",
         ) from error
 
 
