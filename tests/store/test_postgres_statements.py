@@ -48,7 +48,7 @@ MODULES: list[ModuleType] = [
     importlib.import_module(each.name)
     for each in pkgutil.iter_modules(catalog.__path__, "calotype.catalog.")
 ]
-FUNCTIONS = {"coalesce", "count", "length", "lower", "max", "min", "substr", "sum"}
+FUNCTIONS = {"coalesce", "count", "length", "lower", "ltrim", "max", "min", "substr", "sum"}
 """Functions that both databases have and that mean the same in both."""
 
 ONLY_SQLITE = re.compile(
