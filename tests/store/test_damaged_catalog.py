@@ -15,6 +15,7 @@ from tests.store.places import Place
 from tests.store.surgery import content, findings
 
 from calotype import Digest, Store
+from calotype.catalog import health
 from calotype.doctoring import examine
 from calotype.errors import CalotypeError, Corrupt
 
@@ -128,6 +129,20 @@ def test_a_plan_of_a_damaged_catalog_is_neither_made_nor_executed(at_rest):
         assert store.gc(digests=[some], now=True).erased == 1  # which asks for no look at all
 
 
+def test_gc_looks_for_damage_only_where_it_may_let_go_of_something(at_rest, monkeypatch):
+    looks = []
+    sound = health.require_sound
+    monkeypatch.setattr(health, "require_sound", lambda it: (looks.append(1), sound(it)))
+    with at_rest.open() as store:
+        store.gc(now=True)
+        assert len(looks) == 1  # what was let go of once is kept by others
+        store.gc(now=True)
+        assert len(looks) == 1
+        store.discard(store.put(b"new").digest)
+        assert store.gc(now=True).erased == 1
+        assert len(looks) == 3  # for the plan and for what is done
+
+
 def test_an_index_of_rows_that_are_there_twice_is_told_and_stays(at_rest):
     name = "calotype_reference_slot"
     with closing(sqlite3.connect(at_rest.database)) as raw:
@@ -176,7 +191,7 @@ def test_what_no_new_index_mends_is_not_said_to_be_mended_so(at_rest):
     whole[start] = 0xFF
     at_rest.database.write_bytes(whole)
     with at_rest.open() as store:
-        with pytest.raises(Corrupt, match="nothing was let go of") as caught:
+        with pytest.raises(Corrupt, match="is damaged") as caught:
             store.gc(now=True)
         assert "fsck --repair" not in caught.value.hint
         assert store.fsck(repair=True).result().problems

@@ -32,7 +32,7 @@ from calotype.catalog.tables import PREFIX, derivation, metadata, replica
 from calotype.errors import CalotypeError, Corrupt
 
 SMALL = 32 << 20
-"""Up to so many bytes a catalog is looked over for damage where nobody asked, as by gc: 0.1 s."""
+"""Up to so many bytes a catalog is looked over for damage where nobody asked, as by gc: 0.6 s."""
 
 _TOLD = 20
 """How many damages of a file are told."""

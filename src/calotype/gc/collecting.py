@@ -62,7 +62,8 @@ class Collector:
     """Looks at candidates and dooms blobs.
 
     ``known`` are the backends as the catalog had them when they were found to be its own:
-    ``EraseLocked`` where an older one was put in its place meanwhile.
+    ``EraseLocked`` where an older one was put in its place meanwhile. ``sound`` is asked before
+    a batch, and raises where what is kept may seem to be garbage.
     """
 
     catalog: Catalog
@@ -70,6 +71,7 @@ class Collector:
     terms: Terms
     safety: Safety
     known: Sequence[Known] = ()
+    sound: Callable[[], None] = lambda: None
 
     def look(self) -> Iterator[list[Garbage]]:
         """What is garbage now, batch by batch, without changing anything."""
@@ -95,6 +97,7 @@ class Collector:
         while before != tally.assets + tally.doomed:
             before = tally.assets + tally.doomed
             for looks in self._batches():
+                self.sound()
                 self._batch(looks, tally, allowance)
                 yield
                 if stop() or allowance.spent:

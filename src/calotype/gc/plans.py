@@ -9,8 +9,7 @@ from collections.abc import Callable, Generator, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
-
-from sqlalchemy import Connection
+from functools import cache
 
 from calotype.belonging import Fault, behind
 from calotype.catalog import Catalog, copies, health, settings, uploads
@@ -77,7 +76,7 @@ class Gc:
         ]
         return found if terms.budget is None else sorted(found, key=Eraser.oldest)
 
-    def _due(self, terms: Terms) -> Iterator[Due]:
+    def due(self, terms: Terms) -> Iterator[Due]:
         """What would be erased, within the limits.
 
         Of a backend that cannot be opened nothing is known.
@@ -130,20 +129,20 @@ class Gc:
         return self._looked(ident, found[0], Terms.from_json(found[1]))
 
     def _looked(self, ident: str, now: Instant, terms: Terms) -> Plan:
-        with self.catalog.read() as connection:
-            _require_sound(connection, terms)
         items: list[PlanItem] = []
         doomed = doomed_bytes = erased = erased_bytes = 0
         for batch in Collector(self.catalog, self.hosts, terms, Safety(ident)).look():
             doomed += len(batch)
             doomed_bytes += sum(item.size for item in batch)
             items += [describe(item) for item in batch[: SHOWN - len(items)]]
-        for due in self._due(terms):
+        for due in self.due(terms):
             erased += 1
             erased_bytes += due.size
             if len(items) < SHOWN:
                 why = "its writer is gone" if due.state == "writing" else "let go before"
                 items.append(PlanItem("erase", due.digest, due.size, why))
+        if doomed + erased:
+            _require_sound(self.catalog, terms)
         return Plan(
             ident, when(now), terms, tuple(items), doomed, doomed_bytes, erased, erased_bytes, self
         )
@@ -205,18 +204,20 @@ class Plan:
         with catalog.read() as connection:
             safety.check(connection, 0, self.doomed)
             self._gc.hosts.refuse_cascades(connection)
-            _require_sound(connection, self.terms)
+        sound = cache(lambda: _require_sound(catalog, self.terms))
         collected, erased = Collected(), Erased()
         stop = _Budget(self.terms.budget)
         total = 2 * self.doomed + self.erased
         known = catalog.look_at_backends()  # before their markers, which may only be ahead of it
         ahead = behind(catalog, self._gc.mounts)
-        collector = Collector(catalog, self._gc.hosts, self.terms, safety, known)
+        collector = Collector(catalog, self._gc.hosts, self.terms, safety, known, sound)
         if ahead is None:
             for _ in collector.collect(collected, stop):
                 done = collected.doomed
                 yield Progress(max(total, done), done, computed=done, note="letting go")
         waiting = self._waiting()
+        if any(True for _ in self._gc.due(self.terms)):
+            sound()
         for _ in self._erased(erased, stop):
             done = collected.doomed + erased.erased
             at_least = max(total, done)
@@ -277,10 +278,11 @@ class Plan:
         )
 
 
-def _require_sound(connection: Connection, terms: Terms) -> None:
+def _require_sound(catalog: Catalog, terms: Terms) -> None:
     """Raise ``Corrupt`` in a damaged catalog; letting go of single files is not slowed down."""
     if terms.digests is None:
-        health.require_sound(connection)
+        with catalog.read() as connection:
+            health.require_sound(connection)
 
 
 class _Budget:
